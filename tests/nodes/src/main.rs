@@ -1,0 +1,3 @@
+//! Runs scenarios on two real kernels.
+
+fn main() {}

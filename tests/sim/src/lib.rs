@@ -1,0 +1,1 @@
+//! Two nodes, their disks, the network and the clock in one process.

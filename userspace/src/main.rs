@@ -1,0 +1,3 @@
+//! drbdadm, drbdsetup and drbdmeta in one binary.
+
+fn main() {}
