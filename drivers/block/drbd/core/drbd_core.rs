@@ -2,3 +2,5 @@
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(any(test, CONFIG_RUST)), no_std)]
+
+pub mod establish;
