@@ -22,5 +22,6 @@
     )
 )]
 
+pub mod netlink;
 pub mod types;
 pub mod units;
