@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The only entry point. "make help" lists what there is.
+#
+# Kbuild reads Kbuild, not this file, when it builds the module.
+
+SCRIPTS := scripts
+OUT     := out
+NAME    := $(or $(KERNEL),$(KDIR))
+CARGO   := $(SCRIPTS)/cargo
+
+export KEEP T N
+
+.PHONY: help build tools check test demo sim nodes golden fuzz bench fmt doc install clean
+
+# Products for all to see: the module of the kernel asked for and the tools.
+build: ## drbd.ko: KDIR=<kernel build folder> [ARCH=um] [LLVM=…|CC=…], or KERNEL=fast|debug|stock
+	@$(SCRIPTS)/build-module $(NAME) $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
+		$(if $(filter command%,$(origin CC)),CC=$(CC))
+
+tools: ## drbdadm, drbdsetup, drbdmeta: one program, in target/release
+	@$(CARGO) build --release --quiet -p drbd-tools
+
+check: ## what needs no kernel and no root: format, lints, tidiness, unit and golden tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	$(CARGO) test --quiet --workspace
+
+test: check ## check, then the scenarios on two nodes with the debug kernel
+	@$(SCRIPTS)/nodes test
+
+nodes: ## node scenarios: T=<part of a name> runs some, N=<n> sets the rounds of the long ones
+	@$(SCRIPTS)/nodes run
+
+demo: ## the lab on two nodes with Debian's own kernel under QEMU; KEEP=1 leaves them running
+	@$(SCRIPTS)/nodes demo
+
+bench: ## our module against the C driver, interleaved, on the fast kernel
+	@$(SCRIPTS)/nodes bench
+
+sim: ## the core in a simulator: SEED=<n> repeats one run
+	@$(CARGO) run --quiet --release -p drbd-sim -- $(SEED)
+
+golden: ## only the tests against recorded bytes and snapshots
+	@$(CARGO) test --quiet --workspace golden
+
+fuzz: ## the decoders under cargo-fuzz (needs it and a nightly compiler)
+	@test -d tests/fuzz || { echo "make fuzz: there are no fuzz targets yet"; exit 1; }
+	cd tests/fuzz && cargo fuzz list | xargs -n1 -I{} cargo fuzz run {} -- -max_total_time=60
+
+fmt: ## formats every source file
+	@$(CARGO) fmt --all
+
+doc: ## the crates' documentation, in target/doc
+	@$(CARGO) doc --quiet --no-deps --workspace --document-private-items
+
+install: build tools ## module to the updates folder of its kernel, tools to PREFIX (/usr)
+	@$(SCRIPTS)/install $(or $(NAME),/lib/modules/$(shell uname -r)/build)
+
+clean: ## removes what was built in the checkout; the caches outside stay
+	rm -rf --one-file-system $(OUT) target
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		expand -t 16
