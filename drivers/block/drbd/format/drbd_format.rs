@@ -22,6 +22,9 @@
     )
 )]
 
+mod bytes;
 pub mod netlink;
+pub mod state_word;
 pub mod types;
 pub mod units;
+pub mod wire;

@@ -358,6 +358,66 @@ numbered! {
     }
 }
 
+/// The identity of a generation of data.
+///
+/// Bit 0 tells whether the node was primary when the value was stored; comparisons between nodes
+/// leave it out (`reference/metadata.md` 5.1).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Uuid(pub u64);
+
+impl Uuid {
+    /// No generation.
+    pub const NONE: Self = Self(0);
+    /// Metadata was just created, the data belongs to no generation yet.
+    pub const JUST_CREATED: Self = Self(4);
+
+    const PRIMARY_BIT: u64 = 1;
+
+    /// Tells whether the node was primary when the value was stored.
+    #[inline]
+    pub const fn has_primary_bit(self) -> bool {
+        self.0 & Self::PRIMARY_BIT != 0
+    }
+
+    /// Returns the value with the primary bit set or cleared.
+    #[inline]
+    pub const fn with_primary_bit(self, primary: bool) -> Self {
+        Self((self.0 & !Self::PRIMARY_BIT) | (primary as u64))
+    }
+
+    /// Tells whether both name the same generation.
+    #[inline]
+    pub const fn same_generation(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !Self::PRIMARY_BIT == 0
+    }
+}
+
+impl fmt::Display for Uuid {
+    /// Prints 16 upper-case hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016X}", self.0)
+    }
+}
+
+/// The four generations that metadata and `P_UUIDS` hold.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct UuidSet {
+    /// The current generation.
+    pub current: Uuid,
+    /// The generation that the bitmap is relative to, 0 if none.
+    pub bitmap: Uuid,
+    /// Earlier generations, the younger one first.
+    pub history: [Uuid; 2],
+}
+
+impl fmt::Display for UuidSet {
+    /// Prints current, bitmap and history, separated by colons.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [younger, older] = self.history;
+        write!(f, "{}:{}:{}:{}", self.current, self.bitmap, younger, older)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
