@@ -1,6 +1,26 @@
 //! Decisions of the replicated block device: no I/O, no allocation, no clock, no `unsafe`.
+//!
+//! The shell (the kernel module or the simulator) holds one `resource::Resource` per resource
+//! behind one lock. What happens goes in through its methods; what has to be done is *pulled* out
+//! again: actions of the control plane, packets, acknowledgements, disk requests. After each lock
+//! hold the shell asks which executors have work and wakes them.
+//!
+//! The *control plane* (state, handshake, administration, metadata) and the *data plane*
+//! (application I/O, peer requests, bitmap, resync) talk to each other only through the values of
+//! [`link`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(any(test, CONFIG_RUST)), no_std)]
 
+// Control plane.
+pub mod action;
+pub mod chance;
+pub mod config;
+pub mod input;
+pub mod link;
+pub mod log;
+pub mod state;
+pub mod time;
+
+// Connecting.
 pub mod establish;

@@ -1,0 +1,376 @@
+//! What the control plane and the data plane tell each other, all of it values.
+//!
+//! Downwards: [`View`] and [`LinkView`] (the present state and settings, handed over whenever they
+//! change) and [`Order`] (something to do now). Upwards: [`Upcall`] (something happened) and
+//! [`Facts`] (numbers the control plane reads). [`crate::resource::Resource`] carries them back and
+//! forth until both sides are quiet.
+
+use drbd_format::types::Protocol;
+use drbd_format::units::{Sector, SectorCount};
+
+use crate::config::DiskConfig;
+use crate::state::VolumeState;
+use crate::time::Instant;
+
+/// Number of volumes that one resource can hold.
+pub const VOLUMES_MAX: usize = 16;
+
+/// Place of a volume in the tables of its resource, below [`VOLUMES_MAX`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct VolumeIndex(pub u8);
+
+impl VolumeIndex {
+    /// Returns the index as used for slices.
+    #[inline]
+    pub const fn slot(self) -> usize {
+        // CAST: Widening.
+        self.0 as usize
+    }
+}
+
+/// Number of a volume as users and peers know it, 0 to 65534.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct VolumeNumber(pub u16);
+
+/// Settings and state of the connection that the data plane needs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LinkView {
+    /// Agreed protocol version; 80 until the feature handshake has ended (`reference/wire.md` 1.4).
+    pub version: u32,
+    /// Agreed feature flags (`reference/wire.md` 4.1).
+    pub features: u32,
+    /// This node holds the resolve-conflicts mark.
+    pub resolver: bool,
+    /// The handshake is over: anything but handshake packets may be sent.
+    pub established: bool,
+    /// Replication protocol of the own configuration.
+    pub protocol: Protocol,
+    /// Both nodes may be primary.
+    pub two_primaries: bool,
+    /// Bytes of the integrity digest in packets we send, 0: none.
+    pub digest_out_len: u8,
+    /// Bytes of the integrity digest in packets we receive, 0: none.
+    pub digest_in_len: u8,
+    /// Bytes of the digest for online verify, 0: none.
+    pub verify_len: u8,
+    /// Bytes of the digest for checksum-based resync, 0: none.
+    pub csums_len: u8,
+    /// Checksum-based resync only if this node was a crashed primary.
+    pub csums_after_crash_only: bool,
+    /// `timeout`, 0.1 s.
+    pub timeout_tenths: u32,
+    /// `ko-count`, 0: off.
+    pub ko_count: u32,
+    /// `max-buffers`, pages.
+    pub max_buffers: u32,
+    /// `max-epoch-size`, writes.
+    pub max_epoch_size: u32,
+    /// What to watch for congestion; `None`: nothing.
+    pub congestion: Option<Congestion>,
+    /// Compress bitmaps.
+    pub use_rle: bool,
+    /// When the connection was established.
+    pub since: Instant,
+}
+
+impl LinkView {
+    /// Without a network configuration.
+    pub const NONE: Self = Self {
+        version: 80,
+        features: 0,
+        resolver: false,
+        established: false,
+        protocol: Protocol::C,
+        two_primaries: false,
+        digest_out_len: 0,
+        digest_in_len: 0,
+        verify_len: 0,
+        csums_len: 0,
+        csums_after_crash_only: false,
+        timeout_tenths: 60,
+        ko_count: 7,
+        max_buffers: 1_000_000,
+        max_epoch_size: 2048,
+        congestion: None,
+        use_rle: true,
+        since: Instant(0),
+    };
+}
+
+/// Limits beyond which the link counts as congested (`reference/wire.md` 10.4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Congestion {
+    /// Sectors in flight, 0: not watched.
+    pub fill_sectors: u32,
+    /// Activity-log extents in use.
+    pub extents: u32,
+}
+
+/// State and settings of one volume that the data plane needs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct View {
+    /// The state vector with the resource's suspension flags overlaid.
+    pub state: VolumeState,
+    /// New application I/O has to wait for a moment (resize, attach, detach, verify …).
+    pub io_blocked: bool,
+    /// The control plane waits for a counter of [`Facts`] to become zero: report
+    /// [`Upcall::Idle`] whenever one of them does.
+    pub watch_idle: bool,
+    /// Size of the replicated device.
+    pub capacity: SectorCount,
+    /// Largest request towards peer and disk, in bytes.
+    pub max_bio_bytes: u32,
+    /// This node was a crashed primary (for checksum-based resync).
+    pub crashed_primary: bool,
+    /// The activity log is maintained (`al-updates`).
+    pub al_updates: bool,
+    /// Options of the disk, the peer's resync settings already merged in.
+    pub disk: DiskConfig,
+}
+
+impl View {
+    /// A volume that has just been created.
+    pub const INITIAL: Self = Self {
+        state: VolumeState::INITIAL,
+        io_blocked: false,
+        watch_idle: false,
+        capacity: SectorCount(0),
+        max_bio_bytes: 1 << 20,
+        crashed_primary: false,
+        al_updates: true,
+        disk: DiskConfig::DEFAULT,
+    };
+}
+
+/// Direction of a resync or an online verify, from this node's point of view.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// Answers (resync), asks and compares (verify).
+    Source,
+    /// Asks and writes (resync), answers (verify).
+    Target,
+}
+
+/// Something the data plane must do now, in the order given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Order {
+    /// The [`View`] of this volume has changed (carried out by the resource: `set_view`).
+    View(VolumeIndex),
+    /// The [`LinkView`] has changed (carried out by the resource: `set_link`).
+    Link,
+    /// A volume exists from now on.
+    NewVolume(VolumeIndex, VolumeNumber),
+    /// The volume is gone; nothing of it is in flight.
+    DropVolume(VolumeIndex),
+    /// Both sockets exist: packets may be sent; sequence numbers and epochs start anew.
+    LinkUp,
+    /// The connection is gone: forget what was queued, cancel work for the peer, report
+    /// [`Upcall::PeerIoDrained`] when none of it is left. With `keep` the transfer log stays as it
+    /// is (I/O is suspended), otherwise its requests end (`reference/io.md` 1.10).
+    LinkLost {
+        /// Keep the requests for a later resend.
+        keep: bool,
+    },
+    /// Send the frozen requests of all volumes again (`reference/io.md` 1.9 a).
+    ResendFrozen,
+    /// The frozen requests of all volumes end as on connection loss.
+    EndFrozen,
+    /// Frozen requests of this volume that waited for its disk fail.
+    FailFrozen(VolumeIndex),
+    /// Frozen requests of all volumes that waited for a disk go to the disk again.
+    RestartFrozen,
+    /// The volume has a disk; its bitmap, with room for the capacity, has been lent.
+    DiskAttached(VolumeIndex),
+    /// The volume has no disk any more.
+    DiskDetached(VolumeIndex),
+    /// Forced detach: end the local part of every request that waits for the disk.
+    AbortLocal(VolumeIndex),
+    /// The device has this size from now on; bits of new space are set or clear.
+    Resize {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// New size.
+        capacity: SectorCount,
+        /// Set the bits of the new space.
+        set_new_bits: bool,
+    },
+    /// Mark everything out of sync.
+    SetAllBits(VolumeIndex),
+    /// Mark everything in sync.
+    ClearAllBits(VolumeIndex),
+    /// Send the whole bitmap, as soon as no application I/O of the volume is in flight locally;
+    /// then report [`Upcall::BitmapSent`].
+    SendBitmap(VolumeIndex),
+    /// Begin a resync; paused or running follows from the state.
+    StartResync(VolumeIndex, Side),
+    /// Begin an online verify.
+    StartVerify {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// Asking or answering side.
+        side: Side,
+        /// First sector; ignored for [`Side::Target`], which learns it from the first request.
+        start: Sector,
+        /// Sector at which to stop, `u64::MAX`: the end.
+        stop: Sector,
+    },
+    /// A resync or verify has ended or was given up: forget its extents and counters.
+    StopResync(VolumeIndex),
+    /// The peer says that the resync (verify) is over: report [`Upcall::ResyncDone`]
+    /// ([`Upcall::VerifyDone`]) if nothing but failed blocks is left.
+    CheckResyncDone(VolumeIndex),
+    /// A new write epoch begins (replication was switched on or off).
+    NewEpoch,
+    /// Empty the activity log and stop updating it.
+    SuspendAl(VolumeIndex),
+    /// Maintain the activity log again.
+    ResumeAl(VolumeIndex),
+    /// Queue a control packet on the data socket.
+    Send(ControlItem),
+}
+
+/// A control packet waiting for its turn on the data socket. The control plane encodes it when it
+/// is dequeued (`Control::encode`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ControlItem {
+    /// The volume it is about; [`VolumeIndex`] 0 for packets of the whole connection.
+    pub volume: VolumeIndex,
+    /// What to send.
+    pub kind: ControlKind,
+}
+
+/// Kinds of control packets (`reference/wire.md` 3.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ControlKind {
+    /// P_CONNECTION_FEATURES.
+    Features,
+    /// P_AUTH_CHALLENGE.
+    AuthChallenge,
+    /// P_AUTH_RESPONSE.
+    AuthResponse,
+    /// P_PROTOCOL.
+    Protocol,
+    /// P_PROTOCOL_UPDATE.
+    ProtocolUpdate,
+    /// P_SYNC_PARAM or P_SYNC_PARAM89.
+    SyncParam,
+    /// P_SIZES.
+    Sizes {
+        /// c_size is 0: the peer shall answer with its own sizes.
+        trigger_reply: bool,
+        /// dds_flags.
+        flags: u16,
+    },
+    /// P_UUIDS with these flags added to those of the state.
+    Uuids {
+        /// Additional flags.
+        flags: u32,
+    },
+    /// P_STATE with the state word of the moment it was queued.
+    State(u32),
+    /// P_SYNC_UUID.
+    SyncUuid(u64),
+    /// P_STATE_CHG_REQ.
+    StateChange {
+        /// Fields to change.
+        mask: u32,
+        /// Their new values.
+        val: u32,
+    },
+    /// P_CONN_ST_CHG_REQ (P_STATE_CHG_REQ below version 100).
+    ConnStateChange {
+        /// Fields to change.
+        mask: u32,
+        /// Their new values.
+        val: u32,
+    },
+}
+
+/// What failed on the local disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LocalError {
+    /// Reading data.
+    Read,
+    /// Writing data.
+    Write,
+    /// Reading or writing metadata, bitmap or activity log.
+    Metadata,
+    /// The disk did not answer within `disk-timeout`.
+    Timeout,
+}
+
+/// Why the connection ends (`reference/wire.md` 10.3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LinkError {
+    /// The peer does not answer.
+    Timeout,
+    /// End of file or error on the data socket.
+    BrokenPipe,
+    /// End of file or error on the meta socket, missing ping answer.
+    NetworkFailure,
+    /// The peer sent what it must not send.
+    ProtocolError,
+    /// Never connect again by itself.
+    StandAlone,
+}
+
+/// Something that happened on the data plane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Upcall {
+    /// A request to the local disk failed.
+    LocalIoFailed {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// What failed.
+        error: LocalError,
+    },
+    /// After [`Order::LinkLost`]: nothing on behalf of the peer is in flight any more.
+    PeerIoDrained,
+    /// A counter of [`Facts`] has become zero while `watch_idle` is set.
+    Idle(VolumeIndex),
+    /// The whole bitmap has been handed to the data socket.
+    BitmapSent(VolumeIndex),
+    /// The peer's whole bitmap has been merged into ours.
+    BitmapReceived(VolumeIndex),
+    /// Only failed blocks are left to sync.
+    ResyncDone {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// Bits that could not be synced.
+        failed_bits: u64,
+    },
+    /// The verify has reached its end or its stop sector.
+    VerifyDone {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// Bits found different in this run.
+        out_of_sync_bits: u64,
+    },
+    /// The bitmap has changes that should be written soon (`reference/metadata.md` 4.4).
+    BitmapWriteDue(VolumeIndex),
+    /// The connection cannot go on.
+    LinkFailed(LinkError),
+    /// More is in flight than [`Congestion`] allows.
+    Congested(VolumeIndex),
+    /// In state Ahead: nothing is in flight any more.
+    Uncongested(VolumeIndex),
+    /// Ask the peer whether it is alive (a send has been blocked for `timeout`).
+    PingWanted,
+}
+
+/// Numbers of one volume that the control plane reads from the data plane.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Facts {
+    /// Set bits of the bitmap.
+    pub bits_set: u64,
+    /// Bits of the bitmap.
+    pub bits_total: u64,
+    /// Application requests admitted and not completed.
+    pub app_in_flight: u32,
+    /// Application requests not yet answered by the peer.
+    pub peer_pending: u32,
+    /// Requests to the local disk in flight, for applications and for the peer.
+    pub local_in_flight: u32,
+    /// Sector at which the next verify should start.
+    pub verify_start: u64,
+}
