@@ -20,14 +20,20 @@ impl Name {
     /// Longest name in bytes, without the terminating NUL of the wire form.
     pub const MAX: usize = 63;
     /// The empty name.
-    pub const EMPTY: Self = Self { len: 0, bytes: [0; Self::MAX] };
+    pub const EMPTY: Self = Self {
+        len: 0,
+        bytes: [0; Self::MAX],
+    };
 
     /// Takes the bytes up to the first NUL. `None` if they are too long.
     pub fn new(text: &[u8]) -> Option<Self> {
         let text = text.split(|&byte| byte == 0).next()?;
         let mut bytes = [0; Self::MAX];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
-        Some(Self { len: u8::try_from(text.len()).ok()?, bytes })
+        Some(Self {
+            len: u8::try_from(text.len()).ok()?,
+            bytes,
+        })
     }
 
     /// Returns the bytes of the name.
@@ -63,7 +69,9 @@ pub struct ResourceConfig {
 
 impl ResourceConfig {
     /// The documented defaults.
-    pub const DEFAULT: Self = Self { on_no_data: OnNoData::IoError };
+    pub const DEFAULT: Self = Self {
+        on_no_data: OnNoData::IoError,
+    };
 }
 
 /// Options of a connection (`reference/netlink.md` 3.4).

@@ -355,12 +355,16 @@ impl Line {
             | Self::RequestedTooBig { .. }
             | Self::CapacityTooSmall { .. }
             | Self::FenceBroken { .. }
-            | Self::LocalIoFailed { detaching: true, .. } => Level::Error,
+            | Self::LocalIoFailed {
+                detaching: true, ..
+            } => Level::Error,
             Self::NeedsVersion { .. } | Self::VerifyFound { .. } => Level::Alert,
             Self::AutoSolved { .. }
             | Self::RefuseTruncate { .. }
             | Self::SizesDiffer { .. }
-            | Self::LocalIoFailed { detaching: false, .. } => Level::Warning,
+            | Self::LocalIoFailed {
+                detaching: false, ..
+            } => Level::Warning,
             Self::HandshakeDone { .. }
             | Self::Features { .. }
             | Self::Authenticated { .. }
@@ -430,7 +434,11 @@ fn write_change(f: &mut fmt::Formatter<'_>, old: u32, new: u32, mask: u32) -> fm
     if differs(PDSK) {
         write!(f, "pdsk( {} -> {} ) ", o.pdsk, n.pdsk)?;
     }
-    for (field, name) in [(AFTR_ISP, "aftr_isp"), (PEER_ISP, "peer_isp"), (USER_ISP, "user_isp")] {
+    for (field, name) in [
+        (AFTR_ISP, "aftr_isp"),
+        (PEER_ISP, "peer_isp"),
+        (USER_ISP, "user_isp"),
+    ] {
         if differs(field) {
             let set = |word: u32| u8::from(word & field != 0);
             write!(f, "{name}( {} -> {} ) ", set(old), set(new))?;
@@ -490,16 +498,27 @@ impl fmt::Display for Line {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "Display has chosen the group")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "Display has chosen the group"
+)]
 impl Line {
     fn fmt_link(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HandshakeDone { version } => {
-                write!(f, "Handshake successful: Agreed network protocol version {version}")
+                write!(
+                    f,
+                    "Handshake successful: Agreed network protocol version {version}"
+                )
             }
             Self::Features { flags } => {
                 write!(f, "Feature flags enabled on protocol level: 0x{flags:x}")?;
-                let names = [(1, "TRIM"), (2, "THIN_RESYNC"), (4, "WRITE_SAME"), (8, "WRITE_ZEROES")];
+                let names = [
+                    (1, "TRIM"),
+                    (2, "THIN_RESYNC"),
+                    (4, "WRITE_SAME"),
+                    (8, "WRITE_ZEROES"),
+                ];
                 for (flag, name) in names {
                     if flags & flag != 0 {
                         write!(f, " {name}")?;
@@ -511,7 +530,11 @@ impl Line {
                 f,
                 "incompatible DRBD dialects: I support 86-101, peer supports {min}-{max}"
             ),
-            Self::UnexpectedPacket { command, len_bytes, conn } => write!(
+            Self::UnexpectedPacket {
+                command,
+                len_bytes,
+                conn,
+            } => write!(
                 f,
                 "unexpected packet 0x{command:x} ({len_bytes} bytes) in state {conn}"
             ),
@@ -520,7 +543,10 @@ impl Line {
             }
             Self::Incompatible(option) => write!(f, "incompatible {option} settings"),
             Self::Different { option, own, peer } => {
-                write!(f, "Different {option} settings. me=\"{own}\" peer=\"{peer}\"")
+                write!(
+                    f,
+                    "Different {option} settings. me=\"{own}\" peer=\"{peer}\""
+                )
             }
             _ => Ok(()),
         }
@@ -552,11 +578,19 @@ impl Line {
 
     fn fmt_generation(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Uuids { text, uuids: [c, b, h0, h1] } => {
+            Self::Uuids {
+                text,
+                uuids: [c, b, h0, h1],
+            } => {
                 write!(f, "{text} {c:016X}:{b:016X}:{h0:016X}:{h1:016X}")
             }
             Self::Uuid { text, uuid } => write!(f, "{text}{uuid:016X}"),
-            Self::HandshakeUuids { peer, uuids: [c, b, h0, h1], bits, flags } => {
+            Self::HandshakeUuids {
+                peer,
+                uuids: [c, b, h0, h1],
+                bits,
+                flags,
+            } => {
                 let who = if *peer { "peer" } else { "self" };
                 write!(
                     f,
@@ -566,7 +600,10 @@ impl Line {
             Self::Compared { result, rule } => {
                 write!(f, "uuid_compare()={result} by rule {rule}")
             }
-            Self::AutoSolved { primaries, from_peer } => {
+            Self::AutoSolved {
+                primaries,
+                from_peer,
+            } => {
                 let node = if *from_peer { "peer" } else { "this" };
                 write!(
                     f,
@@ -596,14 +633,26 @@ impl Line {
     fn fmt_size(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PeerTooSmall { device, new, old } => {
-                let (what, end) =
-                    if *device { ("device", "; demote me first!") } else { ("disk", "") };
-                write!(f, "The peer's {what} size is too small! ({new} < {old} sectors){end}")
+                let (what, end) = if *device {
+                    ("device", "; demote me first!")
+                } else {
+                    ("disk", "")
+                };
+                write!(
+                    f,
+                    "The peer's {what} size is too small! ({new} < {old} sectors){end}"
+                )
             }
             Self::Size { kib } => write!(f, "size = {} ({kib} KB)", HumanSize(*kib)),
             Self::MaxBio { bytes } => write!(f, "max BIO size = {bytes}"),
-            Self::RequestedTooBig { wanted_kib, possible_kib } => {
-                write!(f, "Requested disk size is too big ({wanted_kib} > {possible_kib})")
+            Self::RequestedTooBig {
+                wanted_kib,
+                possible_kib,
+            } => {
+                write!(
+                    f,
+                    "Requested disk size is too big ({wanted_kib} > {possible_kib})"
+                )
             }
             Self::PeerSetsSize { new, old } => {
                 write!(f, "Peer sets u_size to {new} sectors (old: {old})")
@@ -612,11 +661,25 @@ impl Line {
                 f,
                 "Considerable difference in lower level device sizes: {own}s vs. {peer}s"
             ),
-            Self::RefuseTruncate { new, old, allowed: false } => {
-                write!(f, "refusing to truncate a consistent device ({new} < {old})")
+            Self::RefuseTruncate {
+                new,
+                old,
+                allowed: false,
+            } => {
+                write!(
+                    f,
+                    "refusing to truncate a consistent device ({new} < {old})"
+                )
             }
-            Self::RefuseTruncate { new, old, allowed: true } => {
-                write!(f, "truncating a consistent device during attach ({new} < {old})")
+            Self::RefuseTruncate {
+                new,
+                old,
+                allowed: true,
+            } => {
+                write!(
+                    f,
+                    "truncating a consistent device during attach ({new} < {old})"
+                )
             }
             Self::CapacityTooSmall { max, wanted } => {
                 write!(f, "max capacity {max} smaller than disk size {wanted}")
@@ -643,7 +706,12 @@ impl Line {
                 "Began resync as {conn} (will sync {} KB [{bits} bits set]).",
                 bits.saturating_mul(4)
             ),
-            Self::ResyncDone { verify, total_secs, paused_secs, kib_per_sec } => write!(
+            Self::ResyncDone {
+                verify,
+                total_secs,
+                paused_secs,
+                kib_per_sec,
+            } => write!(
                 f,
                 "{} done (total {total_secs} sec; paused {paused_secs} sec; {kib_per_sec} K/sec)",
                 if *verify { "Online verify" } else { "Resync" }
@@ -652,20 +720,34 @@ impl Line {
             Self::VerifyFound { count } => {
                 write!(f, "Online verify found {count} 4k block out of sync!")
             }
-            Self::VerifySector { start: true, sector } => {
+            Self::VerifySector {
+                start: true,
+                sector,
+            } => {
                 write!(f, "Starting Online Verify from sector {sector}")
             }
-            Self::VerifySector { start: false, sector } => {
+            Self::VerifySector {
+                start: false,
+                sector,
+            } => {
                 write!(f, "Online Verify reached sector {sector}")
             }
             Self::FenceReturned { exit, text } => {
                 write!(f, "fence-peer helper returned {exit} ({text})")
             }
             Self::FenceBroken { exit } => write!(f, "fence-peer helper broken, returned {exit}"),
-            Self::HandlerRefused { handler, exit, drop } => write!(
+            Self::HandlerRefused {
+                handler,
+                exit,
+                drop,
+            } => write!(
                 f,
                 "{handler} handler returned {exit}, {}",
-                if *drop { "dropping connection." } else { "ignored." }
+                if *drop {
+                    "dropping connection."
+                } else {
+                    "ignored."
+                }
             ),
             Self::LocalIoFailed { place, detaching } => write!(
                 f,
@@ -693,13 +775,19 @@ mod tests {
             user_isp: true,
             ..old
         };
-        let line = Line::StateChange { old: old.to_word(), new: new.to_word() };
+        let line = Line::StateChange {
+            old: old.to_word(),
+            new: new.to_word(),
+        };
         assert_eq!(
             line.to_string(),
             "role( Secondary -> Primary ) conn( StandAlone -> Connected ) \
              disk( Diskless -> UpToDate ) user_isp( 0 -> 1 ) "
         );
-        let line = Line::RefusedState { word: new.to_word(), wanted: true };
+        let line = Line::RefusedState {
+            word: new.to_word(),
+            wanted: true,
+        };
         assert_eq!(
             line.to_string(),
             " wanted = { cs:Connected ro:Primary/Unknown ds:UpToDate/DUnknown r--u-- }"
@@ -713,7 +801,10 @@ mod tests {
             Line::Features { flags: 0 }.to_string(),
             "Feature flags enabled on protocol level: 0x0 none."
         );
-        assert_eq!(Line::Size { kib: 65_496 }.to_string(), "size = 64 MB (65496 KB)");
+        assert_eq!(
+            Line::Size { kib: 65_496 }.to_string(),
+            "size = 64 MB (65496 KB)"
+        );
         assert_eq!(
             Line::MarkedOutOfSync { bits: 3072 }.to_string(),
             "12 MB (3072 bits) marked out-of-sync by on disk bit-map."

@@ -76,10 +76,16 @@ mod tests {
 
     #[test]
     fn time_never_wraps() {
-        assert_eq!(Instant(u64::MAX).after(Duration::from_secs(1)), Instant(u64::MAX));
+        assert_eq!(
+            Instant(u64::MAX).after(Duration::from_secs(1)),
+            Instant(u64::MAX)
+        );
         assert_eq!(Instant(1).since(Instant(2)), Duration::ZERO);
         assert_eq!(Duration::from_tenths(5).as_millis(), 500);
         assert_eq!(earliest(None, Some(Instant(3))), Some(Instant(3)));
-        assert_eq!(earliest(Some(Instant(2)), Some(Instant(3))), Some(Instant(2)));
+        assert_eq!(
+            earliest(Some(Instant(2)), Some(Instant(3))),
+            Some(Instant(2))
+        );
     }
 }

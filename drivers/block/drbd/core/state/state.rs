@@ -94,11 +94,21 @@ impl VolumeState {
 
     /// Unpacks a state word. `None` if a field holds a number that is no state.
     pub const fn from_word(word: u32) -> Option<Self> {
-        let Ok(role) = Role::from_wire(word & 3) else { return None };
-        let Ok(peer) = Role::from_wire(word >> 2 & 3) else { return None };
-        let Ok(conn) = ConnState::from_wire(word >> 4 & 0x1f) else { return None };
-        let Ok(disk) = DiskState::from_wire(word >> 9 & 0xf) else { return None };
-        let Ok(pdsk) = DiskState::from_wire(word >> 13 & 0xf) else { return None };
+        let Ok(role) = Role::from_wire(word & 3) else {
+            return None;
+        };
+        let Ok(peer) = Role::from_wire(word >> 2 & 3) else {
+            return None;
+        };
+        let Ok(conn) = ConnState::from_wire(word >> 4 & 0x1f) else {
+            return None;
+        };
+        let Ok(disk) = DiskState::from_wire(word >> 9 & 0xf) else {
+            return None;
+        };
+        let Ok(pdsk) = DiskState::from_wire(word >> 13 & 0xf) else {
+            return None;
+        };
         Some(Self {
             role,
             peer,
