@@ -23,7 +23,9 @@
 )]
 
 mod bytes;
+
 pub mod netlink;
+pub mod options;
 pub mod state_word;
 pub mod types;
 pub mod units;
