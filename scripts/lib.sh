@@ -40,11 +40,12 @@ need_packages() {
     command -v apt-get >/dev/null || die "please install: ${missing[*]}"
     need_root
     say "installing ${missing[*]}"
-    {
-        apt-get -qq update || true
+    local log
+    log=$(apt-get -qq update 2>&1 </dev/null || true
         DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
-            -o DPkg::Lock::Timeout=300 install "${missing[@]}" </dev/null
-    } >&2 || die "could not install ${missing[*]}"
+            -o DPkg::Lock::Timeout=300 install "${missing[@]}" 2>&1 </dev/null) ||
+        die "could not install ${missing[*]}:
+$log"
 }
 
 # debian_mirror: the address of the Debian archive in this machine's own apt configuration.
