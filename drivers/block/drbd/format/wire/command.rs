@@ -300,7 +300,7 @@ impl Command {
         }
     }
 
-    fn is_agreed(self, terms: &Terms) -> bool {
+    pub(super) fn is_agreed(self, terms: &Terms) -> bool {
         match self.rule().needs {
             Needs::Nothing => true,
             Needs::From(version) => terms.version.number() >= version,
@@ -315,7 +315,7 @@ const DATA_HEAD_LEN: u32 = 24;
 
 /// A packet that may be read: known, in its place, agreed upon and within its length limits.
 ///
-/// After the header follow `fixed_len` bytes for `Packet::decode`, then
+/// After the header follow `fixed_len` bytes for [`super::packet::Packet::decode`], then
 /// `digest_len` bytes of digest, then `data_len` bytes of data.
 ///
 /// # Invariants
@@ -457,7 +457,7 @@ impl Frame {
         self.volume
     }
 
-    /// Returns how many bytes `Packet::decode` needs: at most
+    /// Returns how many bytes [`super::packet::Packet::decode`] needs: at most
     /// [`FIXED_LEN_MAX`], for the two bitmap packets at most 4088.
     #[inline]
     pub const fn fixed_len(&self) -> u32 {

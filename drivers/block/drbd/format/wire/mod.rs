@@ -5,13 +5,16 @@
 //! 1. [`header::Header::decode`] on [`features::ProtocolVersion::header_len`] bytes;
 //! 2. [`command::Frame::check`] says whether the packet may appear on this stream under the
 //!    agreed [`features::Terms`], and how many bytes of fixed part, digest and data follow;
-//! 3. `packet::Packet::decode` on the fixed part. Digest and data stay with the caller.
+//! 3. [`packet::Packet::decode`] on the fixed part. Digest and data stay with the caller.
 //!
-//! The sending side builds a `packet::Packet` and calls `packet::Packet::encode`.
+//! The sending side builds a [`packet::Packet`] and calls [`packet::Packet::encode`].
 
 pub mod command;
 pub mod features;
 pub mod header;
+pub mod packet;
+pub mod payload;
+pub mod settings;
 
 use core::fmt;
 
