@@ -16,6 +16,7 @@
 pub mod action;
 pub mod chance;
 pub mod config;
+pub mod generation;
 pub mod input;
 pub mod link;
 pub mod log;

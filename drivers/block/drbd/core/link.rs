@@ -7,6 +7,7 @@
 
 use drbd_format::types::Protocol;
 use drbd_format::units::{Sector, SectorCount};
+use drbd_format::wire::features::Terms;
 
 use crate::config::DiskConfig;
 use crate::state::VolumeState;
@@ -35,10 +36,9 @@ pub struct VolumeNumber(pub u16);
 /// Settings and state of the connection that the data plane needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LinkView {
-    /// Agreed protocol version; 80 until the feature handshake has ended (`reference/wire.md` 1.4).
-    pub version: u32,
-    /// Agreed feature flags (`reference/wire.md` 4.1).
-    pub features: u32,
+    /// How packets are read and written: agreed version and features, the peer's digest length.
+    /// [`Terms::INITIAL`] until the feature handshake has ended (`reference/wire.md` 1.4).
+    pub terms: Terms,
     /// This node holds the resolve-conflicts mark.
     pub resolver: bool,
     /// The handshake is over: anything but handshake packets may be sent.
@@ -49,8 +49,6 @@ pub struct LinkView {
     pub two_primaries: bool,
     /// Bytes of the integrity digest in packets we send, 0: none.
     pub digest_out_len: u8,
-    /// Bytes of the integrity digest in packets we receive, 0: none.
-    pub digest_in_len: u8,
     /// Bytes of the digest for online verify, 0: none.
     pub verify_len: u8,
     /// Bytes of the digest for checksum-based resync, 0: none.
@@ -76,14 +74,12 @@ pub struct LinkView {
 impl LinkView {
     /// Without a network configuration.
     pub const NONE: Self = Self {
-        version: 80,
-        features: 0,
+        terms: Terms::INITIAL,
         resolver: false,
         established: false,
         protocol: Protocol::C,
         two_primaries: false,
         digest_out_len: 0,
-        digest_in_len: 0,
         verify_len: 0,
         csums_len: 0,
         csums_after_crash_only: false,

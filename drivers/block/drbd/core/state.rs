@@ -1,6 +1,9 @@
 //! States: the vector, which changes are allowed, and what follows from them.
 
+pub mod sanitize;
 #[expect(clippy::module_inception, reason = "named after what it holds")]
 pub mod state;
+pub mod transition;
 
 pub use state::{mask, VolumeState};
+pub use transition::{Change, StateError};
