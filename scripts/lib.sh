@@ -22,9 +22,6 @@ die() { say "$*"; exit 1; }
 # content_key TEXT...: ten hex digits that change when any argument changes.
 content_key() { printf '%s\0' "$@" | sha256sum | cut -c1-10; }
 
-# file_key FILE...: the same for the contents of files.
-file_key() { cat "$@" | sha256sum | cut -c1-10; }
-
 # need_root: the test bed mounts and changes roots.
 need_root() {
     [ "$(id -u)" = 0 ] || die "this must run as root (it mounts and uses chroot); try sudo make"
