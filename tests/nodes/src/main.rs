@@ -1,3 +1,130 @@
 //! Runs scenarios on two real kernels.
+//!
+//! The same program is the harness on the host and the agent on the nodes.
 
-fn main() {}
+mod agent;
+mod bed;
+mod link;
+mod machine;
+mod node;
+mod pair;
+mod proto;
+mod provision;
+mod relay;
+mod report;
+mod scenarios;
+mod steps;
+mod streams;
+
+use std::process::ExitCode;
+
+use anyhow::{bail, Result};
+use libtest_mimic::{Arguments, Trial};
+
+use crate::bed::Bed;
+use crate::scenarios::{Scenario, ALL};
+
+const HELP: &str = "\
+usage: drbd-nodes list                      names of the scenarios
+       drbd-nodes run NAME... [KEY=VALUE]   run scenarios, showing every step
+       drbd-nodes load [KEY=VALUE]          load and unload our module in one node, show its log
+       drbd-nodes shell 'COMMANDS' [...]    run shell commands on M of a fresh pair (module loaded)
+       drbd-nodes test [libtest options]    all scenarios as tests (words in DRBD_NODES=\"KEY=VALUE\")
+       drbd-nodes decode                    (see Documentation/testing.md)
+
+KEY=VALUE:
+  kernel=fast|debug|stock     UML without checks, UML with all checks (default), Debian's under QEMU
+  pair=ours|c|ours/c|c/ours   modules of M and S (default ours)
+  tools=ours|utils|...        tools of M and S (default ours)
+  N=20  SEED=7                rounds and seed of scenarios that repeat or draw lots
+  KEEP=1                      leave the nodes running at the end (demo)
+
+Traces (consoles, steps, captures, disks) are left in target/nodes/NAME-KERNEL.
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("drbd-nodes: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &[String]) -> Result<ExitCode> {
+    match words.first().map(String::as_str) {
+        Some("agent") if words.get(1).is_some_and(|word| word == "--serve") => agent::serve()?,
+        Some("agent") => agent::init()?,
+        Some("list" | "--list") => {
+            for scenario in ALL {
+                println!("{:24} {}", scenario.name, scenario.shows);
+            }
+        }
+        Some("run") => return run(&words[1..]),
+        Some("test") => return Ok(test(&words[1..])),
+        Some("load") => scenarios::tools::load(&loud(&words[1..])?)?,
+        Some("shell") if words.len() >= 2 => {
+            scenarios::tools::shell(&loud(&words[2..])?, &words[1])?;
+        }
+        Some("help" | "--help" | "-h") => print!("{HELP}"),
+        _ => {
+            eprint!("{HELP}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn loud(words: &[String]) -> Result<Bed> {
+    let mut bed = Bed::from_words(words)?;
+    bed.loud = true;
+    Ok(bed)
+}
+
+fn run(words: &[String]) -> Result<ExitCode> {
+    let (settings, names): (Vec<String>, Vec<String>) =
+        words.iter().cloned().partition(|word| word.contains('='));
+    let bed = loud(&settings)?;
+    let mut chosen: Vec<&Scenario> = Vec::new();
+    for name in &names {
+        match ALL.iter().find(|scenario| scenario.name == name) {
+            Some(scenario) => chosen.push(scenario),
+            None => bail!("no scenario {name:?}; see drbd-nodes list"),
+        }
+    }
+    let mut failed = 0_u32;
+    for scenario in &chosen {
+        match (scenario.run)(&bed) {
+            Ok(()) => println!("{}: passed", scenario.name),
+            Err(error) => {
+                failed += 1;
+                println!("{}: FAILED: {error:#}", scenario.name);
+            }
+        }
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Every scenario as a test of its own.
+fn test(words: &[String]) -> ExitCode {
+    let mut arguments =
+        Arguments::from_iter(std::iter::once("drbd-nodes".to_owned()).chain(words.iter().cloned()));
+    // Two nodes already keep two processors busy.
+    arguments.test_threads.get_or_insert(1);
+    let settings = std::env::var("DRBD_NODES").unwrap_or_default();
+    let settings: Vec<String> = settings.split_whitespace().map(str::to_owned).collect();
+    let trials = ALL.iter().map(|scenario| {
+        let settings = settings.clone();
+        Trial::test(scenario.name, move || {
+            let bed = Bed::from_words(&settings)?;
+            (scenario.run)(&bed).map_err(|error| format!("{error:#}").into())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
