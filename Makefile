@@ -9,7 +9,7 @@ OUT     := out
 NAME    := $(or $(KERNEL),$(KDIR))
 CARGO   := $(SCRIPTS)/cargo
 
-export KEEP T N
+export KEEP T N SEED KERNEL PAIR TOOLS
 
 .PHONY: help build tools check test demo sim nodes golden fuzz bench fmt doc install clean
 
