@@ -23,6 +23,7 @@
 )]
 
 mod bytes;
+pub mod disk;
 
 pub mod netlink;
 pub mod options;
