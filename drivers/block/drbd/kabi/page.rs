@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Payload buffers: memory pages for received data, for reads on behalf of the peer and for
+//! bitmap and metadata I/O.
+//!
+//! The pages are counted by the kernel's own page reference counts, so the network may go on using
+//! a page that was sent by reference after its buffer is gone. High-order pages are tried first,
+//! single pages from the reserve are the fall-back.
+
+use super::ffi;
+use core::{
+    mem::size_of,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Largest buffer, in bytes: the largest request of the protocol.
+pub(crate) const BUF_LEN_MAX: u32 = 1 << 20;
+
+/// Largest order of pages that is tried: 64 KiB with pages of 4 KiB.
+const ORDER_MAX: u32 = 4;
+const SMALL_PIECES: usize = 16;
+const LARGE_PIECES: usize = (BUF_LEN_MAX as usize).div_ceil(PAGE_SIZE);
+
+/// Reserves from which buffers are made when the system is short of memory.
+///
+/// # Invariants
+///
+/// The three pools are valid and all their elements are held by [`PageBuf`]s, which keep the
+/// `PagePool` alive.
+pub(crate) struct PagePool {
+    pages: NonNull<bindings::mempool>,
+    small: NonNull<bindings::mempool>,
+    large: NonNull<bindings::mempool>,
+}
+
+// SAFETY: Memory pools have their own lock.
+unsafe impl Send for PagePool {}
+// SAFETY: As above.
+unsafe impl Sync for PagePool {}
+
+const fn table_size(pieces: usize) -> usize {
+    size_of::<Table>() + pieces * size_of::<bindings::bio_vec>()
+}
+
+impl PagePool {
+    /// Creates a pool that guarantees `reserve_pages` single pages. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(reserve_pages: usize) -> Result<Arc<Self>> {
+        let reserve = c_int::try_from(reserve_pages.max(1)).map_err(|_| EINVAL)?;
+        // SAFETY: A plain constructor.
+        let pages = NonNull::new(unsafe { ffi::drbd_helper_page_pool(reserve) }).ok_or(ENOMEM)?;
+        let pages = PoolGuard(pages);
+        // SAFETY: A plain constructor.
+        let small = unsafe { ffi::drbd_helper_kmalloc_pool(reserve, table_size(SMALL_PIECES)) };
+        let small = PoolGuard(NonNull::new(small).ok_or(ENOMEM)?);
+        // SAFETY: A plain constructor.
+        let large = unsafe { ffi::drbd_helper_kmalloc_pool(2, table_size(LARGE_PIECES)) };
+        let large = PoolGuard(NonNull::new(large).ok_or(ENOMEM)?);
+        // INVARIANT: The pools are new. From here on `PagePool` destroys them.
+        let pool = Self {
+            pages: pages.dismiss(),
+            small: small.dismiss(),
+            large: large.dismiss(),
+        };
+        Ok(Arc::new(pool, GFP_KERNEL)?)
+    }
+
+    /// Makes a buffer of `len_bytes`; its content is undefined only in the sense of "old memory of
+    /// the kernel" and must not leave the node. May sleep until a page comes back to the reserve.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the length is zero or above [`BUF_LEN_MAX`]. Never `ENOMEM`.
+    pub(crate) fn alloc(pool: &Arc<Self>, len_bytes: u32) -> Result<PageBuf> {
+        Self::make(pool, len_bytes, true)
+    }
+
+    /// Like [`alloc`](Self::alloc), but does not sleep: `ENOMEM` if memory is short. Any context
+    /// but hard interrupts.
+    pub(crate) fn try_alloc(pool: &Arc<Self>, len_bytes: u32) -> Result<PageBuf> {
+        Self::make(pool, len_bytes, false)
+    }
+
+    fn make(pool: &Arc<Self>, len_bytes: u32, may_sleep: bool) -> Result<PageBuf> {
+        if len_bytes == 0 || len_bytes > BUF_LEN_MAX {
+            return Err(EINVAL);
+        }
+        let pages_wanted = (len_bytes as usize).div_ceil(PAGE_SIZE);
+        let large = pages_wanted > SMALL_PIECES;
+        let tables = if large { pool.large } else { pool.small };
+        // SAFETY: By the type invariant the pool is valid.
+        let table = unsafe { ffi::drbd_helper_pool_alloc(tables.as_ptr(), may_sleep) };
+        let table = NonNull::new(table.cast::<Table>()).ok_or(ENOMEM)?;
+        // SAFETY: The element is at least as large as a `Table` and aligned by kmalloc.
+        unsafe {
+            table.write(Table {
+                pool: pool.clone(),
+                len_bytes: 0,
+                pieces: 0,
+                large,
+            });
+        }
+        // INVARIANT: The table is valid and has no pieces yet.
+        let mut buf = PageBuf { table };
+        while buf.len_bytes() < len_bytes {
+            buf.grow(len_bytes - buf.len_bytes(), may_sleep)?;
+        }
+        Ok(buf)
+    }
+}
+
+impl Drop for PagePool {
+    fn drop(&mut self) {
+        for pool in [self.pages, self.small, self.large] {
+            drop(PoolGuard(pool));
+        }
+    }
+}
+
+/// Owns a memory pool and destroys it. Any context.
+struct PoolGuard(NonNull<bindings::mempool>);
+
+impl PoolGuard {
+    fn dismiss(self) -> NonNull<bindings::mempool> {
+        core::mem::ManuallyDrop::new(self).0
+    }
+}
+
+impl Drop for PoolGuard {
+    fn drop(&mut self) {
+        // SAFETY: The pool is owned by this value, and all elements are back in it.
+        unsafe { bindings::mempool_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// Head of the element that describes a buffer; `pieces` times `struct bio_vec` follow it.
+#[repr(C)]
+struct Table {
+    pool: Arc<PagePool>,
+    len_bytes: u32,
+    pieces: u16,
+    large: bool,
+}
+
+// The vectors behind the head must be aligned.
+const _: () = assert!(size_of::<Table>() % align_of::<bindings::bio_vec>() == 0);
+
+/// A buffer of pages. The value itself is one pointer; it may be dropped in any context.
+///
+/// # Invariants
+///
+/// `table` is a valid element of a table pool, owned by this value. Each of its `pieces` vectors
+/// holds a reference to its page, starts at offset 0 of it and covers existing memory. The sum of
+/// the vectors' lengths is `len_bytes`. Nobody writes to the memory but the owner of this value, or
+/// the device or the socket the value was lent to.
+pub(crate) struct PageBuf {
+    table: NonNull<Table>,
+}
+
+// SAFETY: The memory belongs to the value; pages have no thread affinity.
+unsafe impl Send for PageBuf {}
+// SAFETY: Shared access only reads.
+unsafe impl Sync for PageBuf {}
+
+impl PageBuf {
+    fn head(&self) -> &Table {
+        // SAFETY: By the type invariant.
+        unsafe { self.table.as_ref() }
+    }
+
+    fn vectors_ptr(&self) -> *mut bindings::bio_vec {
+        // SAFETY: The vectors follow the head in the same allocation.
+        unsafe { self.table.as_ptr().add(1) }.cast()
+    }
+
+    /// The vectors, to be lent to the block layer or a socket.
+    pub(super) fn vectors(&self) -> &[bindings::bio_vec] {
+        // SAFETY: By the type invariant that many vectors are initialised.
+        unsafe { core::slice::from_raw_parts(self.vectors_ptr(), usize::from(self.head().pieces)) }
+    }
+
+    /// Adds one piece of at most `missing` bytes.
+    fn grow(&mut self, missing: u32, may_sleep: bool) -> Result {
+        let pages = (missing as usize).div_ceil(PAGE_SIZE);
+        let mut order = pages.ilog2().min(ORDER_MAX);
+        let page = loop {
+            if order == 0 {
+                let pages = self.head().pool.pages;
+                // SAFETY: The pool is alive, the table holds a reference.
+                break unsafe { ffi::drbd_helper_pool_page(pages.as_ptr(), may_sleep) };
+            }
+            // SAFETY: A plain constructor.
+            let page = unsafe { ffi::drbd_helper_page_try(order) };
+            if !page.is_null() {
+                break page;
+            }
+            order -= 1;
+        };
+        if page.is_null() {
+            return Err(ENOMEM);
+        }
+        let capacity = (PAGE_SIZE << order) as u32;
+        let len = missing.min(capacity);
+        // SAFETY: The table was chosen so that single pages for the whole length fit into it, so
+        // there is room for one more vector. We have exclusive access.
+        unsafe {
+            let head = self.table.as_mut();
+            let slot = self.table.as_ptr().add(1).cast::<bindings::bio_vec>();
+            slot.add(usize::from(head.pieces)).write(bindings::bio_vec {
+                bv_page: page,
+                bv_len: len,
+                bv_offset: 0,
+            });
+            // INVARIANT: The new vector owns the reference that the allocation gave us.
+            head.pieces += 1;
+            head.len_bytes += len;
+        }
+        Ok(())
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len_bytes(&self) -> u32 {
+        self.head().len_bytes
+    }
+
+    /// Shortens the buffer; does nothing if it is not longer than `len_bytes`. At least one byte
+    /// stays. The pages that are not needed any more stay with the buffer until it is dropped only
+    /// if they are part of the last piece.
+    pub(crate) fn truncate(&mut self, len_bytes: u32) {
+        let len_bytes = len_bytes.max(1);
+        while self.len_bytes() > len_bytes {
+            let excess = self.len_bytes() - len_bytes;
+            // SAFETY: Exclusive access; a buffer longer than one byte has a last vector.
+            unsafe {
+                let vectors = self.vectors_ptr();
+                let head = self.table.as_mut();
+                let last = &mut *vectors.add(usize::from(head.pieces) - 1);
+                if last.bv_len > excess {
+                    last.bv_len -= excess;
+                    head.len_bytes -= excess;
+                } else {
+                    head.len_bytes -= last.bv_len;
+                    head.pieces -= 1;
+                    ffi::drbd_helper_page_release(last.bv_page, head.pool.pages.as_ptr());
+                }
+            }
+        }
+    }
+
+    /// The bytes, piece by piece.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        self.vectors().iter().map(|vector| {
+            // SAFETY: By the type invariant the vector covers memory that nobody writes to while
+            // the buffer is borrowed. There is no high memory on 64-bit machines.
+            unsafe {
+                let address = ffi::drbd_helper_page_address(vector.bv_page).cast::<u8>();
+                core::slice::from_raw_parts(address, vector.bv_len as usize)
+            }
+        })
+    }
+
+    /// The bytes for writing, piece by piece. Not for a buffer that was already sent by reference:
+    /// the peer would receive the new content.
+    pub(crate) fn chunks_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let vectors = self.vectors_ptr();
+        let pieces = usize::from(self.head().pieces);
+        (0..pieces).map(move |index| {
+            // SAFETY: As in `chunks`, with exclusive access; the pieces do not overlap.
+            unsafe {
+                let vector = &*vectors.add(index);
+                let address = ffi::drbd_helper_page_address(vector.bv_page).cast::<u8>();
+                core::slice::from_raw_parts_mut(address, vector.bv_len as usize)
+            }
+        })
+    }
+
+    /// Copies bytes from `offset` on into `out` and returns how many there were.
+    pub(crate) fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        let mut skip = offset;
+        let mut done = 0;
+        for chunk in self.chunks() {
+            let Some(rest) = chunk.get(skip..) else {
+                skip -= chunk.len();
+                continue;
+            };
+            skip = 0;
+            let len = rest.len().min(out.len() - done);
+            out[done..done + len].copy_from_slice(&rest[..len]);
+            done += len;
+            if done == out.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Copies `bytes` to `offset` and returns how many fitted.
+    pub(crate) fn copy_from(&mut self, offset: usize, bytes: &[u8]) -> usize {
+        let mut skip = offset;
+        let mut done = 0;
+        for chunk in self.chunks_mut() {
+            let chunk_len = chunk.len();
+            let Some(rest) = chunk.get_mut(skip..) else {
+                skip -= chunk_len;
+                continue;
+            };
+            skip = 0;
+            let len = rest.len().min(bytes.len() - done);
+            rest[..len].copy_from_slice(&bytes[done..done + len]);
+            done += len;
+            if done == bytes.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Fills the buffer with zeroes.
+    pub(crate) fn zero(&mut self) {
+        for chunk in self.chunks_mut() {
+            chunk.fill(0);
+        }
+    }
+
+    /// Whether all bytes are zero.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.chunks().all(|chunk| {
+            // SAFETY: Every bit pattern is a valid `u64`.
+            let (head, words, tail) = unsafe { chunk.align_to::<u64>() };
+            let zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+            zero(head) && words.iter().all(|&word| word == 0) && zero(tail)
+        })
+    }
+
+    /// Hands the buffer to C code that keeps it; see [`from_raw`](Self::from_raw).
+    pub(super) fn into_raw(self) -> *mut c_void {
+        core::mem::ManuallyDrop::new(self).table.as_ptr().cast()
+    }
+
+    /// Takes back what [`into_raw`](Self::into_raw) gave away.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` comes from `into_raw` and is used for this once.
+    pub(super) unsafe fn from_raw(ptr: *mut c_void) -> Self {
+        // SAFETY: `into_raw` never returns null.
+        let table = unsafe { NonNull::new_unchecked(ptr.cast()) };
+        // INVARIANT: The value given to `into_raw` fulfilled it.
+        Self { table }
+    }
+}
+
+impl Drop for PageBuf {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the table, its pages and its pool are ours; the pool lives
+        // until the reference taken out of the table is dropped at the end.
+        unsafe {
+            let head = self.table.read();
+            for vector in self.vectors() {
+                ffi::drbd_helper_page_release(vector.bv_page, head.pool.pages.as_ptr());
+            }
+            let tables = if head.large {
+                head.pool.large
+            } else {
+                head.pool.small
+            };
+            bindings::mempool_free(self.table.as_ptr().cast(), tables.as_ptr());
+        }
+    }
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Many packets in one call of the socket.
+//!
+//! Headers are copied one behind the other into pages of their own, payload is passed by reference.
+//! A header page is never written twice: TCP reads it until the peer has acknowledged it.
+
+use super::{
+    bio::BioHold,
+    ffi,
+    page::{
+        PageBuf,
+        PagePool, //
+    },
+    socket::{
+        SendFlags,
+        Socket, //
+    }, //
+};
+use kernel::{
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Pieces of memory in one batch.
+const VECTORS_MAX: usize = 768;
+/// Payloads in one batch.
+const OWNERS_MAX: usize = 128;
+/// A payload has at most that many pieces: 1 MiB in single pages, plus headers around it.
+const PAYLOAD_VECTORS_MAX: usize = 260;
+
+/// What keeps the memory of a payload alive until it has been given to the socket.
+enum Owner {
+    Bio { _hold: BioHold },
+    Pages { _buf: PageBuf },
+}
+
+/// A batch of packets for one socket.
+///
+/// # Invariants
+///
+/// The memory of every vector is kept alive by `owners`, `header` or `spent`. `left` is the number
+/// of bytes from byte `sent` of the first vector to the end of the last one.
+pub(crate) struct SendBatch {
+    pool: Arc<PagePool>,
+    vectors: KVVec<bindings::bio_vec>,
+    owners: KVec<Owner>,
+    /// The header page that is being filled, and how far it is.
+    header: Option<PageBuf>,
+    filled: usize,
+    sent: usize,
+    left: usize,
+}
+
+// SAFETY: The vectors point to memory that the owners keep; all of them are `Send`.
+unsafe impl Send for SendBatch {}
+
+impl SendBatch {
+    /// Makes an empty batch. Pages for headers and copies come from `pool`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(pool: &Arc<PagePool>) -> Result<Self> {
+        Ok(Self {
+            pool: pool.clone(),
+            vectors: KVVec::with_capacity(VECTORS_MAX, GFP_KERNEL)?,
+            owners: KVec::with_capacity(OWNERS_MAX, GFP_KERNEL)?,
+            header: None,
+            filled: 0,
+            sent: 0,
+            left: 0,
+        })
+    }
+
+    /// Whether there is room for one more packet with the largest payload.
+    pub(crate) fn has_room(&self) -> bool {
+        self.vectors.len() + PAYLOAD_VECTORS_MAX <= VECTORS_MAX
+            && self.owners.len() + 4 <= OWNERS_MAX
+    }
+
+    /// Whether everything was sent.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Number of bytes that were not yet given to the socket.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.left
+    }
+
+    fn push(&mut self, vector: bindings::bio_vec) -> Result {
+        let len = vector.bv_len as usize;
+        self.vectors
+            .push_within_capacity(vector)
+            .map_err(|_| ENOBUFS)?;
+        self.left += len;
+        Ok(())
+    }
+
+    fn own(&mut self, owner: Owner) -> Result {
+        self.owners.push_within_capacity(owner).map_err(|_| ENOBUFS)
+    }
+
+    /// Appends a copy of `bytes`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOBUFS` if the batch is full; part of the bytes may have been appended then, so the
+    /// connection is of no more use. Ask [`has_room`](Self::has_room) before.
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) -> Result {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.header.is_none() || self.filled == PAGE_SIZE {
+                self.next_header_page()?;
+            }
+            let (now, later) = rest.split_at(rest.len().min(PAGE_SIZE - self.filled));
+            let Some(header) = &mut self.header else {
+                return Err(ENOBUFS);
+            };
+            header.copy_from(self.filled, now);
+            let page = header.vectors().first().map(|vector| vector.bv_page);
+            self.append_header(page.ok_or(ENOBUFS)?, now.len())?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Appends `len` bytes of the header page, to the last vector if it ends there.
+    fn append_header(&mut self, page: *mut bindings::page, len: usize) -> Result {
+        let start = self.filled as u32;
+        self.filled += len;
+        if self.left > 0 {
+            if let Some(last) = self.vectors.last_mut() {
+                if last.bv_page == page && last.bv_offset + last.bv_len == start {
+                    last.bv_len += len as u32;
+                    self.left += len;
+                    return Ok(());
+                }
+            }
+        }
+        self.push(bindings::bio_vec {
+            bv_page: page,
+            bv_len: len as u32,
+            bv_offset: start,
+        })
+    }
+
+    fn next_header_page(&mut self) -> Result {
+        let page = PagePool::alloc(&self.pool, PAGE_SIZE as u32)?;
+        if let Some(full) = self.header.replace(page) {
+            self.own(Owner::Pages { _buf: full })?;
+        }
+        self.filled = 0;
+        Ok(())
+    }
+
+    /// Appends the data of an upper write. With `copy` its pages are left alone afterwards (for
+    /// protocol A and for data integrity, where they may change before TCP is done); pages that
+    /// cannot be passed by reference are copied anyway. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_bytes`](Self::push_bytes).
+    pub(crate) fn push_bio(&mut self, hold: BioHold, copy: bool) -> Result {
+        if copy || !Self::can_splice(&hold) {
+            return self.push_copy(&hold);
+        }
+        let (vectors, number, start, len) = hold.vectors();
+        let mut offset = start as u32;
+        let mut left = len as u32;
+        for index in 0..number {
+            // SAFETY: The hold says that there are so many vectors.
+            let vector = unsafe { &*vectors.add(index) };
+            let len = (vector.bv_len - offset).min(left);
+            // INVARIANT: The hold goes to the owners below, or the batch is given up.
+            self.push(bindings::bio_vec {
+                bv_page: vector.bv_page,
+                bv_len: len,
+                bv_offset: vector.bv_offset + offset,
+            })?;
+            offset = 0;
+            left -= len;
+        }
+        self.own(Owner::Bio { _hold: hold })
+    }
+
+    fn can_splice(hold: &BioHold) -> bool {
+        let (vectors, number, _, _) = hold.vectors();
+        (0..number).all(|index| {
+            // SAFETY: The hold says that there are so many vectors, and keeps their pages.
+            unsafe {
+                let vector = &*vectors.add(index);
+                ffi::drbd_helper_page_spliceable(vector.bv_page, vector.bv_offset, vector.bv_len)
+            }
+        })
+    }
+
+    fn push_copy(&mut self, hold: &BioHold) -> Result {
+        let mut buf = PagePool::alloc(&self.pool, hold.len_bytes())?;
+        let mut offset = 0;
+        for chunk in buf.chunks_mut() {
+            offset += hold.copy_to(offset, chunk);
+        }
+        self.push_pages(buf)
+    }
+
+    /// Appends a buffer, which must not change any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_bytes`](Self::push_bytes).
+    pub(crate) fn push_pages(&mut self, buf: PageBuf) -> Result {
+        for vector in buf.vectors() {
+            // INVARIANT: The buffer goes to the owners below, or the batch is given up.
+            self.push(*vector)?;
+        }
+        self.own(Owner::Pages { _buf: buf })
+    }
+
+    /// Gives everything to the socket. May sleep, unless [`SendFlags::dont_wait`].
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if there was no room in time: call it again to go on where it stopped. `EINTR`, the
+    /// same. Others end the connection.
+    pub(crate) fn flush(&mut self, socket: &Socket, flags: SendFlags) -> Result {
+        let mut first = 0;
+        let mut result = Ok(());
+        while self.left > 0 {
+            let Some(vectors) = self.vectors.get(first..) else {
+                break;
+            };
+            // SAFETY: By the type invariant the vectors cover the bytes. Their pages are counted:
+            // header pages and buffers by construction, those of bios were asked.
+            let sent = unsafe { socket.send_vectors(vectors, self.sent, self.left, flags) };
+            match sent {
+                Ok(0) => result = Err(EPIPE),
+                Ok(count) => first += self.advance(first, count),
+                Err(error) => result = Err(error),
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        if self.left == 0 {
+            self.clear();
+        } else {
+            self.forget_front(first);
+        }
+        result
+    }
+
+    /// Marks `count` bytes as sent; returns the number of vectors that were sent completely.
+    fn advance(&mut self, first: usize, count: usize) -> usize {
+        self.left -= count.min(self.left);
+        self.sent += count;
+        let mut done = 0;
+        while let Some(vector) = self.vectors.get(first + done) {
+            let len = vector.bv_len as usize;
+            if self.sent < len {
+                break;
+            }
+            self.sent -= len;
+            done += 1;
+        }
+        done
+    }
+
+    /// Removes the first `number` vectors.
+    fn forget_front(&mut self, number: usize) {
+        let len = self.vectors.len();
+        let number = number.min(len);
+        self.vectors.copy_within(number.., 0);
+        self.vectors.truncate(len - number);
+    }
+
+    /// Throws away what was not sent. After a partial send the connection is of no more use.
+    pub(crate) fn clear(&mut self) {
+        // INVARIANT: No vectors, so nobody needs the owners. The header page goes on being filled
+        // behind what was sent.
+        self.vectors.truncate(0);
+        self.owners.truncate(0);
+        self.sent = 0;
+        self.left = 0;
+    }
+}
