@@ -26,12 +26,9 @@ const NO_SLOT: u16 = u16::MAX;
 const NO_EXTENT: u32 = u32::MAX;
 
 const CRC_OFFSET: usize = 8;
-const SLOTS_OFFSET: usize = 36;
-const EXTENTS_OFFSET: usize = SLOTS_OFFSET + 2 * UPDATES_MAX;
-const CONTEXT_OFFSET: usize = EXTENTS_OFFSET + 4 * UPDATES_MAX;
 
-// The arrays end where the block ends.
-const _: () = assert!(CONTEXT_OFFSET + 4 * CONTEXT_LEN as usize == BLOCK_BYTES);
+// Head, slot numbers, extents and context fill the block.
+const _: () = assert!(36 + 6 * UPDATES_MAX + 4 * CONTEXT_LEN as usize == BLOCK_BYTES);
 
 /// The contents of a slot: an extent, or nothing.
 pub type SlotValue = Option<AlExtent>;

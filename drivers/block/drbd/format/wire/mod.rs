@@ -15,6 +15,7 @@ pub mod header;
 pub mod packet;
 pub mod payload;
 pub mod settings;
+pub mod vli;
 
 use core::fmt;
 
