@@ -24,4 +24,5 @@ pub mod state;
 pub mod time;
 
 // Connecting.
+pub mod discard;
 pub mod establish;
