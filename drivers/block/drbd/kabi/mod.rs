@@ -29,6 +29,7 @@ pub(crate) mod page;
 pub(crate) mod params;
 pub(crate) mod proc;
 pub(crate) mod send_batch;
+pub(crate) mod show;
 pub(crate) mod socket;
 pub(crate) mod thread;
 pub(crate) mod timer;

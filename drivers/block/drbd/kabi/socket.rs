@@ -136,6 +136,12 @@ impl fmt::Display for Addr {
     }
 }
 
+impl kernel::fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Sizes of the buffers of a socket.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Buffers {
