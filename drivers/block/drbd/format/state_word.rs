@@ -268,6 +268,23 @@ mod tests {
 
     #[test]
     fn a_request_is_converted_to_the_receivers_view() {
+        let counterparts = [
+            (1, 7),
+            (9, 9),
+            (10, 10),
+            (11, 12),
+            (12, 11),
+            (18, 19),
+            (31, 31),
+        ];
+        for conn in 0..32 {
+            let known = counterparts.iter().find(|&&(from, _)| from == conn);
+            let expected = known.map_or(0, |&(_, to)| to);
+            assert_eq!(
+                StateWord(conn << CONN_SHIFT).seen_by_peer().conn(),
+                expected
+            );
+        }
         let disconnect = StateWord::with_conn(ConnState::Disconnecting);
         let tear_down = StateWord::with_conn(ConnState::TearDown);
         assert_eq!(disconnect.seen_by_peer(), tear_down);

@@ -308,6 +308,8 @@ fn every_wrong_offset_is_refused() {
     assert!(refused(&|s| s.al_offset = 8));
     assert!(refused(&|s| s.al_offset = -56));
     assert!(refused(&|s| s.bm_offset = -71));
+    assert!(refused(&|s| s.bm_offset = -73));
+    assert!(refused(&|s| s.md_size_sect = 88));
     assert!(refused(&|s| s.bm_offset = -63));
     assert!(refused(&|s| s.bm_offset = i32::MIN));
     assert!(refused(&|s| s.al_offset = i32::MIN));

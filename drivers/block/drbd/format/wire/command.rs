@@ -616,7 +616,9 @@ mod tests {
             (24, 32, 4096)
         );
         assert!(check(&with_digest, Stream::Data, 0, 24 + 31).is_err());
-        assert!(check(&with_digest, Stream::Data, 0, 24 + 32 + 513).is_err());
+        for odd in [1, 256, 511, 513, 768] {
+            assert!(check(&with_digest, Stream::Data, 0, 24 + 32 + odd).is_err());
+        }
         // An empty write is the flush of old peers, an empty reply is nothing.
         assert!(check(&with_digest, Stream::Data, 0, 24 + 32).is_ok());
         assert!(check(&with_digest, Stream::Data, 1, 24 + 32).is_err());
@@ -628,7 +630,9 @@ mod tests {
         let old = terms(99, 15, 0);
         assert!(check(&old, Stream::Data, 4, 4088).is_ok());
         assert!(check(&terms(100, 15, 0), Stream::Data, 4, 4088).is_err());
-        assert!(check(&old, Stream::Data, 4, 4087).is_err());
+        for odd in [1, 4, 4084, 4087] {
+            assert!(check(&old, Stream::Data, 4, odd).is_err());
+        }
         assert!(check(&old, Stream::Data, 0x24, 4087).is_ok());
         assert!(check(&old, Stream::Data, 0x24, 1).is_err());
     }

@@ -359,6 +359,20 @@ fn names_without_end_or_with_control_bytes_are_refused() {
 }
 
 #[test]
+fn a_write_without_data_has_to_be_a_flush() {
+    let all = terms(101, 15, 0);
+    let mut buf = [0; 64];
+    let mut accepted = |flags| {
+        let len = Packet::Data(sample_data(1, flags, 0))
+            .encode(&all, 0, &mut buf)
+            .unwrap();
+        decode_front(&all, Stream::Data, &buf[..len]).is_ok()
+    };
+    assert!(accepted(DataFlags::FLUSH.0));
+    assert!(!accepted(DataFlags::FUA.0));
+}
+
+#[test]
 fn what_was_not_agreed_upon_is_not_sent() {
     let mut buf = [0; 256];
     let trim = Packet::Trim(Trim {

@@ -105,7 +105,7 @@ fn name<'a>(command: Command, what: &'static str, bytes: &'a [u8]) -> Result<&'a
     let error = PacketError::Text(command, what);
     let text = core::ffi::CStr::from_bytes_until_nul(bytes).map_err(|_| error)?;
     let text = text.to_str().map_err(|_| error)?;
-    if text.len() >= NAME_FIELD_LEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(error);
     }
     Ok(text)
