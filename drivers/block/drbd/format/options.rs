@@ -9,6 +9,7 @@
     reason = "a value looks for its own domain and has nothing to say about the others"
 )]
 
+pub mod arguments;
 mod parse;
 mod sections;
 
@@ -26,6 +27,8 @@ use crate::types::{
 /// Part of the configuration that an option belongs to.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Section {
+    /// Arguments of one command, see [`arguments`].
+    Command,
     /// `disk { }`, sent as `DISK_CONF`.
     Disk,
     /// `global { }`, only for the tools.
@@ -44,6 +47,7 @@ impl Section {
     /// Returns the keyword of the section.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Command => "command",
             Self::Disk => "disk",
             Self::Global => "global",
             Self::Handlers => "handlers",
@@ -56,6 +60,7 @@ impl Section {
     /// Returns the options of the section in the order of their attribute numbers.
     pub const fn options(self) -> &'static [OptionSpec] {
         match self {
+            Self::Command => &[],
             Self::Disk => DiskConf::OPTIONS,
             Self::Global => GLOBAL,
             Self::Handlers => HANDLERS,
@@ -89,6 +94,8 @@ pub fn find_in_syncer(name: &str) -> Option<&'static OptionSpec> {
 pub enum Unit {
     /// Bytes.
     Bytes,
+    /// KiB.
+    Kib,
     /// KiB per second.
     KibPerSecond,
     /// Things.
@@ -105,7 +112,7 @@ impl Unit {
     /// Returns the bytes in one unit; 1 for everything that is not a size.
     pub const fn bytes(self) -> u64 {
         match self {
-            Self::KibPerSecond => 1024,
+            Self::Kib | Self::KibPerSecond => 1024,
             Self::Sectors => 512,
             Self::Bytes | Self::Plain | Self::Seconds | Self::TenthSeconds => 1,
         }
@@ -114,7 +121,7 @@ impl Unit {
     /// Returns the letter behind a number in this unit.
     pub const fn letter(self) -> &'static str {
         match self {
-            Self::KibPerSecond => "k",
+            Self::Kib | Self::KibPerSecond => "k",
             Self::Sectors => "s",
             Self::Bytes | Self::Plain | Self::Seconds | Self::TenthSeconds => "",
         }
@@ -123,7 +130,7 @@ impl Unit {
     /// Returns the words with which `drbdsetup show` explains the number.
     pub const fn words(self) -> Option<&'static str> {
         match self {
-            Self::Bytes | Self::Sectors => Some("bytes"),
+            Self::Bytes | Self::Kib | Self::Sectors => Some("bytes"),
             Self::KibPerSecond => Some("bytes/second"),
             Self::Plain => None,
             Self::Seconds => Some("seconds"),

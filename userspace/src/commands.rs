@@ -1,0 +1,3 @@
+//! The commands of the tools.
+
+pub(crate) mod setup;
