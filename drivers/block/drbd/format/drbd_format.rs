@@ -31,3 +31,6 @@ pub mod state_word;
 pub mod types;
 pub mod units;
 pub mod wire;
+
+#[cfg(test)]
+mod recorded_tests;
