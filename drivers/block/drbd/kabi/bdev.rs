@@ -141,8 +141,11 @@ impl BackingDevice {
         Ok(Self(inner))
     }
 
-    /// Shows the device as a slave of `disk` in sysfs; the link goes when the device is closed.
-    /// May sleep. Does nothing if there is a link already.
+    /// Shows the device as a slave of `disk` in sysfs, until [`unlink`](Self::unlink) or the end of
+    /// the device. May sleep. Does nothing if there is a link already.
+    ///
+    /// The link holds a reference to the disk: if the device belongs to what serves the disk, it
+    /// must be unlinked or dropped before `Disk::withdraw`, or neither is ever freed.
     ///
     /// # Errors
     ///
@@ -163,6 +166,11 @@ impl BackingDevice {
         }
         *link = Some(LinkedDisk(gendisk));
         Ok(())
+    }
+
+    /// Removes the link in sysfs, if there is one. May sleep.
+    pub(crate) fn unlink(&self) {
+        self.0.unlink();
     }
 
     pub(super) fn as_ptr(&self) -> *mut bindings::block_device {
@@ -251,21 +259,26 @@ impl BackingDevice {
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for Inner {
-    fn drop(self: Pin<&mut Self>) {
-        let this = self.project();
-        // Wait for all bios.
-        *this.users = None;
-        if let Some(LinkedDisk(disk)) = this.link.lock().take() {
+impl Inner {
+    fn unlink(&self) {
+        if let Some(LinkedDisk(disk)) = self.link.lock().take() {
             // SAFETY: By the type invariant the link exists, and its reference is ours.
             unsafe {
-                bindings::bd_unlink_disk_holder(this.bdev.as_ptr(), disk.as_ptr());
+                bindings::bd_unlink_disk_holder(self.bdev.as_ptr(), disk.as_ptr());
                 bindings::put_disk(disk.as_ptr());
             }
         }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Inner {
+    fn drop(mut self: Pin<&mut Self>) {
+        // Wait for all bios.
+        *self.as_mut().project().users = None;
+        self.unlink();
         // SAFETY: By the type invariant the file is open, and nobody uses it any more.
-        unsafe { ffi::drbd_helper_bdev_close(this.file.as_ptr()) };
+        unsafe { ffi::drbd_helper_bdev_close(self.file.as_ptr()) };
     }
 }
 
