@@ -24,7 +24,6 @@
 
 mod bytes;
 pub mod disk;
-
 pub mod netlink;
 pub mod options;
 pub mod state_word;

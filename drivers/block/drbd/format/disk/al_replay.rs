@@ -3,6 +3,10 @@
 //! [`replay`] walks the ring twice: once to find the oldest and the newest transaction, once to
 //! apply all of them in order to a table of slots that the caller lends. It changes nothing on
 //! disk. Facts: `reference/metadata.md` 3.6.
+//!
+//! The order is that of positions in the ring. Where a transaction number wraps in a ring whose
+//! length is no power of two, positions jump; a volume would have to write 2^32 transactions
+//! without being created anew to get there.
 
 use super::al_transaction::{decode, AlBlock, SlotValue, Transaction};
 use super::layout::{Striping, SLOTS_MAX};

@@ -190,6 +190,27 @@ fn transaction_numbers_wrap() {
 }
 
 #[test]
+fn transactions_count_where_they_lie_not_where_their_number_belongs() {
+    // The vector has its first block at position 0, whatever the number.
+    let mut written = Ring::new(Striping::DEFAULT, 1237, 0xffff_fffe);
+    let mut ring = Ring::new(Striping::DEFAULT, 1237, 0);
+    for position in 0..4_u16 {
+        let block = Striping::DEFAULT.block_of(written.head.number) as usize;
+        written.write(&[(100 + position, some(u32::from(position)))]);
+        ring.blocks[usize::from(position)].clone_from(&written.blocks[block]);
+    }
+    let (result, extents) = ring.replay();
+    assert_eq!(
+        result.outcome,
+        Outcome::Applied {
+            oldest: 0xffff_fffe,
+            newest: 1
+        }
+    );
+    assert_eq!(extents, [0, 1, 2, 3]);
+}
+
+#[test]
 fn slots_that_no_set_has_are_reported_and_ignored() {
     let mut ring = Ring::new(Striping::DEFAULT, 67, 0);
     let head = TransactionHead {

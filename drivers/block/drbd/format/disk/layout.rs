@@ -397,7 +397,7 @@ impl Layout {
         };
         expect(u64::try_from(log).ok()? == self.striping.sectors().0)?;
         expect(bm & 7 == 0)?;
-        // As the reference rounds: two whole divisions too many, hence a little generous.
+        // Bits, bytes, sectors: the reference rounds down each time, and old metadata relies on it.
         let needed = la_size.0.checked_add(7)? >> 3 >> 3 >> 9;
         expect(u64::try_from(bitmap).ok()? >= needed)?;
         if let Placement::Indexed(_) = self.placement {
