@@ -23,6 +23,7 @@ tools: ## drbdadm, drbdsetup, drbdmeta: one program, in target/release
 
 check: ## what needs no kernel and no root: format, lints, tidiness, unit and golden tests
 	$(CARGO) fmt --all --check
+	@$(SCRIPTS)/format-module --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
 	$(CARGO) test --quiet --workspace
 
@@ -50,6 +51,7 @@ fuzz: ## the decoders under cargo-fuzz (needs it and a nightly compiler)
 
 fmt: ## formats every source file
 	@$(CARGO) fmt --all
+	@$(SCRIPTS)/format-module
 
 doc: ## the crates' documentation, in target/doc
 	@$(CARGO) doc --quiet --no-deps --workspace --document-private-items
