@@ -118,9 +118,8 @@ impl BackingDevice {
         let identity = Arc::as_ptr(holder).cast_mut().cast::<c_void>();
         // SAFETY: The path is a C string; the identity is an address that stays ours as long as
         // the device keeps a reference to the holder.
-        let file =
-            from_err_ptr(unsafe { ffi::drbd_helper_bdev_open(path.as_char_ptr(), identity) })?;
-        let file = NonNull::new(file).ok_or(EINVAL)?;
+        let file = unsafe { ffi::drbd_helper_bdev_open(path.as_char_ptr(), identity) };
+        let file = NonNull::new(from_err_ptr(file)?).ok_or(EINVAL)?;
         // SAFETY: The file was just opened, as a block device.
         let bdev = unsafe { ffi::drbd_helper_bdev_of(file.as_ptr()) };
         let file = FileGuard(file);
@@ -157,9 +156,8 @@ impl BackingDevice {
         }
         let gendisk = disk.get_gendisk()?;
         // SAFETY: Both are valid; the reference that `get_gendisk` took goes into `link`.
-        let linked =
-            to_result(unsafe { bindings::bd_link_disk_holder(self.as_ptr(), gendisk.as_ptr()) });
-        if let Err(error) = linked {
+        let linked = unsafe { bindings::bd_link_disk_holder(self.as_ptr(), gendisk.as_ptr()) };
+        if let Err(error) = to_result(linked) {
             // SAFETY: Gives back the reference that was just taken.
             unsafe { bindings::put_disk(gendisk.as_ptr()) };
             return Err(error);

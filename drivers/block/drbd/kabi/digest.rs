@@ -136,13 +136,13 @@ impl Hasher<'_> {
             return;
         }
         let desc = self.hash.desc.as_mut_ptr().cast::<c_void>();
-        self.result = match u32::try_from(len) {
-            // SAFETY: `start` initialised the state; the caller vouches for the memory.
-            Ok(len) => {
-                to_result(unsafe { ffi::drbd_helper_hash_update(desc, address.cast(), len) })
-            }
-            Err(_) => Err(EOVERFLOW),
+        let Ok(len) = u32::try_from(len) else {
+            self.result = Err(EOVERFLOW);
+            return;
         };
+        // SAFETY: `start` initialised the state; the caller vouches for the memory.
+        let status = unsafe { ffi::drbd_helper_hash_update(desc, address.cast(), len) };
+        self.result = to_result(status);
     }
 
     /// Adds bytes.
@@ -191,9 +191,11 @@ pub(crate) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
 
 /// Whether two digests are equal; takes the same time wherever they differ.
 pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
     // SAFETY: Both slices can be read for the common length.
-    a.len() == b.len()
-        && unsafe { ffi::drbd_helper_equal(a.as_ptr().cast(), b.as_ptr().cast(), a.len()) }
+    unsafe { ffi::drbd_helper_equal(a.as_ptr().cast(), b.as_ptr().cast(), a.len()) }
 }
 
 /// Fills `out` with random bytes. Any context.

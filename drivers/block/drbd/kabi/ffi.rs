@@ -216,6 +216,7 @@ unsafe extern "C" {
     ) -> *mut bindings::task_struct;
     pub(crate) fn drbd_helper_thread_allow_signals();
     pub(crate) fn drbd_helper_thread_realtime();
+    pub(crate) fn drbd_helper_thread_affinity(mask: *const c_char) -> c_int;
     pub(crate) fn drbd_helper_signal_pending() -> bool;
     pub(crate) fn drbd_helper_flush_signals();
     pub(crate) fn drbd_helper_may_sleep() -> bool;

@@ -469,6 +469,20 @@ void drbd_helper_flush_signals(void)
 	flush_signals(current);
 }
 
+int drbd_helper_thread_affinity(const char *mask)
+{
+	cpumask_var_t cpus;
+	int err;
+
+	if (!zalloc_cpumask_var(&cpus, GFP_KERNEL))
+		return -ENOMEM;
+	err = mask[0] ? cpumask_parse(mask, cpus) : 0;
+	if (!err)
+		err = set_cpus_allowed_ptr(current, mask[0] ? cpus : cpu_possible_mask);
+	free_cpumask_var(cpus);
+	return err;
+}
+
 bool drbd_helper_signal_pending(void)
 {
 	return signal_pending(current);

@@ -127,6 +127,7 @@ int drbd_helper_socket_send_bvec(struct socket *sock, const struct bio_vec *vec,
 struct task_struct *drbd_helper_thread_create(int (*run)(void *), void *data, const char *name);
 void drbd_helper_thread_allow_signals(void);
 void drbd_helper_thread_realtime(void);
+int drbd_helper_thread_affinity(const char *mask);
 bool drbd_helper_signal_pending(void);
 void drbd_helper_flush_signals(void);
 bool drbd_helper_may_sleep(void);

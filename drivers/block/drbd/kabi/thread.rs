@@ -222,6 +222,18 @@ pub(crate) fn set_realtime() {
     unsafe { ffi::drbd_helper_thread_realtime() };
 }
 
+/// Binds the calling thread to the processors of `mask` (hexadecimal, as `cpu-mask` of the resource
+/// options); an empty mask means all of them. May sleep.
+///
+/// # Errors
+///
+/// `EINVAL` if the mask cannot be read or names no processor of this machine, `EOVERFLOW` if it is
+/// too long.
+pub(crate) fn set_affinity(mask: &CStr) -> Result {
+    // SAFETY: The mask is a C string; the call concerns the current task.
+    kernel::error::to_result(unsafe { ffi::drbd_helper_thread_affinity(mask.as_char_ptr()) })
+}
+
 /// While it exists, allocations of the current task start no I/O.
 pub(crate) struct NoIo {
     flags: c_uint,
