@@ -26,3 +26,15 @@ pub mod time;
 // Connecting.
 pub mod discard;
 pub mod establish;
+
+// Data plane.
+pub mod activity_log;
+pub mod bitmap;
+pub mod bitmap_exchange;
+pub mod data;
+pub mod epoch;
+pub mod memory;
+pub mod peer_request;
+pub mod request;
+pub mod resync;
+pub mod send_queue;

@@ -1,0 +1,570 @@
+//! The data plane: application I/O, work for the peer, bitmap, activity log and resync of all
+//! volumes of a resource.
+//!
+//! Everything happens under the resource's lock. Inputs change slots and lists; the executors of
+//! the shell pull their work (`next_packet`, `next_acks`, `next_peer_io`, `next_ready`, `al_next`,
+//! `pop_done`). What concerns the control plane leaves as [`Upcall`]; what it decides comes in as
+//! [`View`], [`LinkView`] and [`Order`].
+
+use drbd_format::types::{ConnState, DiskState, WriteOrdering};
+use drbd_format::units::SectorRange;
+use drbd_format::wire::features::Terms;
+
+use crate::activity_log::ActivityLog;
+use crate::bitmap::Bitmap;
+use crate::bitmap_exchange::{ReceiveCursor, SendCursor};
+use crate::epoch::Epochs;
+use crate::link::{ControlItem, Facts, LinkView, Upcall, View, VolumeIndex, VolumeNumber};
+use crate::memory::interval::Tree;
+use crate::memory::queue::Queue;
+use crate::memory::slab::{List, Slab};
+use crate::memory::Memory;
+use crate::peer_request as peer;
+use crate::request as app;
+use crate::resync::extents::ResyncExtents;
+use crate::resync::session::Session;
+use crate::time::Instant;
+
+mod acks;
+mod activity;
+mod complete;
+mod meta_in;
+mod orders;
+mod peer_done;
+mod peer_io;
+mod receive;
+mod resync;
+mod submit;
+pub mod types;
+
+pub use crate::link::VOLUMES_MAX;
+pub use meta_in::is_ack_command;
+pub use receive::is_data_command;
+pub use types::*;
+
+/// Packets of the control plane that may wait on the data socket.
+const CONTROL_MAX: usize = 128;
+/// Upcalls that may wait; equal ones are merged.
+const UPCALLS_MAX: usize = 64;
+
+/// Memory lent to one volume when its disk is attached.
+pub struct DiskMemory<M: Memory> {
+    /// Words of the bitmap, with room for the largest size of the device.
+    pub bitmap: M::Bitmap,
+    /// Pages of the bitmap.
+    pub pages: M::BitmapPages,
+    /// Slots of the activity log, `al-extents` of them.
+    pub al_extents: M::AlExtents,
+    /// Slots for extents locked by resync.
+    pub resync_extents: M::ResyncExtents,
+    /// Where the activity log lies.
+    pub al_place: AlPlace,
+    /// The data device has a volatile write cache.
+    pub volatile_cache: bool,
+}
+
+/// The disk of one volume.
+pub(crate) struct Disk<M: Memory> {
+    pub(crate) bitmap: Bitmap<M::Bitmap, M::BitmapPages>,
+    pub(crate) al: ActivityLog<M::AlExtents>,
+    pub(crate) extents: ResyncExtents<M::ResyncExtents>,
+    pub(crate) al_place: AlPlace,
+    pub(crate) volatile_cache: bool,
+    /// The control plane has declared the disk attached.
+    pub(crate) attached: bool,
+    /// Transactions still to be written to fill the ring.
+    pub(crate) ring_left: u32,
+}
+
+/// How far the sending of a bitmap is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum BitmapSend {
+    /// Waits until no application request is in flight.
+    Draining,
+    #[default]
+    Idle,
+    /// Waits for its turn or is being sent.
+    Queued(SendCursor),
+}
+
+/// Counters of one volume that only grow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) written: u64,
+    pub(crate) read: u64,
+    pub(crate) al_writes: u64,
+    pub(crate) bm_writes: u64,
+}
+
+/// One volume of the resource; also an empty place for one.
+pub struct VolumeSlot<M: Memory> {
+    pub(crate) number: Option<VolumeNumber>,
+    pub(crate) view: View,
+    pub(crate) disk: Option<Disk<M>>,
+    pub(crate) tr_number: u32,
+    pub(crate) al_suspended: bool,
+    /// Replicated writes of applications that are not completed.
+    pub(crate) app_writes: Tree,
+    /// Writes for the peer that are not finished.
+    pub(crate) peer_writes: Tree,
+    pub(crate) al_wait: List<{ app::LIST_WAIT }>,
+    pub(crate) al_commit: List<{ app::LIST_WAIT }>,
+    pub(crate) conflict: List<{ app::LIST_WAIT }>,
+    pub(crate) ready: List<{ app::LIST_WAIT }>,
+    pub(crate) local: List<{ app::LIST_LOCAL }>,
+    pub(crate) peer_al: List<{ peer::LIST_WORK }>,
+    pub(crate) peer_commit: List<{ peer::LIST_WORK }>,
+    pub(crate) session: Option<Session>,
+    pub(crate) verify_start: u64,
+    pub(crate) bitmap_send: BitmapSend,
+    pub(crate) bitmap_receive: Option<ReceiveCursor>,
+    /// Sequence number of the last data or ack packet sent.
+    pub(crate) seq: u32,
+    pub(crate) totals: Totals,
+    pub(crate) app_in_flight: u32,
+    pub(crate) local_in_flight: u32,
+    pub(crate) peer_pending: u32,
+    pub(crate) unanswered: u32,
+    /// Sectors sent and not covered by a barrier ack.
+    pub(crate) in_flight_sectors: u64,
+    pub(crate) untracked_writes: u32,
+    /// Written for the peer since the last flush.
+    pub(crate) cache_dirty: bool,
+    pub(crate) read_toggle: bool,
+    pub(crate) congested: bool,
+    pub(crate) thaw: bool,
+}
+
+impl<M: Memory> Default for VolumeSlot<M> {
+    fn default() -> Self {
+        Self {
+            number: None,
+            view: View::INITIAL,
+            disk: None,
+            tr_number: 0,
+            al_suspended: false,
+            app_writes: Tree::default(),
+            peer_writes: Tree::default(),
+            al_wait: List::default(),
+            al_commit: List::default(),
+            conflict: List::default(),
+            ready: List::default(),
+            local: List::default(),
+            peer_al: List::default(),
+            peer_commit: List::default(),
+            session: None,
+            verify_start: 0,
+            bitmap_send: BitmapSend::Idle,
+            bitmap_receive: None,
+            seq: 0,
+            totals: Totals::default(),
+            app_in_flight: 0,
+            local_in_flight: 0,
+            peer_pending: 0,
+            unanswered: 0,
+            in_flight_sectors: 0,
+            untracked_writes: 0,
+            cache_dirty: false,
+            read_toggle: false,
+            congested: false,
+            thaw: false,
+        }
+    }
+}
+
+impl<M: Memory> VolumeSlot<M> {
+    /// The disk, if it may serve I/O (`reference/io.md` 0.4 "has-disk").
+    #[inline]
+    pub(crate) fn usable_disk(&mut self) -> Option<&mut Disk<M>> {
+        if self.view.state.disk < DiskState::Inconsistent {
+            return None;
+        }
+        self.disk.as_mut().filter(|disk| disk.attached)
+    }
+
+    /// Tells whether the disk may serve I/O.
+    #[inline]
+    pub(crate) fn has_disk(&self) -> bool {
+        self.view.state.disk >= DiskState::Inconsistent
+            && self.disk.as_ref().is_some_and(|disk| disk.attached)
+    }
+
+    /// Marks a range out of sync in the bitmap, whatever the state of the disk. Returns how many
+    /// bits were new.
+    pub(crate) fn set_out_of_sync(&mut self, range: SectorRange) -> u64 {
+        match &mut self.disk {
+            Some(disk) if disk.attached => disk.bitmap.set_out_of_sync(range),
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Marks a range in sync. Returns how many bits were cleared.
+    pub(crate) fn set_in_sync(&mut self, range: SectorRange, now: Instant) -> u64 {
+        let Some(disk) = self.disk.as_mut().filter(|disk| disk.attached) else {
+            return 0;
+        };
+        let cleared = disk.bitmap.set_in_sync(range);
+        if cleared != 0 {
+            let weight = disk.bitmap.weight();
+            if let Some(session) = &mut self.session {
+                let left = weight.saturating_sub(session.failed);
+                session.progress(left, now);
+            }
+        }
+        cleared
+    }
+
+    /// A counter that the control plane may be waiting for is zero.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.app_in_flight == 0 || self.local_in_flight == 0 || self.peer_pending == 0
+    }
+}
+
+/// What waits in the queue of control packets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum QueuedItem {
+    /// The whole bitmap of a volume.
+    Bitmap(VolumeIndex),
+    /// A packet encoded by the control plane.
+    Control(ControlItem),
+}
+
+/// The data plane of one resource.
+pub struct DataPlane<M: Memory> {
+    pub(crate) requests: Slab<M::Requests>,
+    pub(crate) peers: Slab<M::PeerRequests>,
+    pub(crate) volumes: M::Volumes,
+    pub(crate) link: LinkView,
+    pub(crate) terms: Terms,
+    /// Both sockets exist.
+    pub(crate) up: bool,
+    /// Counts connections, so that reports about an old one are recognised.
+    pub(crate) connection: u32,
+    // Requests of applications.
+    pub(crate) log: List<{ app::LIST_LOG }>,
+    pub(crate) send: List<{ app::LIST_SEND }>,
+    pub(crate) unacked: List<{ app::LIST_UNACKED }>,
+    pub(crate) done: List<{ app::LIST_DONE }>,
+    pub(crate) stamp: u64,
+    pub(crate) epoch: u32,
+    pub(crate) epoch_writes: u32,
+    /// Epoch of the writes sent last, and how many of it were sent without a barrier behind them.
+    pub(crate) sending_epoch: u32,
+    pub(crate) sending_writes: u32,
+    pub(crate) control: Queue<(u64, QueuedItem), CONTROL_MAX>,
+    // Requests of the peer and of our resync.
+    pub(crate) all_peers: List<{ peer::LIST_ALL }>,
+    pub(crate) acks: List<{ peer::LIST_ACK }>,
+    pub(crate) replies: List<{ peer::LIST_WORK }>,
+    pub(crate) held: List<{ peer::LIST_WORK }>,
+    pub(crate) resync_held: List<{ peer::LIST_WORK }>,
+    pub(crate) lock_wait: List<{ peer::LIST_WORK }>,
+    pub(crate) io_ready: List<{ peer::LIST_WORK }>,
+    pub(crate) to_digest: List<{ peer::LIST_WORK }>,
+    pub(crate) to_free: List<{ peer::LIST_WORK }>,
+    pub(crate) epochs: Epochs,
+    pub(crate) arrival: u64,
+    /// Volumes whose flush has to be started, one bit each.
+    pub(crate) to_flush: u32,
+    pub(crate) flush_failed: bool,
+    /// Pages of writes for the peer.
+    pub(crate) write_pages: u32,
+    pub(crate) stalled: receive::Stalled,
+    /// Report when nothing for the peer is in flight any more.
+    pub(crate) draining: bool,
+    /// Packets since a resync request was last generated.
+    pub(crate) since_resync: u32,
+    pub(crate) resync_timer: Option<Instant>,
+    pub(crate) upcalls: Queue<Upcall, UPCALLS_MAX>,
+    pub(crate) wants: DataWants,
+}
+
+impl<M: Memory> DataPlane<M> {
+    /// Composes the data plane from lent memory. Loops over all slots.
+    pub fn new(requests: M::Requests, peers: M::PeerRequests, volumes: M::Volumes) -> Self {
+        Self {
+            requests: Slab::new(requests),
+            peers: Slab::new(peers),
+            volumes,
+            link: LinkView::NONE,
+            terms: Terms::INITIAL,
+            up: false,
+            connection: 0,
+            log: List::default(),
+            send: List::default(),
+            unacked: List::default(),
+            done: List::default(),
+            stamp: 0,
+            epoch: 0,
+            epoch_writes: 0,
+            sending_epoch: 0,
+            sending_writes: 0,
+            control: Queue::default(),
+            all_peers: List::default(),
+            acks: List::default(),
+            replies: List::default(),
+            held: List::default(),
+            resync_held: List::default(),
+            lock_wait: List::default(),
+            io_ready: List::default(),
+            to_digest: List::default(),
+            to_free: List::default(),
+            epochs: Epochs::default(),
+            arrival: 0,
+            to_flush: 0,
+            flush_failed: false,
+            write_pages: 0,
+            stalled: receive::Stalled::default(),
+            draining: false,
+            since_resync: 0,
+            resync_timer: None,
+            upcalls: Queue::default(),
+            wants: DataWants::default(),
+        }
+    }
+
+    /// Returns which executors have work, and forgets it.
+    pub fn take_wants(&mut self) -> DataWants {
+        let timer = self.next_timeout();
+        let wants = core::mem::take(&mut self.wants);
+        DataWants { timer, ..wants }
+    }
+
+    /// Takes the oldest upcall.
+    pub fn pop_upcall(&mut self) -> Option<Upcall> {
+        self.upcalls.pop()
+    }
+
+    pub(crate) fn upcall(&mut self, upcall: Upcall) {
+        let known = (0..self.upcalls.len()).any(|at| self.upcalls.get(at) == Some(&upcall));
+        if !known {
+            // INVARIANT: Few kinds for at most 16 volumes each; the resource drains the queue
+            // after every input.
+            let pushed = self.upcalls.push(upcall);
+            debug_assert!(pushed.is_ok(), "upcalls are drained after every input");
+        }
+    }
+
+    /// Lends the memory of a disk. It is used once the control plane says `DiskAttached`; pages of
+    /// the bitmap may be loaded before. Hands the memory back if the volume has a disk already.
+    #[allow(
+        clippy::result_large_err,
+        reason = "the memory has to go back to its owner"
+    )]
+    pub fn lend_disk(
+        &mut self,
+        volume: VolumeIndex,
+        memory: DiskMemory<M>,
+    ) -> Result<(), DiskMemory<M>> {
+        let Some(slot) = self.volumes.get_mut(volume.slot()) else {
+            return Err(memory);
+        };
+        if slot.disk.is_some() {
+            return Err(memory);
+        }
+        slot.disk = Some(Disk {
+            bitmap: Bitmap::new(memory.bitmap, memory.pages),
+            al: ActivityLog::new(memory.al_extents, slot.tr_number),
+            extents: ResyncExtents::new(memory.resync_extents),
+            al_place: memory.al_place,
+            volatile_cache: memory.volatile_cache,
+            attached: false,
+            ring_left: 0,
+        });
+        Ok(())
+    }
+
+    /// Gives the memory of a disk back, once it is detached and nothing uses it.
+    pub fn take_disk(&mut self, volume: VolumeIndex) -> Option<DiskMemory<M>> {
+        let slot = self.volumes.get_mut(volume.slot())?;
+        if slot.disk.as_ref().is_some_and(|disk| disk.attached) {
+            return None;
+        }
+        let disk = slot.disk.take()?;
+        slot.tr_number = disk.al.tr_number;
+        let (bitmap, pages) = disk.bitmap.into_memory();
+        Some(DiskMemory {
+            bitmap,
+            pages,
+            al_extents: disk.al.into_memory(),
+            resync_extents: disk.extents.into_memory(),
+            al_place: disk.al_place,
+            volatile_cache: disk.volatile_cache,
+        })
+    }
+
+    /// Replaces the view of one volume.
+    pub fn set_view(&mut self, volume: VolumeIndex, view: &View, now: Instant) {
+        let Some(slot) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        let old = slot.view;
+        slot.view = *view;
+        slot.thaw |= old.state.suspended() && !view.state.suspended();
+        slot.congested = false;
+        let paused = matches!(
+            view.state.conn,
+            ConnState::PausedSyncS | ConnState::PausedSyncT
+        );
+        if let Some(session) = &mut slot.session {
+            session.pause(paused, now);
+            session.cancelled &= old.state.conn == view.state.conn;
+        }
+        if old.state.replicates() != view.state.replicates() {
+            self.close_epoch();
+        }
+        self.wants.submitters = true;
+        self.wants.receiver = true;
+        self.wants.sender = true;
+        self.wants.peer_io = true;
+        self.wake_volume(volume);
+        self.check_idle(volume);
+    }
+
+    /// Replaces the view of the connection.
+    pub fn set_link(&mut self, link: &LinkView) {
+        self.link = *link;
+        self.terms = link.terms;
+        self.wants.submitters = true;
+        self.wants.sender = true;
+        self.wants.acks = true;
+    }
+
+    /// Returns the terms under which packets are read and written.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Returns the numbers that the control plane reads.
+    pub fn facts(&self, volume: VolumeIndex) -> Facts {
+        let Some(slot) = self.volumes.get(volume.slot()) else {
+            return Facts::default();
+        };
+        let (bits_set, bits_total) = match &slot.disk {
+            Some(disk) => (disk.bitmap.weight(), disk.bitmap.bits()),
+            None => (0, 0),
+        };
+        Facts {
+            bits_set,
+            bits_total,
+            app_in_flight: slot.app_in_flight,
+            peer_pending: slot.peer_pending,
+            local_in_flight: slot.local_in_flight,
+            verify_start: slot.verify_start,
+        }
+    }
+
+    /// Returns the numbers that users see.
+    pub fn counters(&self, volume: VolumeIndex) -> Counters {
+        let Some(slot) = self.volumes.get(volume.slot()) else {
+            return Counters::default();
+        };
+        let asked = slot
+            .session
+            .as_ref()
+            .map_or(0, |session| session.outstanding);
+        let disk = slot.disk.as_ref();
+        Counters {
+            sent_sectors: slot.totals.sent,
+            received_sectors: slot.totals.received,
+            written_sectors: slot.totals.written,
+            read_sectors: slot.totals.read,
+            al_writes: slot.totals.al_writes,
+            bm_writes: slot.totals.bm_writes,
+            local: slot.local_in_flight,
+            pending: slot.peer_pending + asked,
+            unacked: slot.unanswered,
+            app: slot.app_in_flight,
+            epochs: self.epochs.count(),
+            out_of_sync_bits: disk.map_or(0, |disk| disk.bitmap.weight()),
+            al_used: disk.map_or(0, |disk| disk.al.used()),
+            al_suspended: slot.al_suspended,
+        }
+    }
+
+    /// Returns the present run of resync or verify.
+    pub fn session(&self, volume: VolumeIndex) -> Option<&Session> {
+        self.volumes.get(volume.slot())?.session.as_ref()
+    }
+
+    /// Returns the write ordering method in force (`reference/io.md` 3.3).
+    pub fn ordering(&self) -> WriteOrdering {
+        let mut ordering = if self.flush_failed {
+            WriteOrdering::Drain
+        } else {
+            WriteOrdering::Flush
+        };
+        for volume in self.volumes.iter().filter(|volume| volume.has_disk()) {
+            let disk = &volume.view.disk;
+            if ordering == WriteOrdering::Flush && !disk.disk_flushes {
+                ordering = WriteOrdering::Drain;
+            }
+            if ordering == WriteOrdering::Drain && !disk.disk_drain {
+                ordering = WriteOrdering::None;
+            }
+        }
+        ordering
+    }
+
+    /// Returns the place of the volume with this number.
+    pub fn volume_index(&self, number: u16) -> Option<VolumeIndex> {
+        let at = self
+            .volumes
+            .iter()
+            .position(|slot| slot.number == Some(VolumeNumber(number)))?;
+        u8::try_from(at).ok().map(VolumeIndex)
+    }
+
+    pub(crate) fn next_stamp(&mut self) -> u64 {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    #[inline]
+    pub(crate) fn wake_volume(&mut self, volume: VolumeIndex) {
+        self.wants.volumes |= 1_u32.checked_shl(u32::from(volume.0)).unwrap_or(0);
+    }
+
+    /// Ends the current epoch if it has writes.
+    pub(crate) fn close_epoch(&mut self) {
+        if self.epoch_writes != 0 {
+            self.epoch = self.epoch.wrapping_add(1);
+            self.epoch_writes = 0;
+            // The barrier may be due.
+            self.wants.sender = true;
+        }
+    }
+
+    /// Reports a counter that has become zero to the control plane, and starts what waits for
+    /// it here.
+    pub(crate) fn check_idle(&mut self, volume: VolumeIndex) {
+        let Some(slot) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        if slot.app_in_flight == 0 && matches!(slot.bitmap_send, BitmapSend::Draining) {
+            slot.bitmap_send = BitmapSend::Queued(SendCursor::default());
+            let stamp = self.next_stamp();
+            self.queue_item(stamp, QueuedItem::Bitmap(volume));
+        }
+        let Some(slot) = self.volumes.get(volume.slot()) else {
+            return;
+        };
+        if slot.view.watch_idle && slot.is_idle() {
+            self.upcall(Upcall::Idle(volume));
+        }
+    }
+
+    pub(crate) fn queue_item(&mut self, stamp: u64, item: QueuedItem) {
+        if self.control.push((stamp, item)).is_err() {
+            self.upcall(Upcall::LinkFailed(crate::link::LinkError::NetworkFailure));
+        }
+        self.wants.sender = true;
+    }
+
+    /// Largest part of `max-buffers` that resync may have in flight, in sectors.
+    pub(crate) fn resync_window(&self) -> u64 {
+        u64::from(self.link.max_buffers.min(131_072) / 2) * 8
+    }
+}

@@ -1,0 +1,241 @@
+//! What happens to admitted requests: events, completion, destruction (`reference/io.md` 1.4 to
+//! 1.7).
+
+use drbd_format::types::OnIoError;
+
+use super::{DataPlane, Done, DoneKind};
+use crate::link::{LocalError, Upcall, VolumeIndex};
+use crate::memory::Memory;
+use crate::request::{
+    Answer, Barrier, Completion, Effects, Event, IoError, Local, Op, Remote, RequestId,
+};
+use crate::time::Instant;
+
+impl<M: Memory> DataPlane<M> {
+    /// The local part of a request has ended. May be called in interrupt context. Stale ids are
+    /// ignored.
+    pub fn local_done(&mut self, id: RequestId, ok: bool, now: Instant) {
+        if self.requests.get(id).is_none() {
+            return;
+        }
+        let request = &self.requests[id.slot];
+        if !matches!(request.local, Local::InFlight | Local::Aborted) {
+            return;
+        }
+        let (volume, op, range) = (request.volume, request.op, request.range());
+        let (aborted, read_ahead) = (request.local == Local::Aborted, request.read_ahead);
+        let place = &mut self.volumes[volume.slot()];
+        place.local.remove(&mut self.requests, id.slot);
+        place.local_in_flight -= 1;
+        let mut ok = ok;
+        if ok {
+            match op {
+                Op::Read => place.totals.read += range.len().0,
+                Op::Discard | Op::Write | Op::WriteZeroes => {
+                    place.totals.written += range.len().0;
+                }
+                Op::Flush => {}
+            }
+        } else if !aborted {
+            match op {
+                Op::Read if !read_ahead => {
+                    place.set_out_of_sync(range);
+                    self.upcall(Upcall::LocalIoFailed {
+                        volume,
+                        error: LocalError::Read,
+                    });
+                }
+                Op::Write | Op::Flush => {
+                    // A flush that failed counts as done if the disk is given up for it while the
+                    // peer has the data (`reference/io.md` Q19).
+                    let state = &place.view.state;
+                    let detaches = place.view.disk.on_io_error != OnIoError::PassOn;
+                    ok = op == Op::Flush && detaches && state.replicates();
+                    self.upcall(Upcall::LocalIoFailed {
+                        volume,
+                        error: LocalError::Write,
+                    });
+                }
+                Op::Discard | Op::Read | Op::WriteZeroes => {}
+            }
+        }
+        self.apply(id.slot, Event::LocalDone { ok }, now);
+        self.check_idle(volume);
+    }
+
+    /// Takes note of one ended request. Call it until it answers `None`.
+    pub fn pop_done(&mut self) -> Option<Done> {
+        let slot = self.done.head()?;
+        let id = self.requests.id_of(slot);
+        let request = &mut self.requests[slot];
+        let error = request.error;
+        if let Some(completion) = request.end_due.take() {
+            if !request.free_due {
+                self.done.remove(&mut self.requests, slot);
+            }
+            let what = match completion {
+                Completion::Failed => DoneKind::EndBio(Err(error)),
+                Completion::Ok => DoneKind::EndBio(Ok(())),
+                Completion::Reissue => DoneKind::Reissue,
+            };
+            return Some(Done { id, what });
+        }
+        self.done.remove(&mut self.requests, slot);
+        self.requests.give_back(id);
+        self.wants.submitters = true;
+        Some(Done {
+            id,
+            what: DoneKind::Free,
+        })
+    }
+
+    /// Applies an event to an admitted request and carries out what follows.
+    pub(crate) fn apply(&mut self, slot: u32, event: Event, now: Instant) {
+        let request = &mut self.requests[slot];
+        let place = &mut self.volumes[request.volume.slot()];
+        let suspended = place.view.state.suspended();
+        let was_pending = request.answer == Answer::Pending;
+        let was_replicated = request.barrier == Barrier::Pending;
+        let effects = request.apply(event, suspended);
+        if was_pending && request.answer != Answer::Pending {
+            place.peer_pending -= 1;
+        }
+        if was_replicated && request.barrier != Barrier::Pending {
+            self.leave_unacked(slot);
+        }
+        self.carry_out(slot, effects, now);
+    }
+
+    /// The write is not waiting for a barrier ack any more.
+    pub(crate) fn leave_unacked(&mut self, slot: u32) {
+        if !self.unacked.contains(&self.requests, slot) {
+            return;
+        }
+        self.unacked.remove(&mut self.requests, slot);
+        let request = &self.requests[slot];
+        let place = &mut self.volumes[request.volume.slot()];
+        place.in_flight_sectors = place.in_flight_sectors.saturating_sub(request.sectors().0);
+    }
+
+    pub(crate) fn carry_out(&mut self, slot: u32, effects: Effects, now: Instant) {
+        if let Some(completion) = effects.complete {
+            self.end_upper(slot, completion);
+        }
+        if effects.destroy {
+            self.destroy(slot, now);
+        }
+    }
+
+    /// The upper request ends, or goes back to be submitted again.
+    fn end_upper(&mut self, slot: u32, completion: Completion) {
+        let request = &mut self.requests[slot];
+        let volume = request.volume;
+        request.end_due = Some(completion);
+        if request.remote == Remote::None && request.local == Local::None {
+            request.error = IoError::NoData;
+        }
+        // Before the upper layer can learn of it: later writes may depend on this one
+        // (`reference/io.md` 3.1).
+        let closes =
+            request.op.is_write() && request.op != Op::Flush && request.epoch == self.epoch;
+        if closes {
+            self.close_epoch();
+        }
+        let place = &mut self.volumes[volume.slot()];
+        place.app_in_flight -= 1;
+        place.app_writes.remove(&mut self.requests, slot);
+        if !place.conflict.is_empty() {
+            self.wake_volume(volume);
+        }
+        self.done.push(&mut self.requests, slot);
+        self.wants.done = true;
+        self.wants.submitters = true;
+        self.check_idle(volume);
+    }
+
+    /// Ends a request that was parked and never admitted.
+    pub(crate) fn end_unadmitted(&mut self, slot: u32, result: Result<(), IoError>) {
+        let request = &mut self.requests[slot];
+        let volume = request.volume;
+        request.completed = true;
+        match result {
+            Ok(()) => request.end_due = Some(Completion::Ok),
+            Err(error) => {
+                request.end_due = Some(Completion::Failed);
+                request.error = error;
+            }
+        }
+        request.free_due = true;
+        self.release_extents(slot);
+        self.volumes[volume.slot()].app_in_flight -= 1;
+        self.done.push(&mut self.requests, slot);
+        self.wants.done = true;
+        self.wants.submitters = true;
+        self.check_idle(volume);
+    }
+
+    /// Nothing will happen to the request any more.
+    fn destroy(&mut self, slot: u32, now: Instant) {
+        self.log.remove(&mut self.requests, slot);
+        self.leave_unacked(slot);
+        let request = &mut self.requests[slot];
+        let volume = request.volume;
+        let range = request.range();
+        let touched = request.local != Local::None || request.remote != Remote::None;
+        let marks = request.op.is_write() && touched && !range.is_empty();
+        let (everywhere, in_sync) = (request.is_everywhere(), request.in_sync);
+        let untracked = core::mem::replace(&mut request.untracked, false);
+        request.free_due = true;
+        let place = &mut self.volumes[volume.slot()];
+        place.app_writes.remove(&mut self.requests, slot);
+        if untracked {
+            place.untracked_writes = place.untracked_writes.saturating_sub(1);
+            self.wake_extent_waiters(volume);
+        }
+        let place = &mut self.volumes[volume.slot()];
+        if marks && !everywhere {
+            place.set_out_of_sync(range);
+        } else if marks && in_sync {
+            place.set_in_sync(range, now);
+            self.resync_progressed(volume, now);
+        }
+        self.release_extents(slot);
+        self.done.push(&mut self.requests, slot);
+        self.wants.done = true;
+    }
+
+    /// Drops the references on extents of the activity log.
+    pub(crate) fn release_extents(&mut self, slot: u32) {
+        let request = &mut self.requests[slot];
+        let count = core::mem::replace(&mut request.al_count, 0);
+        if count == 0 {
+            return;
+        }
+        let (volume, first) = (request.volume, request.al_first);
+        self.release_al(volume, first, count);
+    }
+
+    /// Drops references on extents and wakes whoever waited for unused ones.
+    pub(crate) fn release_al(&mut self, volume: VolumeIndex, first: u32, count: u32) {
+        let place = &mut self.volumes[volume.slot()];
+        let Some(disk) = &mut place.disk else { return };
+        if !disk.al.release(first, count) {
+            return;
+        }
+        let waiting = !place.al_wait.is_empty() || !place.peer_al.is_empty();
+        if waiting {
+            self.wake_volume(volume);
+        }
+        self.wake_extent_waiters(volume);
+    }
+
+    /// Lets whoever waits for a resync extent try again.
+    pub(crate) fn wake_extent_waiters(&mut self, volume: VolumeIndex) {
+        if !self.lock_wait.is_empty() {
+            self.wants.peer_io = true;
+        }
+        if self.volumes[volume.slot()].session.is_some() {
+            self.wants.sender = true;
+        }
+    }
+}

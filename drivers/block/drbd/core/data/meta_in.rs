@@ -1,0 +1,235 @@
+//! Acks and negative replies coming in on the meta socket (`reference/wire.md` 3.2).
+
+use drbd_format::types::ConnState;
+use drbd_format::units::SectorRange;
+use drbd_format::wire::command::{Command, Frame};
+use drbd_format::wire::packet::Packet;
+use drbd_format::wire::payload::{BarrierAck, BlockAck, BlockId};
+
+use super::DataPlane;
+use crate::link::{LinkError, Side, Upcall, VolumeIndex};
+use crate::memory::Memory;
+use crate::request::{Answer, Event, Remote, RequestId};
+use crate::time::Instant;
+
+/// Commands of the meta socket that [`DataPlane::ack_packet`] handles.
+pub const fn is_ack_command(command: Command) -> bool {
+    matches!(
+        command,
+        Command::RecvAck
+            | Command::WriteAck
+            | Command::RsWriteAck
+            | Command::Superseded
+            | Command::NegAck
+            | Command::NegDReply
+            | Command::NegRsDReply
+            | Command::BarrierAck
+            | Command::OvResult
+            | Command::RsIsInSync
+            | Command::RsCancel
+            | Command::RetryWrite
+    )
+}
+
+impl<M: Memory> DataPlane<M> {
+    /// Handles a packet for which [`is_ack_command`] holds.
+    ///
+    /// # Errors
+    ///
+    /// The peer acknowledged what does not exist; the connection has to end. The control plane
+    /// has been told.
+    pub fn ack_packet(
+        &mut self,
+        frame: &Frame,
+        packet: &Packet<'_>,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        let handled = self.handle_ack(frame, packet, now);
+        if let Err(error) = handled {
+            self.upcall(Upcall::LinkFailed(error));
+        }
+        handled
+    }
+
+    fn handle_ack(
+        &mut self,
+        frame: &Frame,
+        packet: &Packet<'_>,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        if let Packet::BarrierAck(ack) = packet {
+            return self.barrier_ack(ack, now);
+        }
+        let volume = self
+            .volume_index(frame.volume())
+            .ok_or(LinkError::NetworkFailure)?;
+        match packet {
+            Packet::RecvAck(ack) => self.write_ack(ack, Event::RecvAcked, now),
+            Packet::WriteAck(ack) => self.write_ack(ack, Event::WriteAcked { in_sync: false }, now),
+            Packet::RsWriteAck(ack) if ack.block_id == BlockId::SYNCER => {
+                self.synced(volume, ack, now);
+                Ok(())
+            }
+            Packet::RsWriteAck(ack) => {
+                self.write_ack(ack, Event::WriteAcked { in_sync: true }, now)
+            }
+            Packet::Superseded(ack) => self.write_ack(ack, Event::Superseded, now),
+            Packet::RetryWrite(ack) => self.retry_write(ack, now),
+            Packet::NegAck(ack) if ack.block_id == BlockId::SYNCER => {
+                self.not_synced(volume, ack, now);
+                Ok(())
+            }
+            Packet::NegAck(ack) => self.negative_ack(volume, ack, now),
+            Packet::NegDReply(ack) => self.read_refused(ack, now),
+            Packet::NegRsDReply(ack) => {
+                self.request_answered(volume, ack, true, false, now);
+                Ok(())
+            }
+            Packet::RsCancel(ack) => {
+                self.request_answered(volume, ack, false, true, now);
+                Ok(())
+            }
+            Packet::RsIsInSync(ack) => {
+                let range = self.ack_range(volume, ack);
+                self.volumes[volume.slot()].set_in_sync(range, now);
+                if let Some(session) = &mut self.volumes[volume.slot()].session {
+                    session.same_checksum += range.len().bits().0;
+                }
+                self.request_answered(volume, ack, false, false, now);
+                Ok(())
+            }
+            Packet::OvResult(ack) => {
+                self.verify_result(volume, ack, now);
+                Ok(())
+            }
+            _ => Err(LinkError::NetworkFailure),
+        }
+    }
+
+    /// Returns the range of an ack, cut at the end of the device.
+    pub(crate) fn ack_range(&self, volume: VolumeIndex, ack: &BlockAck) -> SectorRange {
+        let capacity = self.volumes[volume.slot()].view.capacity;
+        SectorRange::from_bytes(ack.sector, ack.len_bytes)
+            .filter(|range| range.end().0 <= capacity.0)
+            .unwrap_or_default()
+    }
+
+    /// Finds the replicated write that an ack names.
+    fn acked_write(&self, ack: &BlockAck) -> Option<u32> {
+        let id = RequestId::from_wire(ack.block_id.0);
+        let request = self.requests.get(id)?;
+        let matches = request.remote == Remote::Data && request.sector == ack.sector;
+        matches.then_some(id.slot)
+    }
+
+    fn write_ack(&mut self, ack: &BlockAck, event: Event, now: Instant) -> Result<(), LinkError> {
+        let slot = self.acked_write(ack).ok_or(LinkError::NetworkFailure)?;
+        self.apply(slot, event, now);
+        Ok(())
+    }
+
+    fn negative_ack(
+        &mut self,
+        volume: VolumeIndex,
+        ack: &BlockAck,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        match self.acked_write(ack) {
+            Some(slot) => self.apply(slot, Event::NegAcked, now),
+            // Forgotten already (protocols A and B): the range differs now.
+            None => {
+                let range = self.ack_range(volume, ack);
+                self.volumes[volume.slot()].set_out_of_sync(range);
+            }
+        }
+        Ok(())
+    }
+
+    fn retry_write(&mut self, ack: &BlockAck, now: Instant) -> Result<(), LinkError> {
+        let slot = self.acked_write(ack).ok_or(LinkError::NetworkFailure)?;
+        self.requests[slot].retry = true;
+        self.apply(slot, Event::Superseded, now);
+        Ok(())
+    }
+
+    fn read_refused(&mut self, ack: &BlockAck, now: Instant) -> Result<(), LinkError> {
+        let id = RequestId::from_wire(ack.block_id.0);
+        let request = self.requests.get(id).ok_or(LinkError::NetworkFailure)?;
+        let matches = request.remote == Remote::Read
+            && request.answer == Answer::Pending
+            && request.sector == ack.sector;
+        if !matches {
+            return Err(LinkError::NetworkFailure);
+        }
+        self.apply(id.slot, Event::NegAcked, now);
+        Ok(())
+    }
+
+    /// P_BARRIER_ACK: must name the oldest epoch and the number of its writes
+    /// (`reference/wire.md` 5.3). Loops over the writes of the epoch, at most `max-epoch-size`.
+    fn barrier_ack(&mut self, ack: &BarrierAck, now: Instant) -> Result<(), LinkError> {
+        let oldest = self.unacked.head().ok_or(LinkError::ProtocolError)?;
+        let epoch = self.requests[oldest].epoch;
+        // Of the present epoch no barrier has been sent.
+        let open = epoch == self.sending_epoch && self.sending_writes != 0;
+        if epoch != ack.number || open {
+            return Err(LinkError::ProtocolError);
+        }
+        let mut count = 0_u32;
+        let mut at = Some(oldest);
+        while let Some(slot) = at {
+            let request = &self.requests[slot];
+            if request.epoch != epoch {
+                break;
+            }
+            if request.answer == Answer::Pending
+                && request.protocol != drbd_format::types::Protocol::A
+            {
+                return Err(LinkError::ProtocolError);
+            }
+            count += 1;
+            at = self.unacked.after(&self.requests, slot);
+        }
+        if count != ack.set_size {
+            return Err(LinkError::ProtocolError);
+        }
+        for _ in 0..count {
+            let Some(slot) = self.unacked.head() else {
+                break;
+            };
+            self.apply(slot, Event::BarrierAcked, now);
+        }
+        self.check_uncongested();
+        Ok(())
+    }
+
+    /// Leaving Ahead: nothing is in flight any more (`reference/io.md` 8.4).
+    fn check_uncongested(&mut self) {
+        for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
+            let volume = VolumeIndex(number);
+            let place = &self.volumes[volume.slot()];
+            if place.view.state.conn == ConnState::Ahead && place.in_flight_sectors == 0 {
+                self.upcall(Upcall::Uncongested(volume));
+            }
+        }
+    }
+
+    /// The peer has written resync data that we sent.
+    fn synced(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
+        let range = self.ack_range(volume, ack);
+        self.volumes[volume.slot()].set_in_sync(range, now);
+        self.resync_progressed(volume, now);
+    }
+
+    /// The peer could not write resync data that we sent.
+    fn not_synced(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
+        let range = self.ack_range(volume, ack);
+        let place = &mut self.volumes[volume.slot()];
+        if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
+            if session.side == Side::Source {
+                session.failed += disk.bitmap.count_range(range);
+            }
+        }
+        self.resync_progressed(volume, now);
+    }
+}

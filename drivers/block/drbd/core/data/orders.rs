@@ -1,0 +1,557 @@
+//! Orders of the control plane: connection gained and lost, disks coming and going, frozen
+//! requests, resync (`reference/io.md` 1.9, 1.10).
+
+use drbd_format::types::{ConnState, DiskState, Protocol};
+use drbd_format::units::BitIndex;
+
+use super::{BitmapSend, DataPlane, VolumeSlot};
+use crate::epoch::Epochs;
+use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
+use crate::memory::Memory;
+use crate::peer_request::Stage;
+use crate::request::{Answer, Barrier, Event, Local, Remote, Transport, Wait};
+use crate::resync::session::{verify_start, Job, Session};
+use crate::time::{earliest, Duration, Instant};
+
+impl<M: Memory> DataPlane<M> {
+    /// Carries out an order. `Order::View` and `Order::Link` are carried out by the resource,
+    /// which knows the new views (`set_view`, `set_link`).
+    pub fn order(&mut self, order: &Order, now: Instant) {
+        match *order {
+            Order::View(_) | Order::Link => {}
+            Order::NewVolume(volume, number) => self.new_volume(volume, Some(number)),
+            Order::DropVolume(volume) => self.new_volume(volume, None),
+            Order::LinkUp => self.link_up(),
+            Order::LinkLost { keep } => self.link_lost(keep, now),
+            Order::ResendFrozen => self.resend_frozen(now),
+            Order::EndFrozen => self.for_all_logged(now, Event::ConnectionLost),
+            Order::FailFrozen(volume) => self.fail_frozen(volume, now),
+            Order::RestartFrozen => self.restart_frozen(),
+            Order::DiskAttached(volume) => self.disk_attached(volume),
+            Order::DiskDetached(volume) => self.disk_detached(volume),
+            Order::AbortLocal(volume) => self.abort_local(volume, now),
+            Order::Resize {
+                volume,
+                capacity,
+                set_new_bits,
+            } => {
+                if let Some(place) = self.volumes.get_mut(volume.slot()) {
+                    if let Some(disk) = &mut place.disk {
+                        disk.bitmap.resize(capacity, set_new_bits);
+                    }
+                }
+            }
+            Order::SetAllBits(volume) => self.fill_bitmap(volume, true),
+            Order::ClearAllBits(volume) => self.fill_bitmap(volume, false),
+            Order::SendBitmap(volume) => self.start_bitmap_send(volume),
+            Order::StartResync(volume, side) => self.start_resync(volume, side, now),
+            Order::StartVerify {
+                volume,
+                side,
+                start,
+                stop,
+            } => {
+                let first = match side {
+                    Side::Source => verify_start(start),
+                    // The first request tells.
+                    Side::Target => BitIndex(u64::MAX),
+                };
+                self.start_verify(volume, side, first, BitIndex(stop.0.div_ceil(8)), now);
+            }
+            Order::StopResync(volume) => self.stop_resync(volume),
+            Order::CheckResyncDone(volume) => self.check_resync_done(volume, now),
+            Order::NewEpoch => self.close_epoch(),
+            Order::SuspendAl(volume) => self.suspend_al(volume, true),
+            Order::ResumeAl(volume) => self.suspend_al(volume, false),
+            Order::Send(item) => self.send_control(item),
+        }
+    }
+
+    /// Carries out what follows from several orders together. Called by the resource when no
+    /// order is left.
+    pub fn orders_done(&mut self, now: Instant) {
+        for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
+            let volume = VolumeIndex(number);
+            let place = &mut self.volumes[volume.slot()];
+            if core::mem::replace(&mut place.thaw, false) && !place.view.state.suspended() {
+                self.thaw(volume, now);
+            }
+        }
+    }
+
+    /// I/O is not suspended any more: what was held back completes.
+    fn thaw(&mut self, volume: VolumeIndex, now: Instant) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            if self.requests[slot].volume == volume && self.requests[slot].frozen {
+                self.apply(slot, Event::Thaw, now);
+            }
+        }
+        // Flushes are in no log.
+        for slot in 0..self.requests.capacity() {
+            if self.requests.is_used(slot)
+                && self.requests[slot].frozen
+                && self.requests[slot].volume == volume
+            {
+                self.apply(slot, Event::Thaw, now);
+            }
+        }
+        self.wake_volume(volume);
+        self.wants.submitters = true;
+    }
+
+    fn new_volume(&mut self, volume: VolumeIndex, number: Option<crate::link::VolumeNumber>) {
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        if place.app_in_flight == 0 && place.local_in_flight == 0 && place.disk.is_none() {
+            *place = VolumeSlot::default();
+        }
+        place.number = number;
+    }
+
+    fn link_up(&mut self) {
+        self.up = true;
+        self.connection = self.connection.wrapping_add(1);
+        self.epochs.reset();
+        self.sending_writes = 0;
+        self.sending_epoch = self.epoch;
+        self.stalled.clear();
+        self.draining = false;
+        for place in self.volumes.iter_mut() {
+            place.seq = 0;
+            place.totals.sent = 0;
+            place.totals.received = 0;
+            place.bitmap_receive = None;
+        }
+        self.wants.sender = true;
+        self.wants.acks = true;
+    }
+
+    fn link_lost(&mut self, keep: bool, now: Instant) {
+        self.up = false;
+        self.connection = self.connection.wrapping_add(1);
+        self.sending_writes = 0;
+        self.control.clear();
+        self.stalled.clear();
+        self.to_flush = 0;
+        self.unqueue_requests(now);
+        if keep {
+            while let Some(slot) = self.unacked.head() {
+                self.leave_unacked(slot);
+            }
+        } else {
+            self.for_all_logged(now, Event::ConnectionLost);
+        }
+        self.cancel_peers();
+        self.epochs = Epochs::default();
+        for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
+            let volume = VolumeIndex(number);
+            let place = &mut self.volumes[volume.slot()];
+            place.bitmap_send = BitmapSend::Idle;
+            place.bitmap_receive = None;
+            self.stop_resync(volume);
+        }
+        self.close_epoch();
+        self.wants.submitters = true;
+        self.wants.receiver = true;
+        self.draining = true;
+        self.check_drained();
+    }
+
+    /// Takes everything out of the send queue. What the socket is working on ends with `sent`.
+    fn unqueue_requests(&mut self, now: Instant) {
+        while let Some(slot) = self.send.pop(&mut self.requests) {
+            let suspended = self.volumes[self.requests[slot].volume.slot()]
+                .view
+                .state
+                .suspended();
+            if suspended {
+                // Kept for a resend: only the transport is undone.
+                self.requests[slot].transport = Transport::Idle;
+                let effects = self.requests[slot].effects(true);
+                self.carry_out(slot, effects, now);
+            } else {
+                self.apply(slot, Event::SendCancelled, now);
+            }
+        }
+    }
+
+    /// Applies an event to every request of the transfer log.
+    fn for_all_logged(&mut self, now: Instant, event: Event) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            self.apply(slot, event, now);
+        }
+    }
+
+    /// Work for the peer that is not with the disk or a thread of the shell ends at once; the rest
+    /// when it comes back.
+    fn cancel_peers(&mut self) {
+        let mut at = self.all_peers.head();
+        while let Some(slot) = at {
+            at = self.all_peers.after(&self.peers, slot);
+            self.peers[slot].cancelled = true;
+        }
+        while let Some(slot) = self.acks.pop(&mut self.peers) {
+            if self.peers[slot].stage == Stage::Acking {
+                self.retire(slot);
+            }
+        }
+        while let Some(slot) = self.next_waiting() {
+            self.retire(slot);
+        }
+    }
+
+    /// Takes one request out of the lists of those that wait for something.
+    fn next_waiting(&mut self) -> Option<u32> {
+        let lists = [
+            &mut self.replies,
+            &mut self.held,
+            &mut self.resync_held,
+            &mut self.lock_wait,
+            &mut self.io_ready,
+            &mut self.to_digest,
+        ];
+        for list in lists {
+            if let Some(slot) = list.pop(&mut self.peers) {
+                return Some(slot);
+            }
+        }
+        for place in self.volumes.iter_mut() {
+            for list in [&mut place.peer_al, &mut place.peer_commit] {
+                if let Some(slot) = list.pop(&mut self.peers) {
+                    return Some(slot);
+                }
+            }
+        }
+        None
+    }
+
+    /// The threads that use the sockets have ended: payloads that were being received are given
+    /// up. Called by the resource when the shell says so.
+    pub fn receiver_gone(&mut self, now: Instant) {
+        let mut at = self.all_peers.head();
+        while let Some(slot) = at {
+            at = self.all_peers.after(&self.peers, slot);
+            if self.peers[slot].stage == Stage::Receiving {
+                self.abandon(slot);
+            }
+        }
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            if core::mem::replace(&mut self.requests[slot].receiving, false) {
+                self.apply(slot, Event::ConnectionLost, now);
+            }
+        }
+        self.check_drained();
+    }
+
+    /// Tells the control plane that nothing for the peer is in flight any more.
+    pub(crate) fn check_drained(&mut self) {
+        if self.draining && self.all_peers.is_empty() {
+            self.draining = false;
+            self.upcall(Upcall::PeerIoDrained);
+        }
+    }
+
+    /// `reference/io.md` 1.4 "resend", with Q6 and Q20 put right.
+    fn resend_frozen(&mut self, now: Instant) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            self.resend(slot, now);
+        }
+    }
+
+    fn resend(&mut self, slot: u32, now: Instant) {
+        let request = &mut self.requests[slot];
+        request.frozen = false;
+        let state = self.volumes[request.volume.slot()].view.state;
+        match request.remote {
+            Remote::Data if request.barrier == Barrier::Pending => {
+                let acked = request.answer == Answer::Ok && request.protocol != Protocol::A;
+                if acked {
+                    self.apply(slot, Event::BarrierAcked, now);
+                } else if !request.completed && state.replicates() {
+                    request.epoch = self.epoch;
+                    if request.answer != Answer::Pending {
+                        request.answer = Answer::Pending;
+                        self.volumes[request.volume.slot()].peer_pending += 1;
+                    }
+                    self.epoch_writes += 1;
+                    if request.transport != Transport::Sending {
+                        self.queue_for_peer(slot);
+                    }
+                } else {
+                    // Not sent again: the range counts as different.
+                    self.apply(slot, Event::ConnectionLost, now);
+                }
+            }
+            Remote::Read if request.answer == Answer::Pending => {
+                if state.pdsk == DiskState::UpToDate && !request.receiving {
+                    self.queue_for_peer(slot);
+                } else {
+                    self.apply(slot, Event::ConnectionLost, now);
+                }
+            }
+            Remote::Data | Remote::None | Remote::OutOfSync | Remote::Read => {
+                self.apply(slot, Event::Thaw, now);
+            }
+        }
+    }
+
+    fn fail_frozen(&mut self, volume: VolumeIndex, now: Instant) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            let request = &self.requests[slot];
+            let concerned = request.volume == volume && matches!(request.local, Local::Done { .. });
+            if concerned {
+                self.apply(slot, Event::FailFrozen, now);
+            }
+        }
+    }
+
+    /// The disk is usable again: what failed locally while frozen goes to it once more.
+    fn restart_frozen(&mut self) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            let request = &self.requests[slot];
+            let failed = request.local == Local::Done { ok: false };
+            let usable = self.volumes[request.volume.slot()].has_disk();
+            if failed && request.frozen && !request.completed && usable {
+                self.requests[slot].frozen = false;
+                self.requests[slot].local = Local::InFlight;
+                self.park_in(slot, Wait::Restart);
+            }
+        }
+    }
+
+    fn disk_attached(&mut self, volume: VolumeIndex) {
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        place.totals = super::Totals::default();
+        place.cache_dirty = true;
+        let capacity = place.view.capacity;
+        if let Some(disk) = &mut place.disk {
+            disk.attached = true;
+            disk.bitmap.set_capacity(capacity);
+        }
+        self.wake_volume(volume);
+        self.wants.submitters = true;
+    }
+
+    fn disk_detached(&mut self, volume: VolumeIndex) {
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        if let Some(disk) = &mut place.disk {
+            disk.attached = false;
+            disk.extents.clear();
+        }
+        place.session = None;
+        place.al_suspended = false;
+        self.release_al_waiters(volume);
+        // The references went with the log.
+        for slot in 0..self.requests.capacity() {
+            if self.requests.is_used(slot) && self.requests[slot].volume == volume {
+                self.requests[slot].al_count = 0;
+            }
+        }
+        for slot in 0..self.peers.capacity() {
+            if self.peers.is_used(slot) && self.peers[slot].volume == volume {
+                self.peers[slot].al_count = 0;
+                self.peers[slot].holds_extent = false;
+            }
+        }
+        self.wants.submitters = true;
+        self.wants.receiver = true;
+        self.wants.peer_io = true;
+        self.check_idle(volume);
+    }
+
+    fn abort_local(&mut self, volume: VolumeIndex, now: Instant) {
+        let Some(place) = self.volumes.get(volume.slot()) else {
+            return;
+        };
+        let mut at = place.local.head();
+        while let Some(slot) = at {
+            at = self.volumes[volume.slot()]
+                .local
+                .after(&self.requests, slot);
+            self.apply(slot, Event::AbortLocal, now);
+        }
+    }
+
+    fn fill_bitmap(&mut self, volume: VolumeIndex, set: bool) {
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        if let Some(disk) = &mut place.disk {
+            if set {
+                disk.bitmap.set_all();
+            } else {
+                disk.bitmap.clear_all();
+            }
+        }
+    }
+
+    fn start_resync(&mut self, volume: VolumeIndex, side: Side, now: Instant) {
+        let csums = self.link.csums_len != 0;
+        let after_crash_only = self.link.csums_after_crash_only;
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        let Some(disk) = &mut place.disk else { return };
+        disk.extents.clear();
+        let mut session = Session::new(
+            Job::Resync,
+            side,
+            disk.bitmap.weight(),
+            now,
+            &place.view.disk,
+        );
+        session.checksums = csums && (!after_crash_only || place.view.crashed_primary);
+        let paused = matches!(
+            place.view.state.conn,
+            ConnState::PausedSyncS | ConnState::PausedSyncT
+        );
+        session.pause(paused, now);
+        place.session = Some(session);
+        self.wake_volume(volume);
+        self.wants.sender = true;
+        self.resync_progressed(volume, now);
+    }
+
+    fn start_verify(
+        &mut self,
+        volume: VolumeIndex,
+        side: Side,
+        first: BitIndex,
+        stop: BitIndex,
+        now: Instant,
+    ) {
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        let Some(disk) = &mut place.disk else { return };
+        disk.extents.clear();
+        let bits = disk.bitmap.bits();
+        // At least one request before the stop sector is honoured.
+        let stop = BitIndex(stop.0.max(first.0.saturating_add(1)).min(bits));
+        let total = bits.saturating_sub(first.0);
+        let mut session = Session::new(Job::Verify, side, total, now, &place.view.disk);
+        session.position = first;
+        session.stop = stop;
+        place.session = Some(session);
+        self.wants.sender = true;
+    }
+
+    fn stop_resync(&mut self, volume: VolumeIndex) {
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        if let (Some(session), Some(disk)) = (&place.session, &place.disk) {
+            if session.job == Job::Verify {
+                let bits = disk.bitmap.bits();
+                let reached = bits.saturating_sub(session.verify_left);
+                place.verify_start = if session.verify_left == 0 {
+                    0
+                } else {
+                    reached * 8
+                };
+            }
+        }
+        place.session = None;
+        if let Some(disk) = &mut place.disk {
+            disk.extents.clear();
+        }
+        // Requests for the peer that still run must not open extents of the next run.
+        for slot in 0..self.peers.capacity() {
+            if self.peers.is_used(slot) && self.peers[slot].volume == volume {
+                self.peers[slot].holds_extent = false;
+                self.peers[slot].counted = false;
+            }
+        }
+        self.resync_timer = None;
+        self.wake_volume(volume);
+        self.wants.peer_io = true;
+    }
+
+    fn suspend_al(&mut self, volume: VolumeIndex, suspend: bool) {
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return;
+        };
+        place.al_suspended = suspend;
+        if suspend {
+            let unused = place.disk.as_ref().is_some_and(|disk| disk.al.used() == 0);
+            if let (true, Some(disk)) = (unused, &mut place.disk) {
+                disk.al.clear();
+            }
+        }
+        self.wake_volume(volume);
+    }
+
+    /// Returns the earliest time at which [`Self::on_timer`] has something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let mut next = self.resync_timer;
+        if let (Some(limit), Some((since, _))) = (self.net_limit(), self.oldest_unanswered()) {
+            next = earliest(next, Some(since.after(limit)));
+        }
+        for place in self.volumes.iter() {
+            if let (Some(limit), Some(since)) = (disk_limit(place), self.oldest_local(place)) {
+                next = earliest(next, Some(since.after(limit)));
+            }
+        }
+        next
+    }
+
+    /// Time without an answer after which the peer counts as dead (`reference/io.md` 8.1).
+    fn net_limit(&self) -> Option<Duration> {
+        let on = self.up && self.link.established && self.link.ko_count != 0;
+        on.then(|| Duration::from_tenths(self.link.timeout_tenths).times(self.link.ko_count))
+    }
+
+    fn oldest_local(&self, place: &VolumeSlot<M>) -> Option<Instant> {
+        let slot = place.local.head()?;
+        (self.requests[slot].local == Local::InFlight).then_some(self.requests[slot].local_since)
+    }
+
+    /// Looks at timeouts and lets a resync go on.
+    pub fn on_timer(&mut self, now: Instant) {
+        if self.resync_timer.is_some_and(|at| at <= now) {
+            self.resync_timer = None;
+            self.wants.sender = true;
+        }
+        if let (Some(limit), Some((since, request))) = (self.net_limit(), self.oldest_unanswered())
+        {
+            // Without its barrier an answered write does not count.
+            let due = request.answer == Answer::Pending || request.epoch != self.sending_epoch;
+            let old = now.since(since) >= limit && now.since(self.link.since) >= limit;
+            if due && old {
+                self.upcall(Upcall::LinkFailed(LinkError::Timeout));
+            }
+        }
+        for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
+            let volume = VolumeIndex(number);
+            let place = &self.volumes[volume.slot()];
+            if let (Some(limit), Some(since)) = (disk_limit(place), self.oldest_local(place)) {
+                if now.since(since) >= limit {
+                    let error = LocalError::Timeout;
+                    self.upcall(Upcall::LocalIoFailed { volume, error });
+                }
+            }
+        }
+    }
+}
+
+fn disk_limit<M: Memory>(place: &VolumeSlot<M>) -> Option<Duration> {
+    let tenths = place.view.disk.disk_timeout_tenths;
+    (tenths != 0).then(|| Duration::from_tenths(tenths))
+}

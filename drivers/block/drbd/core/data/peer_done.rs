@@ -1,0 +1,297 @@
+//! What happens when the disk or the digest is done with a request for the peer.
+
+use drbd_format::types::{ConnState, DiskState};
+
+use super::DataPlane;
+use crate::link::{LocalError, Upcall, VolumeIndex};
+use crate::memory::Memory;
+use crate::peer_request::{Ack, PeerId, PeerKind, Stage};
+use crate::time::Instant;
+
+impl<M: Memory> DataPlane<M> {
+    /// The disk is done with a peer request. May be called in interrupt context. Stale ids are
+    /// ignored.
+    pub fn peer_io_done(&mut self, id: PeerId, ok: bool, now: Instant) {
+        self.peer_io_read(id, ok, false, now);
+    }
+
+    /// As [`Self::peer_io_done`], for reads with `check_zero`: all bytes read are zero.
+    pub fn peer_io_read(&mut self, id: PeerId, ok: bool, all_zero: bool, now: Instant) {
+        if self.peers.get(id).map(|peer| peer.stage) != Some(Stage::InFlight) {
+            return;
+        }
+        let slot = id.slot;
+        let (volume, kind) = (self.peers[slot].volume, self.peers[slot].kind);
+        self.count_local(slot, ok);
+        match kind {
+            PeerKind::Trim | PeerKind::Write => self.write_finished(slot, ok, now),
+            PeerKind::ResyncTrim | PeerKind::ResyncWrite => self.resync_written(slot, ok, now),
+            PeerKind::ChecksumCompare
+            | PeerKind::ChecksumRead
+            | PeerKind::Read
+            | PeerKind::Refused
+            | PeerKind::ResyncRead
+            | PeerKind::ThinRead
+            | PeerKind::VerifyCompare
+            | PeerKind::VerifyRead => self.read_finished(slot, ok, all_zero, now),
+        }
+        self.check_idle(volume);
+    }
+
+    fn count_local(&mut self, slot: u32, ok: bool) {
+        let peer = &self.peers[slot];
+        let (volume, sectors) = (peer.volume, peer.sectors().0);
+        let place = &mut self.volumes[volume.slot()];
+        place.local_in_flight = place.local_in_flight.saturating_sub(1);
+        if peer.kind.is_write() {
+            place.totals.written += if ok { sectors } else { 0 };
+            if !ok {
+                self.upcall(Upcall::LocalIoFailed {
+                    volume,
+                    error: LocalError::Write,
+                });
+            }
+        } else {
+            place.totals.read += if ok { sectors } else { 0 };
+            if !ok {
+                self.upcall(Upcall::LocalIoFailed {
+                    volume,
+                    error: LocalError::Read,
+                });
+            }
+        }
+    }
+
+    /// An application write of the peer has ended.
+    pub(crate) fn write_finished(&mut self, slot: u32, ok: bool, now: Instant) {
+        let peer = &mut self.peers[slot];
+        peer.ok = ok;
+        let (volume, range, epoch) = (peer.volume, peer.range(), peer.epoch);
+        let (may_set_in_sync, wants_ack, cancelled) =
+            (peer.may_set_in_sync, peer.wants_write_ack, peer.cancelled);
+        self.free_pages(slot);
+        self.leave_tree(slot);
+        self.release_peer_al(slot);
+        if cancelled {
+            self.retire(slot);
+            return;
+        }
+        self.epochs.write_finished(epoch);
+        let place = &mut self.volumes[volume.slot()];
+        let state = place.view.state;
+        let resyncs = state.conn >= ConnState::SyncSource && state.conn <= ConnState::PausedSyncT;
+        let ack = if !ok {
+            place.set_out_of_sync(range);
+            Ack::Neg
+        } else if may_set_in_sync && resyncs && state.pdsk >= DiskState::Inconsistent {
+            place.set_in_sync(range, now);
+            Ack::ResyncWritten
+        } else if wants_ack {
+            Ack::Written
+        } else {
+            Ack::None
+        };
+        self.queue_ack(slot, ack);
+        self.advance_epochs();
+        self.resync_progressed(volume, now);
+    }
+
+    /// A write of resync data has ended.
+    fn resync_written(&mut self, slot: u32, ok: bool, now: Instant) {
+        let peer = &mut self.peers[slot];
+        peer.ok = ok;
+        let (volume, range, cancelled) = (peer.volume, peer.range(), peer.cancelled);
+        self.leave_tree(slot);
+        if cancelled {
+            self.complete_extent(slot);
+            self.retire(slot);
+            return;
+        }
+        let place = &mut self.volumes[volume.slot()];
+        if ok {
+            place.set_in_sync(range, now);
+        } else if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
+            session.failed += disk.bitmap.count_range(range);
+        }
+        self.complete_extent(slot);
+        self.queue_ack(slot, if ok { Ack::ResyncWritten } else { Ack::Neg });
+        self.resync_progressed(volume, now);
+    }
+
+    /// A read has ended: answer, or compute a digest first.
+    fn read_finished(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
+        let (kind, volume) = (self.peers[slot].kind, self.peers[slot].volume);
+        self.peers[slot].ok = ok;
+        if self.peers[slot].cancelled {
+            self.complete_extent(slot);
+            self.retire(slot);
+            return;
+        }
+        if ok && kind.wants_digest() {
+            self.peers[slot].stage = Stage::Digest;
+            self.to_digest.push(&mut self.peers, slot);
+            self.wants.peer_io = true;
+            return;
+        }
+        match kind {
+            PeerKind::ThinRead if ok && all_zero => {
+                // The reply says so without data.
+                self.peers[slot].zero_out = true;
+                self.queue_reply(slot);
+            }
+            PeerKind::Read | PeerKind::ResyncRead | PeerKind::ThinRead if ok => {
+                self.queue_reply(slot);
+            }
+            PeerKind::Read => self.queue_ack(slot, Ack::NegRead),
+            PeerKind::ChecksumCompare | PeerKind::ResyncRead | PeerKind::ThinRead => {
+                self.complete_extent(slot);
+                self.queue_ack(slot, Ack::NegResyncRead);
+            }
+            PeerKind::ChecksumRead => self.own_read_failed(slot, now),
+            PeerKind::VerifyCompare => self.verify_compared(slot, false, now),
+            PeerKind::VerifyRead => {
+                let zeroes = [0; crate::peer_request::DIGEST_MAX];
+                let len = usize::from(self.link.verify_len);
+                let digest = zeroes.get(..len).unwrap_or(&[]);
+                self.peers[slot].set_digest(digest);
+                self.queue_reply(slot);
+            }
+            PeerKind::Refused
+            | PeerKind::ResyncTrim
+            | PeerKind::ResyncWrite
+            | PeerKind::Trim
+            | PeerKind::Write => self.retire(slot),
+        }
+        let _ = volume;
+    }
+
+    /// The digest of a request's pages has been computed; empty: that failed.
+    pub fn digest_ready(&mut self, id: PeerId, digest: &[u8], now: Instant) {
+        if self.peers.get(id).map(|peer| peer.stage) != Some(Stage::Digest) {
+            return;
+        }
+        let slot = id.slot;
+        self.peers[slot].stage = Stage::Waiting;
+        if self.peers[slot].cancelled {
+            self.complete_extent(slot);
+            self.retire(slot);
+            return;
+        }
+        let same = !digest.is_empty() && self.peers[slot].digest() == digest;
+        match self.peers[slot].kind {
+            PeerKind::ChecksumCompare => {
+                if !same {
+                    self.queue_reply(slot);
+                    return;
+                }
+                let (volume, range) = (self.peers[slot].volume, self.peers[slot].range());
+                self.volumes[volume.slot()].set_in_sync(range, now);
+                self.complete_extent(slot);
+                self.queue_ack(slot, Ack::ResyncInSync);
+            }
+            PeerKind::VerifyCompare => self.verify_compared(slot, same, now),
+            PeerKind::ChecksumRead | PeerKind::VerifyRead => {
+                let kept = self.peers[slot].set_digest(digest);
+                debug_assert!(kept, "no algorithm has a longer digest");
+                self.queue_reply(slot);
+            }
+            PeerKind::Read
+            | PeerKind::Refused
+            | PeerKind::ResyncRead
+            | PeerKind::ResyncTrim
+            | PeerKind::ResyncWrite
+            | PeerKind::ThinRead
+            | PeerKind::Trim
+            | PeerKind::Write => self.retire(slot),
+        }
+    }
+
+    /// Puts the reply of a request at the end of the order of the data socket.
+    pub(crate) fn queue_reply(&mut self, slot: u32) {
+        let stamp = self.next_stamp();
+        let peer = &mut self.peers[slot];
+        peer.stage = Stage::Replying;
+        peer.stamp = stamp;
+        self.replies.push(&mut self.peers, slot);
+        self.wants.sender = true;
+    }
+
+    fn free_pages(&mut self, slot: u32) {
+        let pages = core::mem::replace(&mut self.peers[slot].pages, 0);
+        self.write_pages = self.write_pages.saturating_sub(pages);
+        self.wants.receiver |= pages != 0;
+    }
+
+    fn leave_tree(&mut self, slot: u32) {
+        let volume = self.peers[slot].volume;
+        let place = &mut self.volumes[volume.slot()];
+        place.peer_writes.remove(&mut self.peers, slot);
+        let waiting = !place.conflict.is_empty();
+        if waiting {
+            self.wake_volume(volume);
+        }
+        self.wants.peer_io |= !self.held.is_empty() || !self.resync_held.is_empty();
+    }
+
+    fn release_peer_al(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot];
+        let count = core::mem::replace(&mut peer.al_count, 0);
+        if count != 0 {
+            let (volume, first) = (peer.volume, peer.al_first);
+            self.release_al(volume, first, count);
+        }
+    }
+
+    /// The request gives its user of a resync extent back.
+    pub(crate) fn complete_extent(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot];
+        let (volume, extent) = (peer.volume, peer.sector.resync_extent().0);
+        let holds = core::mem::replace(&mut peer.holds_extent, false);
+        let counted = core::mem::replace(&mut peer.counted, false);
+        let place = &mut self.volumes[volume.slot()];
+        if counted {
+            if let Some(session) = &mut place.session {
+                session.finished();
+            }
+        }
+        if holds {
+            self.open_extent(volume, extent);
+        }
+    }
+
+    /// One user of a resync extent is done.
+    pub(crate) fn open_extent(&mut self, volume: VolumeIndex, extent: u64) {
+        let place = &mut self.volumes[volume.slot()];
+        let Some(disk) = &mut place.disk else { return };
+        let opened = disk.extents.complete(extent);
+        if opened {
+            // Application writes may wait for it, other requests for a free place.
+            self.wake_volume(volume);
+            self.wake_extent_waiters(volume);
+            self.wants.sender = true;
+        }
+    }
+
+    /// Nothing is left to do for a request but to give its pages and slot back.
+    pub(crate) fn retire(&mut self, slot: u32) {
+        if self.peers[slot].stage == Stage::Freeing {
+            return;
+        }
+        self.free_pages(slot);
+        self.leave_tree(slot);
+        self.release_peer_al(slot);
+        self.complete_extent(slot);
+        let peer = &mut self.peers[slot];
+        peer.stage = Stage::Freeing;
+        let place = &mut self.volumes[peer.volume.slot()];
+        place.unanswered = place.unanswered.saturating_sub(1);
+        self.to_free.push(&mut self.peers, slot);
+        self.wants.peer_io = true;
+    }
+
+    /// Drops a request whose payload could not be received. It leaves its epoch unacknowledged:
+    /// the connection goes away.
+    pub(crate) fn abandon(&mut self, slot: u32) {
+        self.retire(slot);
+    }
+}

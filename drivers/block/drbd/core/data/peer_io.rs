@@ -1,0 +1,231 @@
+//! Work for the disk on behalf of the peer: what may go now, in which order.
+
+use drbd_format::types::{DiskState, WriteOrdering};
+
+use super::{DataPlane, FlushToken, PeerIo};
+use crate::link::VolumeIndex;
+use crate::memory::slab::List;
+use crate::memory::Memory;
+use crate::peer_request::{PeerKind, Stage, LIST_WORK};
+use crate::resync::extents::{Begin, SERVE_LIMIT};
+use crate::time::Instant;
+
+impl<M: Memory> DataPlane<M> {
+    /// Returns the next piece of work for the disk. Called until it answers `None`.
+    pub fn next_peer_io(&mut self, now: Instant) -> Option<PeerIo> {
+        let _ = now;
+        if let Some(slot) = self.to_free.pop(&mut self.peers) {
+            let id = self.peers.id_of(slot);
+            self.all_peers.remove(&mut self.peers, slot);
+            self.peers.give_back(id);
+            self.wants.receiver = true;
+            self.wants.sender = true;
+            self.check_drained();
+            return Some(PeerIo::Free { id });
+        }
+        if let Some(flush) = self.next_flush() {
+            return Some(flush);
+        }
+        if let Some(slot) = self.to_digest.pop(&mut self.peers) {
+            let peer = &self.peers[slot];
+            let verify = matches!(peer.kind, PeerKind::VerifyRead | PeerKind::VerifyCompare);
+            return Some(PeerIo::Digest {
+                id: self.peers.id_of(slot),
+                verify,
+            });
+        }
+        if let Some(slot) = self.io_ready.pop(&mut self.peers) {
+            return Some(self.start_peer(slot));
+        }
+        if let Some(slot) = self.lock_next() {
+            return Some(self.start_peer(slot));
+        }
+        if let Some(slot) = self.next_write(self.resync_held) {
+            self.resync_held.remove(&mut self.peers, slot);
+            return Some(self.start_peer(slot));
+        }
+        while let Some(slot) = self.next_write(self.held) {
+            self.held.remove(&mut self.peers, slot);
+            if !self.needs_log(slot) {
+                return Some(self.start_peer(slot));
+            }
+        }
+        None
+    }
+
+    fn next_flush(&mut self) -> Option<PeerIo> {
+        if self.to_flush == 0 {
+            return None;
+        }
+        let number = self.to_flush.trailing_zeros();
+        self.to_flush &= self.to_flush - 1;
+        let volume = VolumeIndex(u8::try_from(number).ok()?);
+        let place = self.volumes.get_mut(volume.slot())?;
+        place.cache_dirty = false;
+        place.local_in_flight += 1;
+        let token = FlushToken {
+            volume,
+            connection: self.connection,
+        };
+        Some(PeerIo::Flush { token, volume })
+    }
+
+    /// Locks the extent of the first request that waits for one.
+    fn lock_next(&mut self) -> Option<u32> {
+        let slot = self.lock_wait.head()?;
+        let peer = &self.peers[slot];
+        let (volume, extent) = (peer.volume, peer.sector.resync_extent().0);
+        match self.begin_extent(volume, extent, SERVE_LIMIT) {
+            Begin::Locked => {
+                self.lock_wait.remove(&mut self.peers, slot);
+                self.peers[slot].holds_extent = true;
+                Some(slot)
+            }
+            Begin::Busy | Begin::Full => None,
+        }
+    }
+
+    /// Locks a resync extent against application writes.
+    pub(crate) fn begin_extent(&mut self, volume: VolumeIndex, extent: u64, limit: u32) -> Begin {
+        let place = &mut self.volumes[volume.slot()];
+        let untracked = place.untracked_writes != 0;
+        let Some(disk) = &mut place.disk else {
+            return Begin::Busy;
+        };
+        let al = &disk.al;
+        let unused = || {
+            !untracked
+                && (extent * 4..extent * 4 + 4)
+                    .filter_map(|al_extent| u32::try_from(al_extent).ok())
+                    .all(|al_extent| !al.is_used(al_extent))
+        };
+        disk.extents.begin(extent, limit, unused)
+    }
+
+    /// Returns the first write of a queue if it may go: its epoch is open and it overlaps no
+    /// write that arrived earlier.
+    fn next_write(&self, queue: List<LIST_WORK>) -> Option<u32> {
+        let slot = queue.head()?;
+        let peer = &self.peers[slot];
+        if peer.kind.is_application_write() {
+            let ordering = self.ordering();
+            if !self.epochs.may_submit(peer.epoch, ordering) {
+                return None;
+            }
+        }
+        let tree = &self.volumes[peer.volume.slot()].peer_writes;
+        let (start, end) = (peer.sector.0, peer.range().end().0);
+        let earlier = tree.find(&self.peers, start, end, |_, other| {
+            other.arrival < peer.arrival
+        });
+        earlier.is_none().then_some(slot)
+    }
+
+    /// Writes while the peer has no disk need the activity log; answers `true` if the write now
+    /// waits for it.
+    fn needs_log(&mut self, slot: u32) -> bool {
+        let volume = self.peers[slot].volume;
+        let range = self.peers[slot].range();
+        let place = &mut self.volumes[volume.slot()];
+        if place.view.state.pdsk >= DiskState::Inconsistent || !place.has_disk() {
+            return false;
+        }
+        place.set_out_of_sync(range);
+        if place.al_suspended || range.is_empty() {
+            return false;
+        }
+        place.peer_al.push(&mut self.peers, slot);
+        self.wake_volume(volume);
+        true
+    }
+
+    /// Hands a request to the disk.
+    fn start_peer(&mut self, slot: u32) -> PeerIo {
+        let id = self.peers.id_of(slot);
+        let peer = &mut self.peers[slot];
+        peer.stage = Stage::InFlight;
+        let (volume, sector, len_bytes) = (peer.volume, peer.sector, peer.len_bytes);
+        let place = &mut self.volumes[volume.slot()];
+        place.local_in_flight += 1;
+        match peer.kind {
+            PeerKind::Write | PeerKind::ResyncWrite => {
+                place.cache_dirty |= !peer.fua;
+                let (fua, preflush, sync) = (peer.fua, peer.preflush, peer.sync);
+                PeerIo::Write {
+                    id,
+                    volume,
+                    sector,
+                    len_bytes,
+                    fua,
+                    preflush,
+                    sync,
+                }
+            }
+            PeerKind::Trim | PeerKind::ResyncTrim => {
+                place.cache_dirty = true;
+                let (zero_out, may_unmap) = (peer.zero_out, peer.may_unmap);
+                PeerIo::Discard {
+                    id,
+                    volume,
+                    sector,
+                    len_bytes,
+                    zero_out,
+                    may_unmap,
+                }
+            }
+            PeerKind::ChecksumCompare
+            | PeerKind::ChecksumRead
+            | PeerKind::Read
+            | PeerKind::Refused
+            | PeerKind::ResyncRead
+            | PeerKind::ThinRead
+            | PeerKind::VerifyCompare
+            | PeerKind::VerifyRead => {
+                let check_zero = peer.kind == PeerKind::ThinRead;
+                PeerIo::Read {
+                    id,
+                    volume,
+                    sector,
+                    len_bytes,
+                    check_zero,
+                }
+            }
+        }
+    }
+
+    /// Moves the epochs on: flushes that are due, writes that may go, barriers to acknowledge.
+    pub(crate) fn advance_epochs(&mut self) {
+        let ordering = self.ordering();
+        let mut dirty = 0;
+        if ordering == WriteOrdering::Flush {
+            for (number, place) in (0_u32..32).zip(self.volumes.iter()) {
+                let volatile = place.disk.as_ref().is_some_and(|disk| disk.volatile_cache);
+                if place.cache_dirty && volatile && place.has_disk() {
+                    dirty |= 1 << number;
+                }
+            }
+        }
+        let started = self.epochs.advance(|| dirty);
+        self.to_flush |= started;
+        self.wants.peer_io |= started != 0 || !self.held.is_empty();
+        self.wants.acks |= self.epochs.has_finished();
+    }
+
+    /// A flush has ended. One that failed lowers the method to drain for good.
+    pub fn flush_done(&mut self, token: FlushToken, ok: bool, now: Instant) {
+        let _ = now;
+        let Some(place) = self.volumes.get_mut(token.volume.slot()) else {
+            return;
+        };
+        place.local_in_flight = place.local_in_flight.saturating_sub(1);
+        if !ok {
+            self.flush_failed = true;
+        }
+        if token.connection == self.connection {
+            self.epochs.flushed(token.volume.0);
+            self.advance_epochs();
+        }
+        self.check_idle(token.volume);
+        self.check_drained();
+    }
+}

@@ -1,0 +1,433 @@
+//! Resync and online verify of a volume: requests, answers, progress, end (`reference/io.md` 6,
+//! 7).
+
+use drbd_format::types::ConnState;
+use drbd_format::units::{BitIndex, SectorRange};
+use drbd_format::wire::features::FeatureFlags;
+use drbd_format::wire::packet::Packet;
+use drbd_format::wire::payload::{BlockAck, BlockId, BlockRequest};
+
+use super::{DataPlane, Outgoing, Payload, SentToken};
+use crate::link::{Side, Upcall, VolumeIndex};
+use crate::memory::Memory;
+use crate::peer_request::{PeerKind, Stage};
+use crate::resync::extents::{Begin, ASK_LIMIT};
+use crate::resync::rate::Allowance;
+use crate::resync::session::{merge, verify_block, Job, RequestLimits, Session};
+use crate::time::{earliest, Duration, Instant};
+
+/// Least time between two requests to write the bitmap.
+const WRITE_EVERY: Duration = Duration::from_secs(2);
+
+impl<M: Memory> DataPlane<M> {
+    /// Generates the next request of a resync or verify, as far as its limits allow.
+    pub(crate) fn next_resync_packet(&mut self, buf: &mut [u8], now: Instant) -> Option<Outgoing> {
+        self.since_resync = 0;
+        self.resync_timer = None;
+        if !self.up {
+            return None;
+        }
+        for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
+            let volume = VolumeIndex(number);
+            let Some(session) = &self.volumes[volume.slot()].session else {
+                continue;
+            };
+            let job = session.job;
+            let runs = match (job, session.side) {
+                (Job::Resync, Side::Target) => ConnState::SyncTarget,
+                (Job::Verify, Side::Source) => ConnState::VerifyS,
+                (Job::Resync, Side::Source) | (Job::Verify, Side::Target) => continue,
+            };
+            let place = &self.volumes[volume.slot()];
+            if place.view.state.conn != runs || !place.has_disk() {
+                continue;
+            }
+            let len = match job {
+                Job::Resync => self.ask_for_data(volume, buf, now),
+                Job::Verify => self.ask_for_digest(volume, buf, now),
+            };
+            if let Some(len) = len {
+                return Some(Outgoing {
+                    len,
+                    payload: Payload::None,
+                    digest: false,
+                    more: true,
+                    copy: false,
+                    token: SentToken::Nothing,
+                });
+            }
+        }
+        None
+    }
+
+    /// Returns how many sectors may be asked for now.
+    fn allowed(&mut self, volume: VolumeIndex, now: Instant) -> Option<u64> {
+        let window_max = self.resync_window();
+        let place = &mut self.volumes[volume.slot()];
+        let session = place.session.as_mut()?;
+        let in_flight = session.in_flight;
+        match session
+            .rate
+            .allowance(now, &place.view.disk, in_flight, window_max)
+        {
+            Allowance::Sectors(sectors) => Some(sectors),
+            Allowance::Window => None,
+            Allowance::Until(at) => {
+                self.resync_timer = earliest(self.resync_timer, Some(at));
+                None
+            }
+        }
+    }
+
+    /// Asks for the next set bits. Checksum requests go to the disk first; the loop is bounded by
+    /// the window.
+    fn ask_for_data(&mut self, volume: VolumeIndex, buf: &mut [u8], now: Instant) -> Option<usize> {
+        loop {
+            let place = &self.volumes[volume.slot()];
+            let (session, disk) = (place.session.as_ref()?, place.disk.as_ref()?);
+            if session.cancelled || session.reported {
+                return None;
+            }
+            let Some(bit) = disk.bitmap.find_next(session.position) else {
+                self.set_position(volume, BitIndex(disk.bitmap.bits()));
+                self.resync_progressed(volume, now);
+                // A new pass may have begun.
+                let place = &self.volumes[volume.slot()];
+                let restarted = place.session.as_ref()?.position == BitIndex(0)
+                    && place.disk.as_ref()?.bitmap.weight() != 0;
+                if restarted {
+                    continue;
+                }
+                return None;
+            };
+            let sectors = self.allowed(volume, now)?;
+            let extent = bit.resync_extent().0;
+            if self.begin_extent(volume, extent, ASK_LIMIT) != Begin::Locked {
+                self.set_position(volume, bit);
+                return None;
+            }
+            let range = self.merged(volume, bit, sectors)?;
+            self.set_position(volume, BitIndex(bit.0 + range.len().bits().0));
+            let place = &mut self.volumes[volume.slot()];
+            let session = place.session.as_mut()?;
+            let checksums = session.checksums;
+            session.asked(range.len());
+            if !checksums {
+                return self.encode_request(volume, range, buf);
+            }
+            if !self.read_for_checksum(volume, range) {
+                // No slot: take it back and wait for one.
+                self.take_back(volume, range, extent, bit);
+                return None;
+            }
+        }
+    }
+
+    fn set_position(&mut self, volume: VolumeIndex, bit: BitIndex) {
+        if let Some(session) = &mut self.volumes[volume.slot()].session {
+            session.position = bit;
+        }
+    }
+
+    fn merged(&self, volume: VolumeIndex, bit: BitIndex, sectors: u64) -> Option<SectorRange> {
+        let place = &self.volumes[volume.slot()];
+        let bitmap = &place.disk.as_ref()?.bitmap;
+        let thin = self.terms.features.contains(FeatureFlags::THIN_RESYNC);
+        let granularity = place.view.disk.rs_discard_granularity_bytes;
+        let limits = RequestLimits {
+            sectors,
+            max_bytes: place
+                .view
+                .max_bio_bytes
+                .min(self.terms.version.request_bytes_max()),
+            granularity_bytes: if thin { granularity } else { 0 },
+            capacity: bitmap.capacity(),
+        };
+        Some(merge(bit, &limits, |bit| bitmap.is_set(bit)))
+    }
+
+    fn encode_request(
+        &mut self,
+        volume: VolumeIndex,
+        range: SectorRange,
+        buf: &mut [u8],
+    ) -> Option<usize> {
+        let place = &self.volumes[volume.slot()];
+        let len_bytes = u32::try_from(range.len().bytes()?.0).ok()?;
+        let request = BlockRequest {
+            sector: range.start(),
+            block_id: BlockId::SYNCER,
+            len_bytes,
+            digest: &[],
+        };
+        let granularity = place.view.disk.rs_discard_granularity_bytes;
+        let verify = place
+            .session
+            .as_ref()
+            .is_some_and(|session| session.job == Job::Verify);
+        let thin = self.terms.features.contains(FeatureFlags::THIN_RESYNC)
+            && granularity != 0
+            && len_bytes == granularity;
+        let packet = if verify {
+            Packet::OvRequest(request)
+        } else if thin {
+            Packet::RsThinReq(request)
+        } else {
+            Packet::RsDataRequest(request)
+        };
+        packet.encode(&self.terms, place.number?.0, buf).ok()
+    }
+
+    fn read_for_checksum(&mut self, volume: VolumeIndex, range: SectorRange) -> bool {
+        let len_bytes = u32::try_from(range.len().0 << 9).unwrap_or(0);
+        let start = range.start();
+        let Some(slot) = self.new_peer(volume, PeerKind::ChecksumRead, start, len_bytes) else {
+            return false;
+        };
+        let peer = &mut self.peers[slot];
+        peer.stage = Stage::Waiting;
+        peer.holds_extent = true;
+        peer.counted = true;
+        self.io_ready.push(&mut self.peers, slot);
+        self.wants.peer_io = true;
+        true
+    }
+
+    fn take_back(&mut self, volume: VolumeIndex, range: SectorRange, extent: u64, bit: BitIndex) {
+        if let Some(session) = &mut self.volumes[volume.slot()].session {
+            session.in_flight = session.in_flight.saturating_sub(range.len().0);
+            session.finished();
+            session.position = bit;
+        }
+        self.open_extent(volume, extent);
+    }
+
+    /// Our own read for a checksum failed: the blocks cannot be synced now.
+    pub(crate) fn own_read_failed(&mut self, slot: u32, now: Instant) {
+        let (volume, range) = (self.peers[slot].volume, self.peers[slot].range());
+        let place = &mut self.volumes[volume.slot()];
+        if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
+            session.answered(range.len());
+            session.failed += disk.bitmap.count_range(range);
+        }
+        self.retire(slot);
+        self.resync_progressed(volume, now);
+    }
+
+    /// Asks for the digest of the next block.
+    fn ask_for_digest(
+        &mut self,
+        volume: VolumeIndex,
+        buf: &mut [u8],
+        now: Instant,
+    ) -> Option<usize> {
+        let place = &self.volumes[volume.slot()];
+        let (session, disk) = (place.session.as_ref()?, place.disk.as_ref()?);
+        let bit = session.position;
+        let end = session.stop.0.min(disk.bitmap.bits());
+        if bit.0 >= end {
+            self.resync_progressed(volume, now);
+            return None;
+        }
+        let range = verify_block(bit, disk.bitmap.capacity());
+        self.allowed(volume, now)?;
+        if self.begin_extent(volume, bit.resync_extent().0, ASK_LIMIT) != Begin::Locked {
+            return None;
+        }
+        self.set_position(volume, BitIndex(bit.0 + 1));
+        if let Some(session) = &mut self.volumes[volume.slot()].session {
+            session.asked(range.len());
+        }
+        self.encode_request(volume, range, buf)
+    }
+
+    /// One of our requests has been answered on the meta socket: refused, cancelled or found in
+    /// sync.
+    pub(crate) fn request_answered(
+        &mut self,
+        volume: VolumeIndex,
+        ack: &BlockAck,
+        failed: bool,
+        cancelled: bool,
+        now: Instant,
+    ) {
+        let range = self.ack_range(volume, ack);
+        let extent = range.start().resync_extent().0;
+        let place = &mut self.volumes[volume.slot()];
+        let Some(disk) = &place.disk else { return };
+        if range.is_empty() || !disk.extents.is_locked(extent) {
+            return;
+        }
+        let Some(session) = &mut place.session else {
+            return;
+        };
+        session.answered(range.len());
+        session.finished();
+        session.cancelled |= cancelled;
+        match session.job {
+            Job::Resync if failed => session.failed += disk.bitmap.count_range(range),
+            Job::Resync => {}
+            Job::Verify => session.verify_left = session.verify_left.saturating_sub(1),
+        }
+        self.open_extent(volume, extent);
+        self.wants.sender = true;
+        self.resync_progressed(volume, now);
+    }
+
+    /// The first request of a verify tells the answering side where it starts.
+    pub(crate) fn verify_begins(&mut self, volume: VolumeIndex, range: SectorRange) {
+        let place = &mut self.volumes[volume.slot()];
+        let Some(disk) = &place.disk else { return };
+        let Some(session) = &mut place.session else {
+            return;
+        };
+        let first = session.job == Job::Verify && session.position == BitIndex(u64::MAX);
+        if first {
+            session.position = range.start().bit();
+            session.total = disk.bitmap.bits().saturating_sub(session.position.0);
+            session.verify_left = session.total;
+        }
+    }
+
+    /// The asking side has compared a block.
+    pub(crate) fn verify_compared(&mut self, slot: u32, same: bool, now: Instant) {
+        let (volume, range) = (self.peers[slot].volume, self.peers[slot].range());
+        let place = &mut self.volumes[volume.slot()];
+        if !same {
+            place.set_out_of_sync(range);
+        }
+        if let Some(session) = &mut place.session {
+            session.verify_left = session.verify_left.saturating_sub(1);
+            session.failed += u64::from(!same);
+            let left = session.verify_left;
+            session.progress(left, now);
+        }
+        self.complete_extent(slot);
+        self.queue_ack(slot, crate::peer_request::Ack::VerifyResult { same });
+        self.wants.sender = true;
+        self.resync_progressed(volume, now);
+    }
+
+    /// P_OV_RESULT on the answering side.
+    pub(crate) fn verify_result(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
+        let range = self.ack_range(volume, ack);
+        let different = ack.block_id == BlockId::OUT_OF_SYNC;
+        let place = &mut self.volumes[volume.slot()];
+        if different {
+            place.set_out_of_sync(range);
+        }
+        if let Some(session) = &mut place.session {
+            if session.job == Job::Verify {
+                session.verify_left = session.verify_left.saturating_sub(1);
+                session.failed += u64::from(different);
+                let left = session.verify_left;
+                session.progress(left, now);
+            }
+        }
+        self.resync_progressed(volume, now);
+    }
+
+    /// Something was synced or compared: is the run over, is a write of the bitmap due?
+    pub(crate) fn resync_progressed(&mut self, volume: VolumeIndex, now: Instant) {
+        let place = &mut self.volumes[volume.slot()];
+        let Some(disk) = &place.disk else { return };
+        let Some(session) = &mut place.session else {
+            return;
+        };
+        let conn = place.view.state.conn;
+        let end = match (session.job, session.side) {
+            (Job::Resync, Side::Target) => {
+                conn == ConnState::SyncTarget && resync_end(session, &disk.bitmap)
+            }
+            (Job::Verify, Side::Source) => {
+                let last = session.stop.0.min(disk.bitmap.bits());
+                conn == ConnState::VerifyS && session.outstanding == 0 && session.position.0 >= last
+            }
+            (Job::Verify, Side::Target) => {
+                session.position != BitIndex(u64::MAX) && session.verify_left == 0
+            }
+            // The source learns of the end from the peer's state.
+            (Job::Resync, Side::Source) => false,
+        };
+        let due =
+            now.since(session.written) >= WRITE_EVERY && disk.bitmap.next_changed_page(0).is_some();
+        if due {
+            session.written = now;
+        }
+        let (job, failed) = (session.job, session.failed);
+        let reported = session.reported;
+        session.reported |= end;
+        let weight = disk.bitmap.weight();
+        if due {
+            self.upcall(Upcall::BitmapWriteDue(volume));
+        }
+        if end && !reported {
+            self.upcall(match job {
+                Job::Resync => Upcall::ResyncDone {
+                    volume,
+                    failed_bits: failed.min(weight),
+                },
+                Job::Verify => Upcall::VerifyDone {
+                    volume,
+                    out_of_sync_bits: failed,
+                },
+            });
+        }
+    }
+
+    /// `Order::CheckResyncDone`: the peer says the run is over.
+    pub(crate) fn check_resync_done(&mut self, volume: VolumeIndex, now: Instant) {
+        let place = &mut self.volumes[volume.slot()];
+        let Some(disk) = &place.disk else { return };
+        let Some(session) = &mut place.session else {
+            return;
+        };
+        let weight = disk.bitmap.weight();
+        let failed = session.failed;
+        let upcall = match session.job {
+            Job::Resync if weight <= failed => Some(Upcall::ResyncDone {
+                volume,
+                failed_bits: weight,
+            }),
+            Job::Resync => None,
+            Job::Verify => Some(Upcall::VerifyDone {
+                volume,
+                out_of_sync_bits: failed,
+            }),
+        };
+        match upcall {
+            Some(_) if session.reported => {}
+            Some(upcall) => {
+                session.reported = true;
+                self.upcall(upcall);
+            }
+            None => self.resync_progressed(volume, now),
+        }
+    }
+}
+
+/// Tells whether a resync target is done; begins a new pass if bits were set behind its position.
+fn resync_end<W, P>(session: &mut Session, bitmap: &crate::bitmap::Bitmap<W, P>) -> bool
+where
+    W: core::ops::DerefMut<Target = [u64]>,
+    P: core::ops::DerefMut<Target = [crate::bitmap::PageState]>,
+{
+    if session.outstanding != 0 || session.reported {
+        return false;
+    }
+    let weight = bitmap.weight();
+    if weight == 0 {
+        return true;
+    }
+    if bitmap.find_next(session.position).is_some() {
+        return false;
+    }
+    if weight <= session.failed {
+        return true;
+    }
+    if !session.cancelled {
+        session.position = BitIndex(0);
+        session.failed = 0;
+    }
+    false
+}

@@ -1,0 +1,210 @@
+//! How fast a resync may ask for data.
+//!
+//! Two limits: a window (sectors asked for and not yet answered), refilled by answers, and a token
+//! bucket filled at `c-max-rate` (or at the fixed `resync-rate` if `c-plan-ahead` is 0). The window
+//! opens as long as answers come back, up to half of `max-buffers`, and falls back to
+//! `c-fill-target` when application I/O competes for the disk; then not more than `c-min-rate` is
+//! asked for. Compared with `reference/io.md` 6.3 the plan per 100 ms tick is replaced by the
+//! window, the limits and their options are the same.
+
+use crate::config::DiskConfig;
+use crate::time::{Duration, Instant};
+
+/// Sectors of the smallest window: one request of the largest size.
+const WINDOW_MIN: u64 = 2048;
+/// Time that application I/O counts as present after it was last seen.
+const APP_MEMORY: Duration = Duration::from_millis(100);
+/// Sectors of application I/O within [`APP_MEMORY`] that count as competition.
+const APP_SECTORS: u64 = 64;
+/// Span for which unused tokens are saved.
+const BURST_MS: u64 = 100;
+
+/// What may be asked for now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Allowance {
+    /// So many sectors, at least 8.
+    Sectors(u64),
+    /// Nothing before an answer arrives.
+    Window,
+    /// Nothing before this time.
+    Until(Instant),
+}
+
+/// State of the two limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    window: u64,
+    tokens: u64,
+    filled: Instant,
+    app_since: Instant,
+    app_sectors: u64,
+    competing: bool,
+    /// Rate wanted at present, KiB/s, for display.
+    pub wanted_kib: u64,
+}
+
+impl Rate {
+    /// Starts with a small window and no tokens used.
+    pub fn new(now: Instant, config: &DiskConfig) -> Self {
+        Self {
+            window: WINDOW_MIN.max(u64::from(config.c_fill_target)),
+            tokens: WINDOW_MIN,
+            filled: now,
+            app_since: now,
+            app_sectors: 0,
+            competing: false,
+            wanted_kib: u64::from(config.resync_rate_kib),
+        }
+    }
+
+    /// Application I/O of this size went to the disk.
+    #[inline]
+    pub fn application(&mut self, sectors: u64, now: Instant) {
+        if now.since(self.app_since) > APP_MEMORY {
+            self.competing = self.app_sectors > APP_SECTORS;
+            self.app_since = now;
+            self.app_sectors = 0;
+        }
+        self.app_sectors = self.app_sectors.saturating_add(sectors);
+        self.competing |= self.app_sectors > APP_SECTORS;
+    }
+
+    /// An answer for so many sectors arrived.
+    #[inline]
+    pub fn answered(&mut self, sectors: u64) {
+        if !self.competing {
+            self.window = self.window.saturating_add(sectors);
+        }
+    }
+
+    fn competes(&mut self, now: Instant) -> bool {
+        if now.since(self.app_since).0 > 2 * APP_MEMORY.0 {
+            self.competing = false;
+            self.app_sectors = 0;
+        }
+        self.competing
+    }
+
+    /// Returns what may be asked for, given what is in flight and the limit that `max-buffers`
+    /// sets, both in sectors.
+    pub fn allowance(
+        &mut self,
+        now: Instant,
+        config: &DiskConfig,
+        in_flight: u64,
+        window_max: u64,
+    ) -> Allowance {
+        let mut rate_kib = if config.c_plan_ahead_tenths == 0 {
+            u64::from(config.resync_rate_kib)
+        } else {
+            u64::from(config.c_max_rate_kib)
+        };
+        if config.c_min_rate_kib != 0 && self.competes(now) {
+            rate_kib = rate_kib.min(u64::from(config.c_min_rate_kib));
+            self.window = WINDOW_MIN.max(u64::from(config.c_fill_target));
+        }
+        self.wanted_kib = rate_kib;
+        let window_max = window_max.max(8);
+        self.window = self.window.min(window_max.max(WINDOW_MIN));
+        let rate = rate_kib.max(1) * 2;
+        let burst = (rate * BURST_MS / 1000).max(WINDOW_MIN);
+        // Whole milliseconds only: the remainder stays for the next time.
+        let passed_ms = now.since(self.filled).as_millis().min(10_000);
+        self.tokens = (self.tokens + passed_ms * rate / 1000).min(burst);
+        if passed_ms * rate >= 1000 {
+            self.filled = now;
+        }
+        let room = self.window.min(window_max).saturating_sub(in_flight) & !7;
+        if room == 0 {
+            return Allowance::Window;
+        }
+        // Small requests cost as much as large ones: wait for a useful amount.
+        let useful = (burst / 4).clamp(8, WINDOW_MIN);
+        if self.tokens < useful {
+            let missing_ms = (useful - self.tokens) * 1000 / rate + 1;
+            return Allowance::Until(now.after(Duration::from_millis(missing_ms)));
+        }
+        Allowance::Sectors(room.min(self.tokens & !7))
+    }
+
+    /// So many sectors have been asked for.
+    #[inline]
+    pub fn asked(&mut self, sectors: u64) {
+        self.tokens = self.tokens.saturating_sub(sectors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers arrive after 1 ms; returns KiB per second over `seconds`.
+    fn run(config: &DiskConfig, seconds: u64, app: bool) -> u64 {
+        let mut rate = Rate::new(Instant(0), config);
+        let mut done = 0;
+        let mut in_flight = 0;
+        for ms in 0..seconds * 1000 {
+            let now = Instant(ms * 1_000_000);
+            rate.answered(in_flight);
+            done += in_flight;
+            in_flight = 0;
+            if app {
+                rate.application(16, now);
+            }
+            while let Allowance::Sectors(n) = rate.allowance(now, config, in_flight, 8192) {
+                rate.asked(n);
+                in_flight += n;
+            }
+        }
+        done / 2 / seconds
+    }
+
+    #[test]
+    fn the_maximum_rate_is_reached_and_kept() {
+        let config = DiskConfig {
+            c_max_rate_kib: 50_000,
+            ..DiskConfig::DEFAULT
+        };
+        let measured = run(&config, 5, false);
+        assert!((45_000..=51_500).contains(&measured), "{measured} KiB/s");
+    }
+
+    #[test]
+    fn the_fixed_rate_is_kept_without_a_plan() {
+        let config = DiskConfig {
+            c_plan_ahead_tenths: 0,
+            resync_rate_kib: 4000,
+            ..DiskConfig::DEFAULT
+        };
+        let measured = run(&config, 10, false);
+        assert!((3600..=4400).contains(&measured), "{measured} KiB/s");
+    }
+
+    #[test]
+    fn application_io_throttles_to_the_minimum_rate_which_can_be_switched_off() {
+        let config = DiskConfig {
+            c_min_rate_kib: 2000,
+            ..DiskConfig::DEFAULT
+        };
+        let measured = run(&config, 10, true);
+        assert!((1600..=3000).contains(&measured), "{measured} KiB/s");
+        let config = DiskConfig {
+            c_min_rate_kib: 0,
+            ..DiskConfig::DEFAULT
+        };
+        assert!(run(&config, 3, true) > 80_000);
+    }
+
+    #[test]
+    fn the_window_never_exceeds_its_limit() {
+        let config = DiskConfig::DEFAULT;
+        let mut rate = Rate::new(Instant(0), &config);
+        rate.answered(1 << 30);
+        let now = Instant(1_000_000_000);
+        match rate.allowance(now, &config, 100, 128) {
+            Allowance::Sectors(sectors) => assert!(sectors <= 28),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(rate.allowance(now, &config, 128, 128), Allowance::Window);
+    }
+}

@@ -1,0 +1,386 @@
+//! What goes out on the data socket, in one order (`reference/io.md` 3.2, 10.6 W1, W2).
+//!
+//! Requests of applications, replies to the peer, control packets and bitmaps carry a stamp from
+//! one counter when they are queued; the smallest stamp goes next. Barriers are put between the
+//! epochs as they are sent. Requests of a running resync are generated when nothing else waits,
+//! and every few packets.
+
+use drbd_format::types::Protocol;
+use drbd_format::wire::packet::Packet;
+use drbd_format::wire::payload::{
+    Barrier as BarrierPacket, BlockId, BlockRange, BlockRequest, Data, DataFlags, Trim,
+};
+
+use crate::data::{DataPlane, Outgoing, Payload, QueuedItem, SentToken};
+use crate::link::ControlItem;
+use crate::memory::Memory;
+use crate::peer_request::{PeerKind, Stage};
+use crate::request::{Answer, Event, Op, Remote, Request, Transport};
+use crate::time::Instant;
+
+/// After so many packets a resync request may go although others wait.
+const RESYNC_EVERY: u32 = 8;
+
+/// What comes next on the data socket.
+#[derive(Clone, Copy, Debug)]
+pub enum NextPacket {
+    /// The control plane encodes this packet and then calls [`DataPlane::control_taken`].
+    Control(ControlItem),
+    /// Nothing waits.
+    None,
+    /// The packet is in the buffer.
+    Packet(Outgoing),
+}
+
+/// Which queue has the oldest item.
+#[derive(Clone, Copy)]
+enum Source {
+    App(u32),
+    Item(QueuedItem),
+    None,
+    Reply(u32),
+}
+
+impl<M: Memory> DataPlane<M> {
+    /// Encodes the next packet into `buf` (at least 4096 + 64 bytes).
+    pub fn next_packet(&mut self, buf: &mut [u8], now: Instant) -> NextPacket {
+        if !self.up {
+            return NextPacket::None;
+        }
+        self.since_resync += 1;
+        if self.since_resync >= RESYNC_EVERY {
+            if let Some(outgoing) = self.next_resync_packet(buf, now) {
+                return NextPacket::Packet(outgoing);
+            }
+        }
+        let outgoing = match self.oldest() {
+            Source::Item(QueuedItem::Control(item)) => return NextPacket::Control(item),
+            Source::Item(QueuedItem::Bitmap(volume)) => self.next_bitmap_packet(volume, buf, now),
+            Source::App(slot) => self.app_packet(slot, buf, now),
+            Source::Reply(slot) => self.reply_packet(slot, buf),
+            Source::None => match self.idle_barrier(buf) {
+                Some(outgoing) => Some(outgoing),
+                None => self.next_resync_packet(buf, now),
+            },
+        };
+        match outgoing {
+            Some(outgoing) => NextPacket::Packet(outgoing),
+            None => NextPacket::None,
+        }
+    }
+
+    /// The control packet at the head of the queue has been encoded.
+    pub fn control_taken(&mut self) {
+        if matches!(self.control.front(), Some((_, QueuedItem::Control(_)))) {
+            self.control.pop();
+        }
+    }
+
+    /// Queues a packet that the control plane encodes when it is dequeued.
+    pub fn send_control(&mut self, item: ControlItem) {
+        let stamp = self.next_stamp();
+        self.queue_item(stamp, QueuedItem::Control(item));
+    }
+
+    fn oldest(&self) -> Source {
+        let mut best = u64::MAX;
+        let mut source = Source::None;
+        if let Some((stamp, item)) = self.control.front() {
+            best = *stamp;
+            source = Source::Item(*item);
+        }
+        if let Some(slot) = self.send.head() {
+            if self.requests[slot].stamp < best {
+                best = self.requests[slot].stamp;
+                source = Source::App(slot);
+            }
+        }
+        if let Some(slot) = self.replies.head() {
+            if self.peers[slot].stamp < best {
+                source = Source::Reply(slot);
+            }
+        }
+        source
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        !self.control.is_empty() || !self.send.is_empty() || !self.replies.is_empty()
+    }
+
+    fn bare(&self, len: usize) -> Outgoing {
+        Outgoing {
+            len,
+            payload: Payload::None,
+            digest: false,
+            more: self.has_more(),
+            copy: false,
+            token: SentToken::Nothing,
+        }
+    }
+
+    /// The barrier of the last epoch sent, if it is closed.
+    fn idle_barrier(&mut self, buf: &mut [u8]) -> Option<Outgoing> {
+        if self.sending_epoch == self.epoch {
+            return None;
+        }
+        self.barrier_packet(buf)
+    }
+
+    fn barrier_packet(&mut self, buf: &mut [u8]) -> Option<Outgoing> {
+        if self.sending_writes == 0 {
+            return None;
+        }
+        self.sending_writes = 0;
+        let packet = Packet::Barrier(BarrierPacket {
+            number: self.sending_epoch,
+        });
+        let len = packet.encode(&self.terms, 0, buf).ok()?;
+        Some(self.bare(len))
+    }
+
+    /// A packet of an application request, or the barrier that has to go before it.
+    fn app_packet(&mut self, slot: u32, buf: &mut [u8], now: Instant) -> Option<Outgoing> {
+        let epoch = self.requests[slot].epoch;
+        if epoch != self.sending_epoch && self.sending_writes != 0 {
+            return self.barrier_packet(buf);
+        }
+        self.send.remove(&mut self.requests, slot);
+        let request = &mut self.requests[slot];
+        request.transport = Transport::Sending;
+        request.since = now;
+        let id = self.requests.id_of(slot);
+        let encoded = self.encode_app(slot, buf);
+        let Some(len) = encoded else {
+            // Cannot happen with terms that have not changed since it was queued; the peer does
+            // not get it, so the range counts as different.
+            self.apply(slot, Event::ConnectionLost, now);
+            self.apply(slot, Event::SendCancelled, now);
+            return None;
+        };
+        let request = &self.requests[slot];
+        let remote = request.remote;
+        let copy = remote == Remote::Data && request.protocol == Protocol::A;
+        let with_data = remote == Remote::Data && request.op == Op::Write;
+        let sectors = request.sectors().0;
+        let volume = request.volume;
+        if remote == Remote::Data {
+            self.sending_epoch = epoch;
+            self.sending_writes += 1;
+            self.unacked.push(&mut self.requests, slot);
+            let place = &mut self.volumes[volume.slot()];
+            place.in_flight_sectors += sectors;
+            place.totals.sent += if with_data { sectors } else { 0 };
+        }
+        Some(Outgoing {
+            payload: if with_data {
+                Payload::App(id)
+            } else {
+                Payload::None
+            },
+            digest: with_data && self.link.digest_out_len != 0,
+            copy,
+            token: SentToken::App(id),
+            ..self.bare(len)
+        })
+    }
+
+    fn encode_app(&mut self, slot: u32, buf: &mut [u8]) -> Option<usize> {
+        let request = &self.requests[slot];
+        let place = &mut self.volumes[request.volume.slot()];
+        let number = place.number?.0;
+        let block_id = BlockId(self.requests.id_of(slot).to_wire());
+        let (sector, len_bytes) = (request.sector, request.len_bytes);
+        match request.remote {
+            Remote::None => None,
+            Remote::OutOfSync => {
+                let range = BlockRange { sector, len_bytes };
+                Packet::OutOfSync(range)
+                    .encode(&self.terms, number, buf)
+                    .ok()
+            }
+            Remote::Read => {
+                let read = BlockRequest {
+                    sector,
+                    block_id,
+                    len_bytes,
+                    digest: &[],
+                };
+                Packet::DataRequest(read)
+                    .encode(&self.terms, number, buf)
+                    .ok()
+            }
+            Remote::Data => {
+                place.seq = place.seq.wrapping_add(1);
+                let seq = place.seq;
+                let syncs = place.view.state.conn >= drbd_format::types::ConnState::SyncSource
+                    && place.view.state.conn <= drbd_format::types::ConnState::PausedSyncT;
+                let flags = data_flags(request, self.link.terms.version.number(), syncs);
+                let zeroes = request.op == Op::WriteZeroes;
+                let packet = match request.op {
+                    Op::Discard | Op::WriteZeroes => {
+                        let trim = Trim {
+                            sector,
+                            block_id,
+                            seq,
+                            flags,
+                            len_bytes,
+                        };
+                        if zeroes && flags.contains(DataFlags::ZEROES) {
+                            Packet::Zeroes(trim)
+                        } else {
+                            Packet::Trim(trim)
+                        }
+                    }
+                    Op::Flush | Op::Read | Op::Write => Packet::Data(Data {
+                        sector,
+                        block_id,
+                        seq,
+                        flags,
+                        digest_len: u32::from(self.link.digest_out_len),
+                        data_len: len_bytes,
+                    }),
+                };
+                packet.encode(&self.terms, number, buf).ok()
+            }
+        }
+    }
+
+    /// The answer to a request of the peer, or our own request with a digest.
+    fn reply_packet(&mut self, slot: u32, buf: &mut [u8]) -> Option<Outgoing> {
+        self.replies.remove(&mut self.peers, slot);
+        let peer = &self.peers[slot];
+        let place = &self.volumes[peer.volume.slot()];
+        let number = place.number.map_or(0, |number| number.0);
+        let id = self.peers.id_of(slot);
+        let kind = peer.kind;
+        let hole = kind == PeerKind::ThinRead && peer.zero_out;
+        let encoded = self.encode_reply(slot, hole, number, buf);
+        let with_data = !hole && !matches!(kind, PeerKind::ChecksumRead | PeerKind::VerifyRead);
+        let Some(len) = encoded else {
+            self.retire(slot);
+            return None;
+        };
+        let sectors = peer.sectors().0;
+        let peer = &mut self.peers[slot];
+        peer.stage = Stage::Sending;
+        if kind == PeerKind::ChecksumRead {
+            // The extent stays locked and the request counted until the answer arrives.
+            peer.holds_extent = false;
+            peer.counted = false;
+        }
+        if with_data {
+            self.volumes[peer.volume.slot()].totals.sent += sectors;
+        }
+        // From here on application writes are queued behind the reply (`reference/io.md` W2).
+        self.complete_extent(slot);
+        Some(Outgoing {
+            payload: if with_data {
+                Payload::Peer(id)
+            } else {
+                Payload::None
+            },
+            digest: with_data && self.link.digest_out_len != 0,
+            token: SentToken::Peer(id),
+            ..self.bare(len)
+        })
+    }
+
+    fn encode_reply(&self, slot: u32, hole: bool, number: u16, buf: &mut [u8]) -> Option<usize> {
+        let peer = &self.peers[slot];
+        let (sector, len_bytes) = (peer.sector, peer.len_bytes);
+        let data = Data {
+            sector,
+            block_id: BlockId(peer.block_id),
+            seq: 0,
+            flags: DataFlags::NONE,
+            digest_len: u32::from(self.link.digest_out_len),
+            data_len: len_bytes,
+        };
+        let own = BlockRequest {
+            sector,
+            block_id: BlockId::SYNCER,
+            len_bytes,
+            digest: peer.digest(),
+        };
+        let packet = match peer.kind {
+            PeerKind::Read => Packet::DataReply(data),
+            PeerKind::ThinRead if hole => Packet::RsDeallocated(BlockRange { sector, len_bytes }),
+            PeerKind::ChecksumCompare | PeerKind::ResyncRead | PeerKind::ThinRead => {
+                Packet::RsDataReply(Data {
+                    block_id: BlockId::SYNCER,
+                    ..data
+                })
+            }
+            PeerKind::ChecksumRead => Packet::CsumRsRequest(own),
+            PeerKind::VerifyRead => Packet::OvReply(own),
+            PeerKind::Refused
+            | PeerKind::ResyncTrim
+            | PeerKind::ResyncWrite
+            | PeerKind::Trim
+            | PeerKind::VerifyCompare
+            | PeerKind::Write => return None,
+        };
+        packet.encode(&self.terms, number, buf).ok()
+    }
+
+    /// The packet is in the socket, or could not be sent. Stale tokens are ignored.
+    pub fn sent(&mut self, token: SentToken, ok: bool, now: Instant) {
+        match token {
+            SentToken::Nothing => {}
+            SentToken::App(id) => {
+                if self.requests.get(id).is_none() {
+                    return;
+                }
+                let event = if ok {
+                    Event::HandedOver
+                } else {
+                    Event::SendCancelled
+                };
+                self.apply(id.slot, event, now);
+            }
+            SentToken::Peer(id) => {
+                if self.peers.get(id).map(|peer| peer.stage) == Some(Stage::Sending) {
+                    self.retire(id.slot);
+                }
+            }
+        }
+    }
+
+    /// When the oldest request that the peer has to answer was handed to the sender.
+    pub fn oldest_unanswered(&self) -> Option<(Instant, &Request)> {
+        let slot = self.unacked.head()?;
+        let request = &self.requests[slot];
+        (request.answer == Answer::Pending || request.is_replicated())
+            .then_some((request.since, request))
+    }
+}
+
+/// Flags of a write (`reference/wire.md` 3.3, 5.2, 5.4).
+fn data_flags(request: &Request, version: u32, syncs: bool) -> DataFlags {
+    let mut flags = DataFlags::NONE;
+    let mut set = |condition: bool, flag: DataFlags| {
+        if condition {
+            flags = flags.or(flag);
+        }
+    };
+    set(request.sync, DataFlags::RW_SYNC);
+    set(syncs, DataFlags::MAY_SET_IN_SYNC);
+    if version >= 95 {
+        set(request.fua, DataFlags::FUA);
+        set(request.preflush, DataFlags::FLUSH);
+        set(request.op == Op::Discard, DataFlags::DISCARD);
+        set(request.op == Op::WriteZeroes, DataFlags::ZEROES);
+        set(
+            request.op == Op::WriteZeroes && request.may_unmap,
+            DataFlags::DISCARD,
+        );
+    }
+    if version >= 100 {
+        set(request.protocol == Protocol::B, DataFlags::SEND_RECEIVE_ACK);
+        set(
+            request.protocol == Protocol::C || syncs,
+            DataFlags::SEND_WRITE_ACK,
+        );
+    }
+    flags
+}
