@@ -33,22 +33,7 @@ pub(crate) fn fill(bed: &Bed, backend: &dyn Backend, spec: &NodeSpec) -> Result<
     let agent = std::env::current_exe().context("find the agent")?;
     copy(&agent, &drop.join("drbd-nodes"))?;
     if let Some(modules) = backend.modules() {
-        ensure!(
-            modules.is_dir(),
-            "the kernel has no modules: {}",
-            modules.display()
-        );
-        // The links to the build folder would lead nowhere in the node.
-        let status = Command::new("cp")
-            .args(["-a", "--no-target-directory"])
-            .arg(&modules)
-            .arg(drop.join("modules"))
-            .status()
-            .context("run cp")?;
-        ensure!(status.success(), "cannot copy {}", modules.display());
-    }
-    if spec.driver == Driver::Ours {
-        copy(&bed.module()?, &drop.join("drbd.ko"))?;
+        kernel_modules(bed, spec, &modules)?;
     }
     if spec.tools == Tools::Ours {
         copy(&bed.tools()?, &drop.join("drbd-tools"))?;
@@ -57,6 +42,36 @@ pub(crate) fn fill(bed: &Bed, backend: &dyn Backend, spec: &NodeSpec) -> Result<
     fs::create_dir_all(&config).context("create drbd.d")?;
     fs::write(config.join("global_common.conf"), GLOBAL_COMMON)?;
     fs::write(drop.join("setup.sh"), setup(backend, spec)).context("write setup.sh")
+}
+
+/// Puts the kernel's modules, and ours before the one of the same name, where the node binds them
+/// to `/lib/modules`.
+fn kernel_modules(bed: &Bed, spec: &NodeSpec, modules: &Path) -> Result<()> {
+    ensure!(modules.is_dir(), "the kernel has no modules: {}", modules.display());
+    let place = spec.drop.join("lib/modules");
+    fs::create_dir_all(&place)?;
+    let status = Command::new("cp")
+        .args(["-a", "--reflink=auto", "--no-target-directory"])
+        .args([modules, &place])
+        .status()
+        .context("run cp")?;
+    ensure!(status.success(), "cannot copy {}", modules.display());
+    if spec.driver == Driver::C {
+        return Ok(());
+    }
+    let release = fs::read_dir(&place)?.next().context("no release")??;
+    let updates = release.path().join("updates");
+    fs::create_dir_all(&updates)?;
+    copy(&bed.module()?, &updates.join("drbd.ko"))?;
+    let output = Command::new("depmod")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .arg("-b")
+        .arg(&spec.drop)
+        .arg(release.file_name())
+        .output()
+        .context("depmod is not installed (package kmod)")?;
+    ensure!(output.status.success(), "depmod: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -103,10 +118,6 @@ fn setup(backend: &dyn Backend, spec: &NodeSpec) -> String {
         backend.disk_path(0),
         backend.disk_path(0)
     );
-    if spec.driver == Driver::Ours {
-        text.push_str("install -D -m 644 /run/drop/drbd.ko $MODULES/updates/drbd.ko\n");
-    }
-    text.push_str("depmod -a\n");
     if spec.tools == Tools::Ours {
         text.push_str(
             "rm -f /usr/sbin/drbd* /usr/lib/drbd/drbd* /etc/init.d/drbd\n\
@@ -121,11 +132,9 @@ fn setup(backend: &dyn Backend, spec: &NodeSpec) -> String {
 const SETUP_HEAD: &str = r"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 MODULES=/lib/modules/$(uname -r)
-if [ -d /run/drop/modules ]; then
-    mkdir -p $MODULES
-    mount -t tmpfs modules $MODULES
-    cp -r /run/drop/modules/$(uname -r)/. $MODULES/
-fi
+mkdir -p $MODULES
+mount --bind /run/drop$MODULES $MODULES
+modprobe -q virtio_net
 echo 127.0.0.1 localhost >/etc/hosts
 ";
 
@@ -142,4 +151,10 @@ id -u user >/dev/null 2>&1 || {
     echo 'fichier du home' >/home/user/essai_fichier_ftp
     chown user:user /home/user/essai_fichier_ftp
 }
+[ -z "$login_tty" ] || setsid sh -c '
+    while :; do
+        stty sane <$0
+        echo "$(hostname): root shell" >$0
+        cd /root && HOME=/root TERM=vt100 bash -i <$0 >$0 2>&1
+    done' $login_tty &
 "#;
