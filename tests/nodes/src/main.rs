@@ -13,9 +13,11 @@ mod provision;
 mod relay;
 mod report;
 mod scenarios;
+mod scribble;
 mod steps;
 mod streams;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{bail, Result};
@@ -29,8 +31,9 @@ usage: drbd-nodes list                      names of the scenarios
        drbd-nodes run NAME... [KEY=VALUE]   run scenarios, showing every step
        drbd-nodes load [KEY=VALUE]          load and unload our module in one node, show its log
        drbd-nodes shell 'COMMANDS' [...]    run shell commands on M of a fresh pair (module loaded)
-       drbd-nodes test [libtest options]    all scenarios as tests (words in DRBD_NODES=\"KEY=VALUE\")
-       drbd-nodes decode                    (see Documentation/testing.md)
+       drbd-nodes test [libtest options]    all scenarios as tests; settings in $DRBD_NODES
+       drbd-nodes demo [KEY=VALUE]          the lab, step by step; KEEP=1 leaves the nodes running
+       drbd-nodes login SOCKET              a root shell on a node that was kept running
 
 KEY=VALUE:
   kernel=fast|debug|stock     UML without checks, UML with all checks (default), Debian's under QEMU
@@ -68,6 +71,13 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
         Some("shell") if words.len() >= 2 => {
             scenarios::tools::shell(&loud(&words[2..])?, &words[1])?;
         }
+        Some("demo") => scenarios::demo(&loud(&words[1..])?)?,
+        Some("scribble") if words.len() > 3 => scribble::scribble(
+            Path::new(&words[1]),
+            Path::new(&words[2]),
+            scribble::Scribble::from_words(&words[3..])?,
+        )?,
+        Some("login") if words.len() == 2 => scenarios::tools::login(Path::new(&words[1]))?,
         Some("help" | "--help" | "-h") => print!("{HELP}"),
         _ => {
             eprint!("{HELP}");

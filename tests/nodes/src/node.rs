@@ -162,11 +162,6 @@ impl Node {
             .is_some_and(|(machine, _)| machine.ended().is_none())
     }
 
-    /// Process number of the machine on the host.
-    pub(crate) fn host_pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|(machine, _)| machine.pid())
-    }
-
     /// Runs a shell command and waits for its end.
     ///
     /// # Errors
@@ -254,23 +249,6 @@ impl Node {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until the console shows `wanted` at or after byte `from`.
-    pub(crate) fn wait_console(&self, wanted: &str, from: usize, seconds: u64) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            let console = self.console();
-            if console.get(from..).is_some_and(|new| new.contains(wanted)) {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < end,
-                "{}: no {wanted:?} on the console",
-                self.spec.name
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// Kernel reports on the console that must not be there.
     pub(crate) fn alarms(&self) -> Vec<String> {
         alarms(&self.console(), self.spec.driver == Driver::C)
@@ -288,11 +266,6 @@ impl Node {
         Ok(())
     }
 
-    /// Writes a file in the folder that the node sees as `/run/drop`.
-    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        fs::write(self.spec.drop.join(name), bytes).with_context(|| format!("write {name}"))
-    }
-
     /// Path of a data disk in the node, by its kernel name.
     pub(crate) fn disk_path(&self, index: usize) -> String {
         self.backend.disk_path(index)
@@ -301,6 +274,16 @@ impl Node {
     /// File of a data disk on the host.
     pub(crate) fn disk_file(&self, index: usize) -> &Path {
         &self.spec.disks[index]
+    }
+
+    /// Serial line in the node that reports acknowledged writes to [`Self::acks_file`].
+    pub(crate) fn acks_line(&self) -> &'static str {
+        self.backend.acks_line()
+    }
+
+    /// What the node reported on [`Self::acks_line`], in every boot.
+    pub(crate) fn acks_file(&self) -> PathBuf {
+        self.spec.dir.join("acks.log")
     }
 
     /// Network interface in the node.

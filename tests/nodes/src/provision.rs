@@ -47,7 +47,11 @@ pub(crate) fn fill(bed: &Bed, backend: &dyn Backend, spec: &NodeSpec) -> Result<
 /// Puts the kernel's modules, and ours before the one of the same name, where the node binds them
 /// to `/lib/modules`.
 fn kernel_modules(bed: &Bed, spec: &NodeSpec, modules: &Path) -> Result<()> {
-    ensure!(modules.is_dir(), "the kernel has no modules: {}", modules.display());
+    ensure!(
+        modules.is_dir(),
+        "the kernel has no modules: {}",
+        modules.display()
+    );
     let place = spec.drop.join("lib/modules");
     fs::create_dir_all(&place)?;
     let status = Command::new("cp")
@@ -70,7 +74,11 @@ fn kernel_modules(bed: &Bed, spec: &NodeSpec, modules: &Path) -> Result<()> {
         .arg(release.file_name())
         .output()
         .context("depmod is not installed (package kmod)")?;
-    ensure!(output.status.success(), "depmod: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "depmod: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
@@ -141,7 +149,10 @@ echo 127.0.0.1 localhost >/etc/hosts
 const SETUP_TAIL: &str = r#"
 mkdir -p /etc/drbd.d /var/lib/drbd /run/drbd
 cp /run/drop/drbd.d/* /etc/drbd.d/
-[ -e /etc/drbd.conf ] || printf 'include "drbd.d/global_common.conf";\ninclude "drbd.d/*.res";\n' >/etc/drbd.conf
+[ -e /etc/drbd.conf ] || cat >/etc/drbd.conf <<END
+include "drbd.d/global_common.conf";
+include "drbd.d/*.res";
+END
 sysctl -qw kernel.hung_task_timeout_secs=60 2>/dev/null
 echo 7 >/proc/sys/kernel/printk
 mkdir -p /mnt

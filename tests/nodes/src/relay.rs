@@ -113,6 +113,7 @@ impl Net {
     }
 
     /// Frames carried so far.
+    #[cfg(test)]
     pub(crate) fn frames(&self) -> u64 {
         self.shared.frames.load(Ordering::Relaxed)
     }

@@ -21,20 +21,13 @@ pub(crate) struct Steps {
 struct State {
     file: File,
     loud: bool,
-    passed: u32,
-    failed: Vec<String>,
 }
 
 impl Steps {
     /// Writes to `steps.log` in `dir`, and to the screen if `loud`.
     pub(crate) fn create(dir: &Path, loud: bool) -> Result<Self> {
         let file = File::create(dir.join("steps.log")).context("create steps.log")?;
-        let state = State {
-            file,
-            loud,
-            passed: 0,
-            failed: Vec::new(),
-        };
+        let state = State { file, loud };
         Ok(Self {
             start: Instant::now(),
             state: Mutex::new(state),
@@ -67,25 +60,6 @@ impl Steps {
         }
         let _ = writeln!(text, "           = {status}, {:.3} s", took.as_secs_f64());
         self.emit(&text, SHOWN_LINES);
-    }
-
-    /// Records a check and goes on, whatever its outcome.
-    pub(crate) fn check(&self, what: &str, passed: bool) -> bool {
-        let word = if passed { "pass" } else { "FAIL" };
-        self.say(&format!("{word}: {what}"));
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if passed {
-            state.passed += 1;
-        } else {
-            state.failed.push(what.to_owned());
-        }
-        passed
-    }
-
-    /// Checks passed so far, and the failed ones.
-    pub(crate) fn outcome(&self) -> (u32, Vec<String>) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.passed, state.failed.clone())
     }
 
     fn emit(&self, text: &str, shown: usize) {

@@ -3,7 +3,7 @@
 pub(crate) mod qemu;
 pub(crate) mod uml;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
@@ -38,8 +38,6 @@ pub(crate) trait Machine: Send {
     fn kill(&mut self);
     /// How it ended, if it has.
     fn ended(&mut self) -> Option<ExitStatus>;
-    /// Process number on the host, for a person who wants to look at it.
-    fn pid(&self) -> u32;
 }
 
 /// A way to make machines.
@@ -50,6 +48,8 @@ pub(crate) trait Backend: Send + Sync {
     fn disk_path(&self, index: usize) -> String;
     /// Name of the network interface inside the node.
     fn interface(&self) -> &'static str;
+    /// Serial line in the node whose bytes the host appends to `acks.log` at once.
+    fn acks_line(&self) -> &'static str;
     /// Folders of kernel modules that the image does not have: `lib/modules/RELEASE`.
     fn modules(&self) -> Option<PathBuf>;
     /// Name for people and files.
@@ -90,14 +90,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`, which inherits `net` and `agent`.
-    pub(crate) fn start(
-        command: &mut Command,
-        net: BorrowedFd<'_>,
-        agent: &OwnedFd,
-    ) -> Result<Self> {
+    /// Starts `command`, which inherits these descriptors under their numbers.
+    pub(crate) fn start(command: &mut Command, inherited: &[BorrowedFd<'_>]) -> Result<Self> {
         Ok(Self {
-            child: spawn_inheriting(command, &[net, agent.as_fd()])?,
+            child: spawn_inheriting(command, inherited)?,
         })
     }
 }
@@ -110,10 +106,6 @@ impl Machine for Process {
 
     fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
     }
 }
 

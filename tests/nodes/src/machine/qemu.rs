@@ -1,7 +1,7 @@
 //! A node as a QEMU virtual machine with Debian's own kernel.
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -43,7 +43,12 @@ impl Qemu {
             _ if kvm_works(&vmlinuz, &bed.out.join("kvm-probe.log")) => "kvm",
             _ => "tcg",
         };
-        Ok(Self { vmlinuz, modules: kernel.join("modules/lib/modules"), image, accelerator })
+        Ok(Self {
+            vmlinuz,
+            modules: kernel.join("modules/lib/modules"),
+            image,
+            accelerator,
+        })
     }
 }
 
@@ -54,8 +59,23 @@ fn kvm_works(vmlinuz: &Path, log: &Path) -> bool {
         return false;
     }
     let child = Command::new("qemu-system-x86_64")
-        .args(["-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults", "-no-reboot"])
-        .args(["-display", "none", "-append", "console=ttyS0 panic=-1", "-kernel"])
+        .args([
+            "-accel",
+            "kvm",
+            "-cpu",
+            "host",
+            "-m",
+            "256",
+            "-nodefaults",
+            "-no-reboot",
+        ])
+        .args([
+            "-display",
+            "none",
+            "-append",
+            "console=ttyS0 panic=-1",
+            "-kernel",
+        ])
         .arg(vmlinuz)
         .arg("-serial")
         .arg(format!("file:{}", log.display()))
@@ -79,33 +99,41 @@ impl Backend for Qemu {
         let drop_image = boot.dir.join("drop.img");
         pack(&boot.drop, &drop_image)?;
         let errors = File::create(boot.dir.join("qemu.log")).context("create qemu.log")?;
-        let cpu = if self.accelerator == "kvm" { "host" } else { "max" };
+        let cpu = if self.accelerator == "kvm" {
+            "host"
+        } else {
+            "max"
+        };
         let mut command = Command::new("qemu-system-x86_64");
         command
-            .args(["-accel", self.accelerator, "-cpu", cpu, "-nodefaults", "-no-reboot"])
-            .args(["-m", &boot.memory_mib.to_string(), "-smp", &boot.cpus.to_string()])
+            .args([
+                "-accel",
+                self.accelerator,
+                "-cpu",
+                cpu,
+                "-nodefaults",
+                "-no-reboot",
+            ])
+            .args([
+                "-m",
+                &boot.memory_mib.to_string(),
+                "-smp",
+                &boot.cpus.to_string(),
+            ])
             .args(["-display", "none", "-kernel"])
             .arg(&self.vmlinuz)
             .args(firmware())
             .stdin(Stdio::null())
             .stdout(Stdio::from(errors.try_clone()?))
             .stderr(Stdio::from(errors));
-        let console = boot.dir.join("console.log");
-        let login = boot.dir.join("login");
-        let _ = fs::remove_file(&login);
-        for (id, chardev) in [
-            ("console", format!("file,path={},append=on", console.display())),
-            ("agent", format!("socket,fd={}", theirs.as_raw_fd())),
-            ("login", format!("socket,path={},server=on,wait=off", login.display())),
-        ] {
-            let (kind, rest) = chardev.split_once(',').context("a chardev")?;
-            command.arg("-chardev").arg(format!("{kind},id={id},{rest}"));
-            command.arg("-serial").arg(format!("chardev:{id}"));
-        }
+        serial_lines(&mut command, boot, &theirs)?;
         let mac = format!("52:54:00:12:34:{:02x}", boot.name.as_bytes()[0]);
         command
             .arg("-netdev")
-            .arg(format!("dgram,id=cable,local.type=fd,local.str={}", boot.net.as_raw_fd()))
+            .arg(format!(
+                "dgram,id=cable,local.type=fd,local.str={}",
+                boot.net.as_raw_fd()
+            ))
             .arg("-device")
             .arg(format!("virtio-net-pci,netdev=cable,romfile=,mac={mac}"));
         self.disks(&mut command, boot, &drop_image);
@@ -115,7 +143,7 @@ impl Backend for Qemu {
              \"mount -t devtmpfs dev /dev; mount /dev/nvme0n2 /mnt; exec /mnt/drbd-nodes agent\"",
             boot.extra.join(" ")
         ));
-        let machine = Process::start(&mut command, boot.net, &theirs)?;
+        let machine = Process::start(&mut command, &[boot.net, theirs.as_fd()])?;
         Ok((Box::new(machine), ours))
     }
 
@@ -125,6 +153,10 @@ impl Backend for Qemu {
 
     fn interface(&self) -> &'static str {
         "eth0"
+    }
+
+    fn acks_line(&self) -> &'static str {
+        "/dev/ttyS3"
     }
 
     fn modules(&self) -> Option<PathBuf> {
@@ -158,6 +190,33 @@ impl Qemu {
     }
 }
 
+/// Console, agent, login and log of acknowledged writes: ttyS0 to ttyS3.
+fn serial_lines(command: &mut Command, boot: &Boot<'_>, theirs: &OwnedFd) -> Result<()> {
+    let console = boot.dir.join("console.log");
+    let login = boot.dir.join("login");
+    let _ = fs::remove_file(&login);
+    let acks = boot.dir.join("acks.log");
+    for (id, chardev) in [
+        (
+            "console",
+            format!("file,path={},append=on", console.display()),
+        ),
+        ("agent", format!("socket,fd={}", theirs.as_raw_fd())),
+        (
+            "login",
+            format!("socket,path={},server=on,wait=off", login.display()),
+        ),
+        ("acks", format!("file,path={},append=on", acks.display())),
+    ] {
+        let (kind, rest) = chardev.split_once(',').context("a chardev")?;
+        command
+            .arg("-chardev")
+            .arg(format!("{kind},id={id},{rest}"));
+        command.arg("-serial").arg(format!("chardev:{id}"));
+    }
+    Ok(())
+}
+
 /// The firmware that boots in half the time, where it is installed.
 fn firmware() -> Vec<String> {
     let qboot = "/usr/share/qemu/qboot.rom";
@@ -178,6 +237,10 @@ fn pack(folder: &Path, image: &Path) -> Result<()> {
         .arg("160M")
         .output()
         .context("mke2fs is not installed (package e2fsprogs)")?;
-    ensure!(output.status.success(), "mke2fs: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "mke2fs: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A node as a User-Mode Linux process.
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -30,6 +30,11 @@ impl Backend for Uml {
             .append(true)
             .open(boot.dir.join("console.log"))
             .context("open the console log")?;
+        let acks = File::options()
+            .create(true)
+            .append(true)
+            .open(boot.dir.join("acks.log"))
+            .context("open the log of acknowledged writes")?;
         let state = boot.dir.join("uml");
         fs::create_dir_all(&state).context("create the UML folder")?;
         let mut command = Command::new(&self.in_root);
@@ -51,6 +56,7 @@ impl Backend for Uml {
             ))
             .args(["con=null", "con0=null,fd:1", "ssl=null"])
             .arg(format!("ssl0=fd:{}", theirs.as_raw_fd()))
+            .arg(format!("ssl1=null,fd:{}", acks.as_raw_fd()))
             .arg(format!(
                 "vec0:transport=fd,fd={},depth=128,gro=0",
                 boot.net.as_raw_fd()
@@ -72,7 +78,7 @@ impl Backend for Uml {
             "\"busybox mount -t hostfs -o {} none /mnt; exec /mnt/drbd-nodes agent\"",
             boot.drop.display()
         ));
-        let machine = Process::start(&mut command, boot.net, &theirs)?;
+        let machine = Process::start(&mut command, &[boot.net, theirs.as_fd(), acks.as_fd()])?;
         Ok((Box::new(machine), ours))
     }
 
@@ -83,6 +89,10 @@ impl Backend for Uml {
 
     fn interface(&self) -> &'static str {
         "vec0"
+    }
+
+    fn acks_line(&self) -> &'static str {
+        "/dev/ttyS1"
     }
 
     fn modules(&self) -> Option<PathBuf> {

@@ -34,10 +34,11 @@ struct Lab {
 }
 
 /// Runs the lab and prints its last line.
-fn run(bed: &Bed) -> Result<()> {
+pub(super) fn run(bed: &Bed) -> Result<()> {
     let disk_kib = match bed.kernel {
         Kernel::Fast => 192 * 1024,
-        Kernel::Debug | Kernel::Stock => 128 * 1024,
+        Kernel::Debug => 64 * 1024,
+        Kernel::Stock => 128 * 1024,
     };
     let plan = Plan {
         disk_kib: [disk_kib; 2],
@@ -58,13 +59,13 @@ fn run(bed: &Bed) -> Result<()> {
     lab.services();
     lab.ending();
     let Lab {
-        pair,
+        mut pair,
         passed,
         failed,
         ..
     } = lab;
     if bed.keep && failed == 0 {
-        super::tools::stay(&pair)?;
+        super::tools::stay(&mut pair)?;
     }
     let kernels = pair.finish();
     println!("seed lab: {passed} passed, {failed} failed");
@@ -161,7 +162,7 @@ impl Lab {
                 lab_disk_is(node, 1)?;
                 node.run(&format!("mkfs.ext4 -q -E lazy_itable_init=1 {LAB_DISK}"))?
                     .ok()?;
-                // The places that create-md writes to lie in the last MiB; the first holds the superblock.
+                // create-md would write in the last MiB; the first has the ext4 superblock.
                 let sum = format!(
                     "head -c 1M {LAB_DISK} | md5sum; dd if={LAB_DISK} bs=1M skip=2470 | md5sum"
                 );
@@ -287,7 +288,18 @@ impl Lab {
             "SyncSource",
             "UpToDate/Inconsistent",
         )?;
-        self.pair.run_both("drbdadm adjust resftp")
+        // On a debug kernel the C driver's rate controller never leaves 512 KiB/s.
+        let slow_controller = self.pair.m.spec.debug_kernel
+            && self
+                .pair
+                .both()
+                .iter()
+                .any(|node| node.spec.driver == Driver::C);
+        self.pair.run_both(if slow_controller {
+            "drbdsetup disk-options 0 --c-plan-ahead=0 --resync-rate=100M"
+        } else {
+            "drbdadm adjust resftp"
+        })
     }
 
     fn sync_ends(&mut self) -> Result<()> {
@@ -657,7 +669,7 @@ fn expect_progress(lines: &str, states: &str, size_kib: u64) -> Result<()> {
 }
 
 /// Value of a counter like `ns:123`.
-pub(super) fn counter(lines: &str, key: &str) -> Result<u64> {
+fn counter(lines: &str, key: &str) -> Result<u64> {
     let head = format!("{key}:");
     lines
         .split_whitespace()

@@ -1,8 +1,11 @@
 //! The scenarios, one file each, named area_what.
 
+mod fault_net_cut;
+mod fault_power_loss;
 mod format_record;
 mod lab_seed;
 mod module_load;
+mod storm;
 pub(crate) mod tools;
 
 use anyhow::Result;
@@ -23,5 +26,12 @@ pub(crate) struct Scenario {
 pub(crate) const ALL: &[Scenario] = &[
     module_load::SCENARIO,
     lab_seed::SCENARIO,
+    fault_power_loss::SCENARIO,
+    fault_net_cut::SCENARIO,
     format_record::SCENARIO,
 ];
+
+/// The lab for a person to watch.
+pub(crate) fn demo(bed: &Bed) -> Result<()> {
+    lab_seed::run(bed)
+}
