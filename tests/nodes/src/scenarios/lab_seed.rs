@@ -460,7 +460,7 @@ impl Lab {
         });
         self.step("T5", "never mounted on both", |lab| {
             lab.refused_mount(false)?;
-            lab.pair.s.run("! grep -q drbd /proc/mounts")?.ok()?;
+            lab.pair.s.run("! grep -q ^/dev/drbd /proc/mounts")?.ok()?;
             Ok(())
         });
     }
