@@ -1,0 +1,217 @@
+//! Compares a resource as configured with the resource as the kernel runs it.
+//!
+//! The rules are those of `reference/userland.md 2.6`. The running side is what `drbdsetup show`
+//! prints, read with the grammar of the configuration.
+
+use super::call::Maker;
+use crate::config::model::{Host, MetaIndex, Name, Resource, Settings, Volume};
+use crate::config::resolve::LocalVolume;
+
+/// One thing to do about a resource.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// Attach the disk of a volume.
+    Attach(LocalVolume),
+    /// Connect to the peer.
+    Connect,
+    /// Create the minor of a volume.
+    CreateMinor(LocalVolume),
+    /// Create the resource.
+    CreateResource,
+    /// Delete a minor.
+    DeleteMinor(u32),
+    /// Detach the disk of a minor.
+    Detach(u32),
+    /// End the connection between these endpoints.
+    Disconnect([String; 2]),
+    /// Change the options of a disk.
+    DiskOptions(LocalVolume),
+    /// Change the options of the connection.
+    NetOptions,
+    /// Change the size of a volume.
+    Resize(LocalVolume),
+    /// Change the options of the resource.
+    ResourceOptions,
+}
+
+impl Change {
+    /// Says in words what is to be done.
+    pub(crate) fn describe(&self) -> String {
+        let of = |volume: &LocalVolume| format!("volume {}", volume.number);
+        match self {
+            Self::Attach(volume) => format!("{}: attach {}", of(volume), volume.disk),
+            Self::Connect => "connect".to_owned(),
+            Self::CreateMinor(volume) => format!("{}: create minor {}", of(volume), volume.minor),
+            Self::CreateResource => "create the resource".to_owned(),
+            Self::DeleteMinor(minor) => format!("delete minor {minor}"),
+            Self::Detach(minor) => format!("detach minor {minor}"),
+            Self::Disconnect([local, peer]) => format!("disconnect {local} from {peer}"),
+            Self::DiskOptions(volume) => format!("{}: change disk options", of(volume)),
+            Self::NetOptions => "change net options".to_owned(),
+            Self::Resize(volume) => format!("{}: change the size", of(volume)),
+            Self::ResourceOptions => "change resource options".to_owned(),
+        }
+    }
+}
+
+/// All that has to be done about a resource, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Difference {
+    /// The changes.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// Returns what has to be done so that `running` becomes what `maker` wants.
+///
+/// `running` is `None` if the kernel does not know the resource.
+pub(crate) fn compare(maker: &Maker<'_>, running: Option<&Resource>) -> Difference {
+    let mut changes = Vec::new();
+    let wanted = maker.view.volumes();
+    let Some(running) = running else {
+        changes.push(Change::CreateResource);
+        changes.extend(wanted.iter().cloned().map(Change::CreateMinor));
+        changes.extend(wanted.iter().cloned().map(Change::Attach));
+        changes.push(Change::Connect);
+        return Difference { changes };
+    };
+    let own = &maker.view.resource.sections.options;
+    if !agree(own, &running.sections.options, |_| true) {
+        changes.push(Change::ResourceOptions);
+    }
+    let here = running.running.here.as_deref();
+    let present = here.map_or(&[][..], |host| host.volumes.as_slice());
+    compare_volumes(maker, &wanted, present, &mut changes);
+    compare_connection(maker, running, here, &mut changes);
+    Difference { changes }
+}
+
+fn compare_volumes(
+    maker: &Maker<'_>,
+    wanted: &[LocalVolume],
+    present: &[Volume],
+    changes: &mut Vec<Change>,
+) {
+    let mut numbers: Vec<u32> = wanted.iter().map(|volume| volume.number).collect();
+    numbers.extend(present.iter().map(|volume| volume.number));
+    numbers.sort_unstable();
+    numbers.dedup();
+    for number in numbers {
+        let wanted = wanted.iter().find(|volume| volume.number == number);
+        let present = present.iter().find(|volume| volume.number == number);
+        match (wanted, present) {
+            (Some(wanted), Some(present)) => compare_volume(maker, wanted, present, changes),
+            (Some(wanted), None) => create(wanted, changes),
+            (None, Some(present)) => remove(present, changes),
+            (None, None) => {}
+        }
+    }
+}
+
+fn create(wanted: &LocalVolume, changes: &mut Vec<Change>) {
+    changes.push(Change::CreateMinor(wanted.clone()));
+    changes.push(Change::Attach(wanted.clone()));
+}
+
+fn remove(present: &Volume, changes: &mut Vec<Change>) {
+    let Some(device) = &present.device else {
+        return;
+    };
+    if present.disk.is_some() {
+        changes.push(Change::Detach(device.minor));
+    }
+    changes.push(Change::DeleteMinor(device.minor));
+}
+
+fn compare_volume(
+    maker: &Maker<'_>,
+    wanted: &LocalVolume,
+    present: &Volume,
+    changes: &mut Vec<Change>,
+) {
+    let minor = present.device.as_ref().map(|device| device.minor);
+    if minor != Some(wanted.minor) {
+        remove(present, changes);
+        create(wanted, changes);
+        return;
+    }
+    let options = maker.disk_options(wanted);
+    let Some(disk) = &present.disk else {
+        changes.push(Change::Attach(wanted.clone()));
+        return;
+    };
+    let same_bvecs = agree(&options, &present.options, |name| name == "max-bio-bvecs");
+    if !same_devices(wanted, disk, present) || !same_bvecs {
+        changes.push(Change::Detach(wanted.minor));
+        changes.push(Change::Attach(wanted.clone()));
+        return;
+    }
+    if !agree(&options, &present.options, |name| name == "size") {
+        changes.push(Change::Resize(wanted.clone()));
+    }
+    let others = |name: &str| !matches!(name, "size" | "max-bio-bvecs");
+    if !agree(&options, &present.options, others) {
+        changes.push(Change::DiskOptions(wanted.clone()));
+    }
+}
+
+/// Reports whether backing device and place of the metadata are the same.
+fn same_devices(wanted: &LocalVolume, disk: &Name, present: &Volume) -> bool {
+    if wanted.disk != disk.text {
+        return false;
+    }
+    let Some(meta) = &present.meta_disk else {
+        return false;
+    };
+    match (&wanted.meta_index, &meta.index) {
+        (MetaIndex::Internal, MetaIndex::Internal) => true,
+        (MetaIndex::Internal, _) | (_, MetaIndex::Internal) => false,
+        (ours, running) => ours == running && wanted.meta_device == meta.device,
+    }
+}
+
+fn compare_connection(
+    maker: &Maker<'_>,
+    running: &Resource,
+    here: Option<&Host>,
+    changes: &mut Vec<Change>,
+) {
+    let local = here.and_then(|host| host.address.as_ref());
+    let there = running.running.there.as_deref();
+    let remote = there.and_then(|host| host.address.as_ref());
+    let (Some(local), Some(remote)) = (local, remote) else {
+        changes.push(Change::Connect);
+        return;
+    };
+    let same = |ours: Option<&crate::config::model::Address>, theirs| {
+        ours.is_some_and(|ours| ours.same_as(theirs))
+    };
+    let view = maker.view;
+    if !same(view.my_address(), local) || !same(view.peer_address(), remote) {
+        changes.push(Change::Disconnect([local.argument(), remote.argument()]));
+        changes.push(Change::Connect);
+        return;
+    }
+    let lasting = |name: &str| !matches!(name, "discard-my-data" | "tentative");
+    if !agree(&maker.net_options(), &running.sections.net, lasting) {
+        changes.push(Change::NetOptions);
+    }
+}
+
+/// Reports whether both sides say the same about every option that `counts`.
+///
+/// An option that only one side has must hold its default.
+fn agree(wanted: &Settings, present: &Settings, counts: impl Fn(&str) -> bool) -> bool {
+    let one_way = |left: &Settings, right: &Settings| {
+        left.0
+            .iter()
+            .filter(|setting| counts(setting.name()))
+            .all(|setting| {
+                let left = left.get(setting.name()).unwrap_or(setting);
+                match right.get(setting.name()) {
+                    Some(right) => left.says_the_same(right),
+                    None => left.is_default(),
+                }
+            })
+    };
+    one_way(wanted, present) && one_way(present, wanted)
+}

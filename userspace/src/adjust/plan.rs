@@ -1,0 +1,211 @@
+//! Orders the calls for a group of resources into stages.
+//!
+//! All minors exist before the first disk is attached, so that `resync-after` may name any
+//! resource; the network comes last (`reference/userland.md 2.5`).
+
+use super::call::{Call, Limit, Maker};
+use super::diff::{Change, Difference};
+use crate::config::resolve::View;
+
+/// The stages, in the order in which they are carried out.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Stage {
+    /// Create resources and minors.
+    CreateResource,
+    /// Change resource options.
+    AdjustResource,
+    /// Take down what is in the way.
+    PrepareDisk,
+    /// Attach disks and change their options.
+    AdjustDisk,
+    /// Disconnect what is in the way.
+    PrepareNet,
+    /// Connect and change network options.
+    AdjustNet,
+}
+
+impl Stage {
+    /// All stages in order.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::CreateResource,
+        Self::AdjustResource,
+        Self::PrepareDisk,
+        Self::AdjustDisk,
+        Self::PrepareNet,
+        Self::AdjustNet,
+    ];
+
+    /// Returns the name that `adjust-with-progress` prints.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::CreateResource => "create res",
+            Self::AdjustResource => "adjust res",
+            Self::PrepareDisk => "prepare disk",
+            Self::AdjustDisk => "adjust disk",
+            Self::PrepareNet => "prepare net",
+            Self::AdjustNet => "adjust net",
+        }
+    }
+
+    /// Reports whether nothing else can be done for the resource after a failure in this stage.
+    pub(crate) const fn is_vital(self) -> bool {
+        matches!(self, Self::CreateResource | Self::PrepareDisk)
+    }
+}
+
+/// What to remember or forget about the configuration file once a step is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Register {
+    /// The minor belongs to this configuration.
+    Minor(u32),
+    /// Nothing.
+    No,
+    /// The resource belongs to this configuration.
+    Resource,
+}
+
+/// One piece of work.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Step {
+    /// When it is done.
+    pub(crate) stage: Stage,
+    /// For which resource.
+    pub(crate) resource: String,
+    /// The command of drbdadm that would do it alone; for messages.
+    pub(crate) command: &'static str,
+    /// The calls, each only if the one before succeeded.
+    pub(crate) calls: Vec<Call>,
+    /// What follows success.
+    pub(crate) register: Register,
+}
+
+/// Collects steps and hands them out stage by stage.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Returns the steps of one stage, in the order in which they were added.
+    pub(crate) fn stage(&self, stage: Stage) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(move |step| step.stage == stage)
+    }
+
+    /// Returns all steps in the order in which they are carried out.
+    #[cfg(test)]
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Step> {
+        Stage::ALL.into_iter().flat_map(|stage| self.stage(stage))
+    }
+
+    /// Adds the work of `drbdadm up`; `only` picks one volume.
+    pub(crate) fn up(&mut self, maker: &Maker<'_>, only: Option<u32>) {
+        self.add(
+            maker.view,
+            Stage::CreateResource,
+            "new-resource",
+            vec![maker.new_resource()],
+        )
+        .register = Register::Resource;
+        let wanted = |number: u32| only.is_none_or(|only| only == number);
+        for volume in maker
+            .view
+            .volumes()
+            .iter()
+            .filter(|volume| wanted(volume.number))
+        {
+            let calls = vec![maker.new_minor(volume)];
+            self.add(maker.view, Stage::CreateResource, "new-minor", calls)
+                .register = Register::Minor(volume.minor);
+            let calls = maker.attach(volume).to_vec();
+            self.add(maker.view, Stage::AdjustDisk, "attach", calls);
+        }
+        self.add(
+            maker.view,
+            Stage::AdjustNet,
+            "connect",
+            vec![maker.connect()],
+        );
+    }
+
+    /// Adds the work that removes `difference`.
+    pub(crate) fn adjust(&mut self, maker: &Maker<'_>, difference: &Difference) {
+        let view = maker.view;
+        for change in &difference.changes {
+            match change {
+                Change::CreateResource => {
+                    let calls = vec![maker.new_resource()];
+                    self.add(view, Stage::CreateResource, "new-resource", calls)
+                        .register = Register::Resource;
+                }
+                Change::ResourceOptions => {
+                    let calls = vec![maker.adjust_resource()];
+                    self.add(view, Stage::AdjustResource, "resource-options", calls);
+                }
+                Change::CreateMinor(volume) => {
+                    let calls = vec![maker.new_minor(volume)];
+                    self.add(view, Stage::PrepareDisk, "new-minor", calls)
+                        .register = Register::Minor(volume.minor);
+                }
+                Change::Detach(minor) => {
+                    let call = Call::setup(Limit::Medium, ["detach".to_owned(), minor.to_string()]);
+                    self.add(view, Stage::PrepareDisk, "detach", vec![call]);
+                }
+                Change::DeleteMinor(minor) => {
+                    let words = ["del-minor".to_owned(), minor.to_string()];
+                    let call = Call::setup(Limit::Short, words);
+                    self.add(view, Stage::PrepareDisk, "del-minor", vec![call]);
+                }
+                Change::Attach(volume) => {
+                    let calls = maker.attach(volume).to_vec();
+                    self.add(view, Stage::AdjustDisk, "attach", calls);
+                }
+                Change::Resize(volume) => {
+                    let calls = maker.resize(volume).to_vec();
+                    self.add(view, Stage::AdjustDisk, "resize", calls);
+                }
+                Change::DiskOptions(volume) => {
+                    let calls = vec![maker.adjust_disk(volume)];
+                    self.add(view, Stage::AdjustDisk, "disk-options", calls);
+                }
+                Change::Disconnect(endpoints) => {
+                    let call = Call::setup(Limit::Short, ["disconnect"]);
+                    self.add(
+                        view,
+                        Stage::PrepareNet,
+                        "disconnect",
+                        vec![call.with(endpoints)],
+                    );
+                }
+                Change::Connect => {
+                    self.add(view, Stage::AdjustNet, "connect", vec![maker.connect()]);
+                }
+                Change::NetOptions => {
+                    let call = maker
+                        .net_options_call()
+                        .with(&["--set-defaults".to_owned()]);
+                    let calls = vec![call.options(&maker.net_options())];
+                    self.add(view, Stage::AdjustNet, "net-options", calls);
+                }
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        view: &View<'_>,
+        stage: Stage,
+        command: &'static str,
+        calls: Vec<Call>,
+    ) -> &mut Step {
+        let resource = view.name().to_owned();
+        self.steps.push(Step {
+            stage,
+            resource,
+            command,
+            calls,
+            register: Register::No,
+        });
+        let last = self.steps.len() - 1;
+        &mut self.steps[last]
+    }
+}
