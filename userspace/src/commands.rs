@@ -1,3 +1,4 @@
 //! The commands of the tools.
 
+pub(crate) mod adm;
 pub(crate) mod setup;

@@ -3,7 +3,9 @@
 //! The name under which the binary is called selects the tool (`reference/userland.md` 0.1). Under
 //! any other name the first argument does: `drbd-tools drbdsetup status`.
 
+mod adjust;
 mod commands;
+mod config;
 mod netlink;
 mod report;
 mod status;
@@ -19,10 +21,16 @@ struct Tool {
     run: fn(&str, &[String]) -> u8,
 }
 
-const TOOLS: &[Tool] = &[Tool {
-    names: &["drbdsetup", "drbdsetup-84"],
-    run: commands::setup::run,
-}];
+const TOOLS: &[Tool] = &[
+    Tool {
+        names: &["drbdadm", "drbdadm-84"],
+        run: commands::adm::run,
+    },
+    Tool {
+        names: &["drbdsetup", "drbdsetup-84"],
+        run: commands::setup::run,
+    },
+];
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os();

@@ -1,0 +1,207 @@
+//! `up` and `adjust`: work on several resources, stage by stage.
+
+use super::args::General;
+use super::runner::{Errors, CANNOT_RUN};
+use super::select::Selected;
+use super::{register, show, Ending, Session, MISUSED};
+use crate::adjust::call::{Limit, Maker};
+use crate::adjust::diff;
+use crate::adjust::plan::{Plan, Register, Stage, Step};
+use crate::config::model::{Config, Resource};
+use crate::config::parser;
+use crate::config::source::Invalid;
+
+/// Creates, attaches and connects the selected resources.
+pub(super) fn up(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending {
+    let mut plan = Plan::default();
+    for one in selected {
+        plan.up(&session.maker(one.view), one.one_volume);
+    }
+    carry_out(session, &plan, false)
+}
+
+/// Makes the kernel agree with the configuration of the selected resources.
+pub(super) fn adjust(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending {
+    let mut plan = Plan::default();
+    for one in selected {
+        let maker = session.maker(one.view);
+        match running(session, &maker) {
+            Ok(config) => {
+                let difference = diff::compare(&maker, resource_of(&config));
+                explain(session.general(), &maker, &difference);
+                plan.adjust(&maker, &difference);
+            }
+            Err(code) => return Ok(code),
+        }
+    }
+    let wants_progress = session.command().name == "adjust-with-progress";
+    carry_out(
+        session,
+        &plan,
+        wants_progress && !session.runner.is_talkative(),
+    )
+}
+
+/// With `-v -v -v`, says which differences were found.
+fn explain(general: &General, maker: &Maker<'_>, difference: &diff::Difference) {
+    if general.verbose < 3 {
+        return;
+    }
+    for change in &difference.changes {
+        eprintln!("{}: {}", maker.view.name(), change.describe());
+    }
+}
+
+/// Returns what the kernel runs under the name of the resource.
+fn running(session: &Session<'_>, maker: &Maker<'_>) -> Result<Config, u8> {
+    let call = maker.on_resource(Limit::Short, "show");
+    let text = session
+        .runner
+        .silently(maker.view.name(), &call)
+        .unwrap_or_default();
+    let mut config = Config::default();
+    match parser::parse_running(&mut config, maker.view.name(), text) {
+        Ok(()) => Ok(config),
+        Err(error) => {
+            show(&config.sources, &[error]);
+            Err(Invalid::CONFIGURATION)
+        }
+    }
+}
+
+fn resource_of(config: &Config) -> Option<&Resource> {
+    config.resources.first()
+}
+
+/// What became of the steps of one stage, for the progress lines.
+#[derive(Default)]
+struct Progress {
+    is_wanted: bool,
+    last: String,
+}
+
+impl Progress {
+    fn open(&self) {
+        if self.is_wanted {
+            print!("[");
+        }
+    }
+
+    fn stage(&mut self, stage: Stage) {
+        self.last.clear();
+        if self.is_wanted {
+            print!("\n{:>15}:", stage.name());
+        }
+    }
+
+    fn step(&mut self, resource: &str) {
+        if self.is_wanted && self.last != resource {
+            print!(" {resource}");
+        }
+        self.last = resource.to_owned();
+    }
+
+    fn failed(&self, command: &str, code: u8) {
+        if self.is_wanted {
+            print!(":failed({command}:{code})");
+        }
+    }
+
+    fn skipped(&self, resource: &str) {
+        if self.is_wanted {
+            print!(" [skipped:{resource}]");
+        }
+    }
+
+    fn close(&self) {
+        if self.is_wanted {
+            println!("\n]");
+        }
+    }
+}
+
+/// Runs the steps of the plan. Failures do not keep other resources from starting.
+fn carry_out(session: &Session<'_>, plan: &Plan, with_progress: bool) -> Ending {
+    let mut progress = Progress {
+        is_wanted: with_progress,
+        last: String::new(),
+    };
+    let mut given_up: Vec<&str> = Vec::new();
+    let mut code = 0;
+    progress.open();
+    for stage in Stage::ALL {
+        let steps: Vec<&Step> = plan.stage(stage).collect();
+        if steps.is_empty() {
+            continue;
+        }
+        progress.stage(stage);
+        let mut failed_here: Vec<&str> = Vec::new();
+        for step in steps {
+            if given_up.contains(&step.resource.as_str()) {
+                skip(session, step, &progress);
+                continue;
+            }
+            if failed_here.contains(&step.resource.as_str()) && step.command != "attach" {
+                continue;
+            }
+            progress.step(&step.resource);
+            let result = run_step(session, step, with_progress)?;
+            if result != 0 {
+                progress.failed(step.command, result);
+                code = MISUSED;
+                failed_here.push(&step.resource);
+                if stage.is_vital() {
+                    given_up.push(&step.resource);
+                }
+            }
+        }
+    }
+    progress.close();
+    Ok(code)
+}
+
+fn skip(session: &Session<'_>, step: &Step, progress: &Progress) {
+    progress.skipped(&step.resource);
+    if !progress.is_wanted {
+        eprintln!(
+            "{}: {} {}: skipped due to earlier error",
+            session.program, step.command, step.resource
+        );
+    }
+}
+
+/// Runs the calls of one step until one fails.
+fn run_step(session: &Session<'_>, step: &Step, with_progress: bool) -> Ending {
+    let errors = if with_progress {
+        Errors::Hidden
+    } else {
+        Errors::Shown
+    };
+    for call in &step.calls {
+        let code = session.runner.run_with(&step.resource, call, errors)?.code;
+        if code != 0 {
+            if step.command == "attach" && code < CANNOT_RUN && !with_progress {
+                hint_metadata(session, step, code);
+            }
+            return Ok(code);
+        }
+    }
+    if step.register != Register::No && !session.runner.is_dry() {
+        register::register(step.register, &step.resource, &session.config_path);
+    }
+    Ok(0)
+}
+
+/// After a failed replay of the activity log: most often there is no metadata yet.
+fn hint_metadata(session: &Session<'_>, step: &Step, code: u8) {
+    let is_replay = step
+        .calls
+        .first()
+        .is_some_and(|call| call.args.last().is_some());
+    if code == 1 && is_replay {
+        eprintln!(
+            "hint: if the disk of resource {0} is new, run '{1} create-md {0}' first",
+            step.resource, session.program
+        );
+    }
+}
