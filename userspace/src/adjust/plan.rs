@@ -209,3 +209,62 @@ impl Plan {
         &mut self.steps[last]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adjust::diff::compare;
+    use crate::config::local::Node;
+    use crate::config::model::Config;
+    use crate::config::parser;
+    use crate::config::resolve::resolve;
+
+    const TWO: &str = "
+        resource late { disk { resync-after early/1; } device minor 5; disk /l; meta-disk internal;
+            floating 10.0.0.1:1; floating 10.0.0.2:1; }
+        resource early {
+            volume 1 { device minor 1; disk /a; meta-disk internal; }
+            volume 0 { device minor 0; disk /b; meta-disk internal; }
+            floating ipv6 [fd00::1]:2; floating ipv6 [fd00::2]:2; }";
+
+    fn planned(fill: impl Fn(&mut Plan, &Maker<'_>)) -> Vec<String> {
+        let mut config = Config::default();
+        let path = std::path::Path::new("/test.conf");
+        parser::parse(&mut config, "test.conf", path, TWO.to_owned()).expect("a configuration");
+        let config = config.expanded();
+        let node = Node::for_test("somewhere", &["10.0.0.1", "fd00::1"]);
+        let views = resolve(&config, &node, None).expect("two resources");
+        let mut plan = Plan::default();
+        for view in &views {
+            let maker = Maker {
+                views: &views,
+                view,
+                node: "somewhere",
+            };
+            fill(&mut plan, &maker);
+        }
+        let calls = plan.in_order().flat_map(|step| &step.calls);
+        calls.map(|call| call.args.join(" ")).collect()
+    }
+
+    #[test]
+    fn all_minors_exist_before_the_first_attach() {
+        let up = planned(|plan, maker| plan.up(maker, None));
+        let first = |word: &str| up.iter().position(|call| call.starts_with(word)).unwrap();
+        let last = |word: &str| up.iter().rposition(|call| call.starts_with(word)).unwrap();
+        assert!(last("new-minor") < first("attach"), "{up:#?}");
+        assert!(last("attach") < first("connect"), "{up:#?}");
+        assert_eq!(up[2], "new-resource early", "in the order of the file");
+        assert_eq!(up[3..5], ["new-minor early 0 0", "new-minor early 1 1"]);
+        assert!(up.contains(&"attach 5 /l /l internal --resync-after=1".to_owned()));
+    }
+
+    #[test]
+    fn adjusting_a_stopped_resource_does_what_up_does() {
+        let mut up = planned(|plan, maker| plan.up(maker, None));
+        let mut adjust = planned(|plan, maker| plan.adjust(maker, &compare(maker, None)));
+        up.sort();
+        adjust.sort();
+        assert_eq!(up, adjust);
+    }
+}
