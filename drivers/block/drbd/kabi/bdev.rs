@@ -82,15 +82,30 @@ pub(crate) struct DeviceLimits {
 ///
 /// # Invariants
 ///
-/// `file` is open, and `bdev` belongs to it. `link` is the disk whose link exists, with a reference.
+/// `bdev` belongs to the open `file`. `link` is the disk whose link exists, with a reference.
 #[pin_data(PinnedDrop)]
 struct Inner {
-    file: NonNull<bindings::file>,
+    // Goes first: it waits for all bios.
+    users: Drain,
     bdev: NonNull<bindings::block_device>,
     #[pin]
     link: Mutex<Option<LinkedDisk>>,
-    users: Option<Drain>,
+    _file: OpenFile,
     _holder: Arc<Holder>,
+}
+
+/// An open file of a block device.
+///
+/// # Invariants
+///
+/// The file is open and belongs to this value.
+struct OpenFile(NonNull<bindings::file>);
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { ffi::drbd_helper_bdev_close(self.0.as_ptr()) };
+    }
 }
 
 /// A gendisk with a reference, which a holder link names.
@@ -119,24 +134,22 @@ impl BackingDevice {
         // SAFETY: The path is a C string; the identity is an address that stays ours as long as
         // the device keeps a reference to the holder.
         let file = unsafe { ffi::drbd_helper_bdev_open(path.as_char_ptr(), identity) };
-        let file = NonNull::new(from_err_ptr(file)?).ok_or(EINVAL)?;
-        // SAFETY: The file was just opened, as a block device.
-        let bdev = unsafe { ffi::drbd_helper_bdev_of(file.as_ptr()) };
-        let file = FileGuard(file);
+        // INVARIANT: The file was just opened.
+        let file = OpenFile(NonNull::new(from_err_ptr(file)?).ok_or(EINVAL)?);
+        // SAFETY: The file is open, as a block device.
+        let bdev = unsafe { ffi::drbd_helper_bdev_of(file.0.as_ptr()) };
         let bdev = NonNull::new(bdev).ok_or(EINVAL)?;
         let holder = holder.clone();
         let inner = KBox::pin_init(
             pin_init!(Inner {
-                file: file.0,
+                users,
                 bdev,
                 link <- new_mutex!(None),
-                users: Some(users),
+                _file: file,
                 _holder: holder,
             }),
             GFP_KERNEL,
         )?;
-        // INVARIANT: From here on `Inner` owns the file.
-        core::mem::forget(file);
         Ok(Self(inner))
     }
 
@@ -177,11 +190,7 @@ impl BackingDevice {
 
     /// Registers a bio that is on its way.
     pub(super) fn enter(&self) -> Use {
-        match &self.0.users {
-            Some(users) => users.enter(),
-            // Only the destructor takes the drain away.
-            None => unreachable!(),
-        }
+        self.0.users.enter()
     }
 
     /// Whether both are the same block device.
@@ -271,21 +280,7 @@ impl Inner {
 
 #[pinned_drop]
 impl PinnedDrop for Inner {
-    fn drop(mut self: Pin<&mut Self>) {
-        // Wait for all bios.
-        *self.as_mut().project().users = None;
+    fn drop(self: Pin<&mut Self>) {
         self.unlink();
-        // SAFETY: By the type invariant the file is open, and nobody uses it any more.
-        unsafe { ffi::drbd_helper_bdev_close(self.file.as_ptr()) };
-    }
-}
-
-/// Closes the file unless it is forgotten.
-struct FileGuard(NonNull<bindings::file>);
-
-impl Drop for FileGuard {
-    fn drop(&mut self) {
-        // SAFETY: The file was opened by the creator of the guard.
-        unsafe { ffi::drbd_helper_bdev_close(self.0.as_ptr()) };
     }
 }

@@ -354,12 +354,26 @@ trait Payload: Send + 'static {
 ///
 /// # Invariants
 ///
-/// `set` is a valid bio set with room for a `Front<P>` in front of each bio.
+/// `set` has room for a `Front<P>` in front of each bio.
 struct RawSet<P: Payload> {
-    // Waits for all bios before `set` is freed.
-    users: Option<Drain>,
-    set: NonNull<c_void>,
+    // Goes first: it waits for all bios.
+    users: Drain,
+    set: SetPtr,
     _payload: PhantomData<P>,
+}
+
+/// A bio set of the kernel.
+///
+/// # Invariants
+///
+/// The pointer is valid and belongs to this value.
+struct SetPtr(NonNull<c_void>);
+
+impl Drop for SetPtr {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. The owner has waited for all bios of the set.
+        unsafe { ffi::drbd_helper_bioset_free(self.0.as_ptr()) };
+    }
 }
 
 // SAFETY: Bio sets are safe to use from several threads; `P` is `Send`, only moved through.
@@ -379,18 +393,14 @@ impl<P: Payload> RawSet<P> {
         let set = unsafe { ffi::drbd_helper_bioset_new(reserve, Self::PAD as c_uint) };
         // INVARIANT: The set is new and was made with the padding.
         Ok(Self {
-            users: Some(users),
-            set: NonNull::new(set).ok_or(ENOMEM)?,
+            users,
+            set: SetPtr(NonNull::new(set).ok_or(ENOMEM)?),
             _payload: PhantomData,
         })
     }
 
-    fn enter(&self) -> Use {
-        // The drain is there until the set is dropped.
-        match &self.users {
-            Some(users) => users.enter(),
-            None => unreachable!(),
-        }
+    fn as_ptr(&self) -> *mut c_void {
+        self.set.0.as_ptr()
     }
 
     /// Sends `bio` off.
@@ -403,7 +413,7 @@ impl<P: Payload> RawSet<P> {
         let front = Front {
             payload,
             _device: device,
-            _set: self.enter(),
+            _set: self.users.enter(),
         };
         // SAFETY: By the type invariant there are `PAD` bytes in front of the bio, suitably
         // aligned. `end_io` takes the value out again, once.
@@ -431,15 +441,6 @@ impl<P: Payload> RawSet<P> {
             _set,
         } = front;
         payload.done(kernel::error::to_result(errno));
-    }
-}
-
-impl<P: Payload> Drop for RawSet<P> {
-    fn drop(&mut self) {
-        // Wait until all bios are back.
-        self.users = None;
-        // SAFETY: The set belongs to this value and no bio of it exists any more.
-        unsafe { ffi::drbd_helper_bioset_free(self.set.as_ptr()) };
     }
 }
 
@@ -477,7 +478,7 @@ impl<C: BioDone> BioSet<C> {
         let hold = bio.hold();
         // SAFETY: Device, bio and set are valid; sleeping allocations from a bio set do not fail.
         let ptr = unsafe {
-            ffi::drbd_helper_bio_clone(device.as_ptr(), bio.upper.ptr.as_ptr(), self.0.set.as_ptr())
+            ffi::drbd_helper_bio_clone(device.as_ptr(), bio.upper.ptr.as_ptr(), self.0.as_ptr())
         };
         ReadyBio {
             set: self,
@@ -529,7 +530,7 @@ impl<C: BioDone> BioSet<C> {
         len_bytes: u32,
     ) -> ReadyBio<'a, C> {
         // SAFETY: Device and set are valid.
-        let ptr = unsafe { ffi::drbd_helper_bio_alloc(device.as_ptr(), opf, self.0.set.as_ptr()) };
+        let ptr = unsafe { ffi::drbd_helper_bio_alloc(device.as_ptr(), opf, self.0.as_ptr()) };
         let ptr = NonNull::new(ptr);
         if let Some(bio) = ptr {
             // SAFETY: The bio is new and ours.
@@ -625,9 +626,8 @@ impl<C: BufDone> BufSet<C> {
             }
         };
         // SAFETY: Device and set are valid.
-        let bio = unsafe {
-            ffi::drbd_helper_bio_alloc(device.as_ptr(), code | flags.0, self.0.set.as_ptr())
-        };
+        let bio =
+            unsafe { ffi::drbd_helper_bio_alloc(device.as_ptr(), code | flags.0, self.0.as_ptr()) };
         if bio.is_null() {
             ctx.done(buf, Err(ENOMEM));
             return;

@@ -41,7 +41,7 @@ enum Owner {
 ///
 /// # Invariants
 ///
-/// The memory of every vector is kept alive by `owners`, `header` or `spent`. `left` is the number
+/// The memory of every vector is kept alive by `owners` or `header`. `left` is the number
 /// of bytes from byte `sent` of the first vector to the end of the last one.
 pub(crate) struct SendBatch {
     pool: Arc<PagePool>,
@@ -91,6 +91,13 @@ impl SendBatch {
         self.left
     }
 
+    /// Makes sure that so many vectors and one owner can be added.
+    fn check_room(&self, vectors: usize) -> Result {
+        let room = self.vectors.len().saturating_add(vectors) <= VECTORS_MAX
+            && self.owners.len() < OWNERS_MAX;
+        room.then_some(()).ok_or(ENOBUFS)
+    }
+
     fn push(&mut self, vector: bindings::bio_vec) -> Result {
         let len = vector.bv_len as usize;
         self.vectors
@@ -108,8 +115,8 @@ impl SendBatch {
     ///
     /// # Errors
     ///
-    /// `ENOBUFS` if the batch is full; part of the bytes may have been appended then, so the
-    /// connection is of no more use. Ask [`has_room`](Self::has_room) before.
+    /// `ENOBUFS` if the batch is full; part of the bytes may have been appended then. Ask
+    /// [`has_room`](Self::has_room) before.
     pub(crate) fn push_bytes(&mut self, bytes: &[u8]) -> Result {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -141,6 +148,7 @@ impl SendBatch {
                 }
             }
         }
+        // INVARIANT: The page is that of `header`.
         self.push(bindings::bio_vec {
             bv_page: page,
             bv_len: len as u32,
@@ -149,6 +157,8 @@ impl SendBatch {
     }
 
     fn next_header_page(&mut self) -> Result {
+        // A full page must find an owner, as vectors point to it.
+        self.check_room(1)?;
         let page = PagePool::alloc(&self.pool, PAGE_SIZE as u32)?;
         if let Some(full) = self.header.replace(page) {
             self.own(Owner::Pages { _buf: full })?;
@@ -169,13 +179,15 @@ impl SendBatch {
             return self.push_copy(&hold);
         }
         let (vectors, number, start, len) = hold.vectors();
+        self.check_room(number)?;
+        // INVARIANT: From here on the pages stay.
+        self.own(Owner::Bio { _hold: hold })?;
         let mut offset = start as u32;
         let mut left = len as u32;
         for index in 0..number {
-            // SAFETY: The hold says that there are so many vectors.
+            // SAFETY: The hold says that there are so many vectors, and is among the owners.
             let vector = unsafe { &*vectors.add(index) };
             let len = (vector.bv_len - offset).min(left);
-            // INVARIANT: The hold goes to the owners below, or the batch is given up.
             self.push(bindings::bio_vec {
                 bv_page: vector.bv_page,
                 bv_len: len,
@@ -184,7 +196,7 @@ impl SendBatch {
             offset = 0;
             left -= len;
         }
-        self.own(Owner::Bio { _hold: hold })
+        Ok(())
     }
 
     fn can_splice(hold: &BioHold) -> bool {
@@ -213,8 +225,9 @@ impl SendBatch {
     ///
     /// As [`push_bytes`](Self::push_bytes).
     pub(crate) fn push_pages(&mut self, buf: PageBuf) -> Result {
+        self.check_room(buf.vectors().len())?;
         for vector in buf.vectors() {
-            // INVARIANT: The buffer goes to the owners below, or the batch is given up.
+            // INVARIANT: There is room for the buffer among the owners.
             self.push(*vector)?;
         }
         self.own(Owner::Pages { _buf: buf })
