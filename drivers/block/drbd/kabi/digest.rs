@@ -24,7 +24,7 @@ pub(crate) const DIGEST_LEN_MAX: usize = 64;
 ///
 /// # Invariants
 ///
-/// `tfm` is a valid transformation that belongs to this value; `desc` is large enough for its state.
+/// `tfm` is a valid transformation that belongs to this value; `desc` has room for its state.
 pub(crate) struct Hash {
     tfm: NonNull<ffi::CryptoShash>,
     desc: KVec<u64>,

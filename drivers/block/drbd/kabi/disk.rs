@@ -228,7 +228,8 @@ impl Drop for GendiskRef {
     }
 }
 
-/// A disk. It may live inside the `T` that serves it: [`withdraw`](Self::withdraw) breaks the cycle.
+/// A disk. It may live inside the `T` that serves it: [`withdraw`](Self::withdraw) breaks the
+/// cycle.
 ///
 /// # Invariants
 ///
