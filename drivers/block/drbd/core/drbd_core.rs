@@ -35,6 +35,7 @@ pub mod data;
 pub mod epoch;
 pub mod memory;
 pub mod peer_request;
+pub mod report;
 pub mod request;
 pub mod resync;
 pub mod send_queue;
