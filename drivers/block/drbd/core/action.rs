@@ -175,12 +175,6 @@ pub enum Action {
         /// Which volume.
         volume: VolumeIndex,
     },
-    /// Fill the whole activity log ring with empty numbered transactions (size or place changed),
-    /// then `Input::AlInitialised`.
-    InitialiseAl {
-        /// Which volume.
-        volume: VolumeIndex,
-    },
 }
 
 const _: () = assert!(size_of::<Action>() <= 64);

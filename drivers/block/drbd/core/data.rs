@@ -453,6 +453,7 @@ impl<M: Memory> DataPlane<M> {
             peer_pending: slot.peer_pending,
             local_in_flight: slot.local_in_flight,
             verify_start: slot.verify_start,
+            ring_pending: self.ring_pending(volume),
         }
     }
 

@@ -14,12 +14,18 @@
 
 // Control plane.
 pub mod action;
+pub mod admin;
+pub mod attach;
 pub mod chance;
 pub mod config;
+pub mod control;
 pub mod generation;
+pub mod handshake;
 pub mod input;
 pub mod link;
+pub mod liveness;
 pub mod log;
+pub mod resource;
 pub mod state;
 pub mod time;
 

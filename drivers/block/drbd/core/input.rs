@@ -13,13 +13,6 @@ use crate::link::{LinkError, VolumeIndex, VolumeNumber};
 pub enum Input<'a> {
     /// A command. Answered by exactly one `Action::AdminDone` with this ticket, at once or later.
     Admin(&'a AdminRequest, Ticket),
-    /// Every transaction of the activity log ring has been written.
-    AlInitialised {
-        /// Which volume.
-        volume: VolumeIndex,
-        /// Whether all of them succeeded.
-        ok: bool,
-    },
     /// The bitmap has been read and handed to the data plane.
     BitmapRead {
         /// Which volume.
@@ -39,6 +32,8 @@ pub enum Input<'a> {
         /// Which volume.
         volume: VolumeIndex,
     },
+    /// The caller of a command has given up waiting.
+    Cancel(Ticket),
     /// The device has been closed by one opener.
     Closed {
         /// Which volume.
@@ -78,6 +73,13 @@ pub enum Input<'a> {
     },
     /// Both sockets are closed and nobody uses them any more.
     ReceiverGone,
+    /// Another volume, named by `resync-after`, has to sync first, or not any more.
+    SyncDependency {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// It has to wait.
+        busy: bool,
+    },
     /// Both sockets exist.
     SocketsUp {
         /// This node accepted the meta socket (`reference/wire.md` 1.4).

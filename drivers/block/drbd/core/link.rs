@@ -217,6 +217,9 @@ pub enum Order {
     CheckResyncDone(VolumeIndex),
     /// A new write epoch begins (replication was switched on or off).
     NewEpoch,
+    /// Fill the whole activity log ring with numbered transactions; [`Facts::ring_pending`] tells
+    /// when that is done.
+    WriteRing(VolumeIndex),
     /// Empty the activity log and stop updating it.
     SuspendAl(VolumeIndex),
     /// Maintain the activity log again.
@@ -369,4 +372,6 @@ pub struct Facts {
     pub local_in_flight: u32,
     /// Sector at which the next verify should start.
     pub verify_start: u64,
+    /// The activity log ring is still being filled.
+    pub ring_pending: bool,
 }

@@ -5,9 +5,12 @@
 
 use core::ops::DerefMut;
 
+use crate::action::Action;
 use crate::activity_log::AlSlot;
 use crate::bitmap::PageState;
+use crate::control::{Held, Volume};
 use crate::data::VolumeSlot;
+use crate::link::Order;
 use crate::peer_request::PeerSlot;
 use crate::request::RequestSlot;
 use crate::resync::extents::ResyncSlot;
@@ -33,4 +36,12 @@ pub trait Memory: Sized {
     type Bitmap: DerefMut<Target = [u64]>;
     /// One state per 4 KiB page of the bitmap, lent at attach.
     type BitmapPages: DerefMut<Target = [PageState]>;
+    /// Volumes as the control plane sees them: as many slots as [`Memory::Volumes`].
+    type ControlVolumes: DerefMut<Target = [Volume]>;
+    /// Actions for the shell, at least [`crate::control::ACTIONS_MIN`] slots.
+    type Actions: DerefMut<Target = [Option<Action>]>;
+    /// Orders for the data plane, at least [`crate::control::ORDERS_MIN`] slots.
+    type Orders: DerefMut<Target = [Option<Order>]>;
+    /// Packets that wait for metadata, at least [`crate::control::OUTBOX_MIN`] slots.
+    type Outbox: DerefMut<Target = [Option<Held>]>;
 }

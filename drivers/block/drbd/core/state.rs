@@ -1,5 +1,6 @@
 //! States: the vector, which changes are allowed, and what follows from them.
 
+pub mod follow_up;
 pub mod sanitize;
 #[expect(clippy::module_inception, reason = "named after what it holds")]
 pub mod state;

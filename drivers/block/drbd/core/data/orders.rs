@@ -61,6 +61,7 @@ impl<M: Memory> DataPlane<M> {
             Order::StopResync(volume) => self.stop_resync(volume),
             Order::CheckResyncDone(volume) => self.check_resync_done(volume, now),
             Order::NewEpoch => self.close_epoch(),
+            Order::WriteRing(volume) => self.write_ring(volume),
             Order::SuspendAl(volume) => self.suspend_al(volume, true),
             Order::ResumeAl(volume) => self.suspend_al(volume, false),
             Order::Send(item) => self.send_control(item),

@@ -1,0 +1,282 @@
+//! Commands about the data of one volume: invalidate, new-c-uuid, resize, verify, del-minor
+//! (`reference/netlink.md` 2.5, 2.14, 2.16 to 2.18).
+
+use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::wire::settings::SizeFlags;
+
+use super::{code, JobKind, Meaning, Step};
+use crate::control::engine::{Answer, Flags, NOTHING_TO_DO, SUCCESS};
+use crate::control::jobs::{Then, VolumeJob};
+use crate::control::sizes::agreed_size;
+use crate::control::{Control, Progress, Volume};
+use crate::generation::{FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
+use crate::input::AdminRequest;
+use crate::link::{ControlKind, Order, VolumeIndex};
+use crate::state::Change;
+
+/// Steps of commands that work on a volume's metadata.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WorkStep {
+    /// Ask for the state that makes all data of one side worthless.
+    Invalidate {
+        /// The peer's data, else the own.
+        remote: bool,
+    },
+    /// All bits are being set.
+    SetAll {
+        /// The peer's data is invalidated.
+        remote: bool,
+    },
+    /// The cleared bitmap is being written.
+    ClearBitmap {
+        /// The peer is told to skip the initial sync.
+        skip: bool,
+    },
+    /// A new size is being written.
+    Resize {
+        /// Flags for the peer.
+        flags: u16,
+        /// The device has grown.
+        grown: bool,
+    },
+}
+
+impl Control<'_> {
+    fn block(&mut self, v: VolumeIndex, on: bool) {
+        let volume = self.vol_mut(v);
+        volume.blocks = if on {
+            volume.blocks.saturating_add(1)
+        } else {
+            volume.blocks.saturating_sub(1)
+        };
+        self.order(Order::View(v));
+    }
+
+    pub(super) fn start_del_volume(&mut self, v: VolumeIndex) -> Step<JobKind> {
+        let state = self.vol(v).state;
+        if state.disk != DiskState::Diskless || state.role != Role::Secondary {
+            return Step::Done(code::MINOR_CONFIGURED);
+        }
+        Step::Next(JobKind::DelVolume(v))
+    }
+
+    pub(super) fn step_del_volume(&mut self, v: VolumeIndex) -> Step<JobKind> {
+        if self.vol(v).disk.is_some() || self.vol(v).job != VolumeJob::None {
+            return Step::Wait;
+        }
+        if self.vol(v).state.conn >= ConnState::Connected {
+            let change = Change::conn(ConnState::WfReportParams);
+            if self.request(v, change, Flags::VERBOSE) == Answer::Pending {
+                return Step::Wait;
+            }
+        }
+        self.order(Order::DropVolume(v));
+        *self.vol_mut(v) = Volume::EMPTY;
+        if !self
+            .indices()
+            .any(|i| self.vol(i).state.conn == ConnState::WfReportParams)
+        {
+            self.s.link.state_sent = false;
+        }
+        Step::Done(code::NO_ERROR)
+    }
+
+    pub(super) fn start_invalidate(&mut self, v: VolumeIndex, remote: bool) -> Step<JobKind> {
+        let state = self.vol(v).state;
+        if self.vol(v).disk.is_none() || state.disk < DiskState::Inconsistent {
+            return Step::Done(code::NO_DISK);
+        }
+        let role = if remote {
+            Role::Primary
+        } else {
+            Role::Secondary
+        };
+        self.vol_mut(v).result = None;
+        if state.conn == ConnState::StandAlone && state.role == role {
+            self.block(v, true);
+            return Step::Next(JobKind::Work(v, WorkStep::Invalidate { remote }));
+        }
+        let conn = if remote {
+            ConnState::StartingSyncS
+        } else {
+            ConnState::StartingSyncT
+        };
+        self.block(v, true);
+        Step::Next(JobKind::Change(v, Change::conn(conn), Meaning::Blocked))
+    }
+
+    pub(super) fn start_verify(
+        &mut self,
+        v: VolumeIndex,
+        start: Option<u64>,
+        stop: u64,
+    ) -> Step<JobKind> {
+        let start = start.unwrap_or(self.vol(v).facts.verify_start);
+        self.vol_mut(v).verify = (start & !7, stop);
+        self.block(v, true);
+        let change = Change::conn(ConnState::VerifyS);
+        Step::Next(JobKind::Change(v, change, Meaning::Blocked))
+    }
+
+    pub(super) fn new_generation(&mut self, v: VolumeIndex, clear: bool) -> Step<JobKind> {
+        let state = self.vol(v).state;
+        let Some(disk) = self.vol(v).disk else {
+            return Step::Done(code::NO_DISK);
+        };
+        let skip = state.conn == ConnState::Connected
+            && self.version() >= 90
+            && disk.uuids.current & !1 == JUST_CREATED
+            && clear;
+        if !skip && state.conn != ConnState::StandAlone {
+            return Step::Done(code::CONNECTED);
+        }
+        if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+            disk.uuids.set_bitmap(0);
+        }
+        self.new_current_uuid(v);
+        if !clear {
+            return Step::Next(JobKind::Settle(v, code::NO_ERROR));
+        }
+        self.order(Order::ClearAllBits(v));
+        self.write_bitmap(v, false);
+        Step::Next(JobKind::Work(v, WorkStep::ClearBitmap { skip }))
+    }
+
+    /// Takes such a command one step further.
+    pub(super) fn step_work(&mut self, v: VolumeIndex, step: WorkStep) -> Step<WorkStep> {
+        match step {
+            WorkStep::Invalidate { remote } => self.invalidate_state(v, remote),
+            WorkStep::SetAll { remote } => {
+                let Some(ok) = self.vol_mut(v).result.take() else {
+                    return Step::Wait;
+                };
+                if remote && ok {
+                    self.order(Order::SuspendAl(v));
+                }
+                self.block(v, false);
+                Step::Done(if ok { SUCCESS } else { code::IO_MD_DISK })
+            }
+            WorkStep::ClearBitmap { skip } => self.bitmap_cleared(v, skip),
+            WorkStep::Resize { flags, grown } => {
+                if matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
+                    return Step::Wait;
+                }
+                if self.vol(v).state.conn == ConnState::Connected {
+                    self.vol_mut(v).grown |= grown;
+                    self.send_uuids(v, 0);
+                    self.send(
+                        v,
+                        ControlKind::Sizes {
+                            trigger_reply: true,
+                            flags,
+                        },
+                    );
+                }
+                Step::Done(code::NO_ERROR)
+            }
+        }
+    }
+
+    fn invalidate_state(&mut self, v: VolumeIndex, remote: bool) -> Step<WorkStep> {
+        let change = if remote {
+            Change::pdsk(DiskState::Inconsistent)
+        } else {
+            Change::disk(DiskState::Inconsistent)
+        };
+        match self.request(v, change, Flags::VERBOSE) {
+            Answer::Pending => Step::Wait,
+            Answer::Ready(code) if code < SUCCESS => {
+                self.block(v, false);
+                Step::Done(code)
+            }
+            Answer::Ready(code) if code == NOTHING_TO_DO && remote => {
+                self.block(v, false);
+                Step::Done(code)
+            }
+            Answer::Ready(_) => {
+                self.begin_job(v, VolumeJob::set_all(Then::Command));
+                Step::Next(WorkStep::SetAll { remote })
+            }
+        }
+    }
+
+    fn bitmap_cleared(&mut self, v: VolumeIndex, skip: bool) -> Step<WorkStep> {
+        let Progress::Done(ok) = self.vol(v).bitmap_io else {
+            return Step::Wait;
+        };
+        if !self.metadata_stable(v) {
+            return Step::Wait;
+        }
+        self.vol_mut(v).bitmap_io = Progress::Idle;
+        if skip {
+            self.send_uuids(v, FLAG_SKIP_INITIAL_SYNC);
+            if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+                disk.uuids.bitmap = 0;
+            }
+            self.dirty(v);
+            let good = Change::disk(DiskState::UpToDate).and(Change::pdsk(DiskState::UpToDate));
+            self.set_state(v, good, Flags::VERBOSE);
+        }
+        Step::Done(if ok { code::NO_ERROR } else { code::IO_MD_DISK })
+    }
+
+    pub(super) fn start_resize(&mut self, request: &AdminRequest) -> Step<JobKind> {
+        let AdminRequest::Resize {
+            volume: v,
+            size_sectors,
+            force,
+            assume_clean,
+            max_capacity_sectors,
+        } = *request
+        else {
+            return Step::Done(code::INVALID_REQUEST);
+        };
+        let state = self.vol(v).state;
+        let Some(disk) = self.vol(v).disk else {
+            return Step::Done(code::NO_DISK);
+        };
+        if state.conn > ConnState::Connected {
+            return Step::Done(code::RESIZE_RESYNC);
+        }
+        if state.role == Role::Secondary && state.peer == Role::Secondary {
+            return Step::Done(code::NO_PRIMARY);
+        }
+        if assume_clean && self.version() < 93 {
+            return Step::Done(code::NEED_APV_93);
+        }
+        let own = max_capacity_sectors;
+        let mut peer = self.vol(v).peer.disk_sectors;
+        if state.conn < ConnState::Connected && force {
+            let text = "Resize while not connected was forced by the user!";
+            self.text(v, crate::log::Level::Warning, text);
+            peer = own;
+        }
+        let (new, too_big) = agreed_size(peer, own, disk.la_size, size_sectors);
+        if too_big.is_some() {
+            return Step::Done(code::DISK_TOO_SMALL);
+        }
+        if new < self.vol(v).capacity && size_sectors == 0 {
+            return Step::Done(code::IMPLICIT_SHRINK);
+        }
+        if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+            disk.facts.max_capacity_sectors = own;
+            disk.config.disk_size_sectors = size_sectors;
+        }
+        let grown = new > self.vol(v).capacity && !assume_clean;
+        self.apply_size(v, new, !assume_clean);
+        let mut flags = SizeFlags(0);
+        if force {
+            flags.0 |= SizeFlags::FORCED.0;
+        }
+        if assume_clean {
+            flags.0 |= SizeFlags::NO_RESYNC.0;
+        }
+        Step::Next(JobKind::Work(
+            v,
+            WorkStep::Resize {
+                flags: flags.0,
+                grown,
+            },
+        ))
+    }
+}

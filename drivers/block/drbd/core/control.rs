@@ -1,0 +1,555 @@
+//! The control plane of one resource: state, connection, administration, metadata.
+//!
+//! [`ControlState`] and the [`Volume`]s are what lasts; [`Control`] joins them with the queues and
+//! the present time for one call. What follows from a call leaves through two queues: actions for
+//! the shell and orders for the data plane. Nothing here waits: whatever takes time is a job that
+//! is looked at again after every event.
+//!
+//! Each file below adds methods to [`Control`].
+
+use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::units::SectorCount;
+use drbd_format::wire::features::{FeatureFlags, Terms};
+
+use crate::action::Action;
+use crate::admin::AdminJob;
+use crate::config::{DiskConfig, NetConfig, ResourceConfig};
+use crate::generation::Uuids;
+use crate::handshake::Link;
+use crate::input::{BackingFacts, DigestLengths};
+use crate::link::{
+    Congestion, ControlItem, ControlKind, Facts, LinkView, Order, View, VolumeIndex, VolumeNumber,
+};
+use crate::liveness::Liveness;
+use crate::log::{Level, Line};
+use crate::state::VolumeState;
+use crate::time::Instant;
+
+pub mod after;
+pub mod connect;
+pub mod decide;
+pub mod encode;
+pub mod engine;
+pub mod events;
+pub mod fifo;
+pub mod jobs;
+pub mod metadata;
+pub mod packets;
+pub mod peer_state;
+pub mod sizes;
+pub mod sync;
+
+use engine::{TwoPhase, Work};
+use fifo::{Ends, Fifo};
+use jobs::VolumeJob;
+use metadata::MetadataIo;
+
+/// Least number of slots for actions that the shell has to lend.
+pub const ACTIONS_MIN: usize = 256;
+/// Least number of slots for orders that the shell has to lend.
+pub const ORDERS_MIN: usize = 256;
+/// Least number of slots for packets that wait for metadata.
+pub const OUTBOX_MIN: usize = 128;
+
+/// A control packet that must not leave before the metadata it relies on is stable.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    item: ControlItem,
+    /// Version of the volume's metadata that has to be stable.
+    needs: u32,
+}
+
+/// An attached backing disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    /// Options, with the peer's resync settings merged in.
+    pub config: DiskConfig,
+    /// What the shell found at attach.
+    pub facts: BackingFacts,
+    /// Present generation UUIDs.
+    pub uuids: Uuids,
+    /// UUIDs as last put into a superblock for writing.
+    pub written_uuids: Uuids,
+    /// UUIDs that are certainly on disk: only these are told to the peer.
+    pub stable_uuids: Uuids,
+    /// Present metadata flags.
+    pub flags: u32,
+    /// Last agreed size.
+    pub la_size: u64,
+}
+
+/// What is known of the peer's side of a volume.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeerVolume {
+    /// UUIDs as last received (with corrections).
+    pub uuids: Option<Uuids>,
+    /// Set bits as last received.
+    pub bits: u64,
+    /// UUID flags as last received.
+    pub flags: u32,
+    /// Usable size of the peer's disk, 0: unknown or diskless.
+    pub disk_sectors: u64,
+    /// Largest request that the peer takes, 0: unknown.
+    pub max_bio_bytes: u32,
+}
+
+/// How far an operation of the shell has got.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Progress {
+    /// Nobody has asked for it.
+    #[default]
+    Idle,
+    /// The shell is at it.
+    Running,
+    /// It has ended; whether it succeeded.
+    Done(bool),
+}
+
+/// Book-keeping of a running resync or verify.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Run {
+    /// When it began.
+    pub started: Instant,
+    /// When the present pause began.
+    pub paused_at: Option<Instant>,
+    /// Nanoseconds paused before that.
+    pub paused_nanos: u64,
+    /// Bits to do at the start.
+    pub total_bits: u64,
+}
+
+/// One volume.
+#[derive(Clone, Copy, Debug)]
+pub struct Volume {
+    /// The place is in use.
+    pub present: bool,
+    /// Number that users and peers know.
+    pub number: VolumeNumber,
+    /// State; the suspension flags in it are not used, see [`Control::state`].
+    pub state: VolumeState,
+    /// The backing disk, from "publish" at attach until it is closed.
+    pub disk: Option<Disk>,
+    /// Current UUID of the data last in use.
+    pub exposed_uuid: u64,
+    /// Size of the device in sectors.
+    pub capacity: u64,
+    /// The peer's side.
+    pub peer: PeerVolume,
+    /// Number of set bits in the last UUID packet sent.
+    pub sent_bits: u64,
+    /// This node was a crashed primary.
+    pub crashed_primary: bool,
+    /// Both disks were Inconsistent when the peer was promoted by force.
+    pub consider_resync: bool,
+    /// A new current UUID is due as soon as I/O goes on.
+    pub new_uuid_due: bool,
+    /// The device grew while the peer was away: sync the new part.
+    pub grown: bool,
+    /// Number of openers.
+    pub opened: u32,
+    /// Reasons for which new application I/O waits.
+    pub blocks: u8,
+    /// The control plane watches counters.
+    pub watching: bool,
+    /// A detach was forced.
+    pub forced_detach: bool,
+    /// The disk was given up because of an I/O error.
+    pub io_error: bool,
+    /// A read error was seen.
+    pub read_error: bool,
+    /// States found at attach, to be taken when the negotiation ends.
+    pub saved: Option<(DiskState, DiskState)>,
+    /// What goes on in the background.
+    pub job: VolumeJob,
+    /// Bitmap I/O of the shell.
+    pub bitmap_io: Progress,
+    /// Exit code of the helper for which a job waits.
+    pub helper: Option<u8>,
+    /// How the last job ended that a command waits for.
+    pub result: Option<bool>,
+    /// Writing of the superblock.
+    pub md: MetadataIo,
+    /// Numbers of the data plane as of the beginning of this call.
+    pub facts: Facts,
+    /// Running resync or verify.
+    pub run: Run,
+    /// First sector and stop sector of the next verify.
+    pub verify: (u64, u64),
+    /// The wait-for-connection timeout is the degraded one.
+    pub degraded_timeout: bool,
+}
+
+impl Volume {
+    /// An unused place.
+    pub const EMPTY: Self = Self {
+        present: false,
+        number: VolumeNumber(0),
+        state: VolumeState::INITIAL,
+        disk: None,
+        exposed_uuid: 0,
+        capacity: 0,
+        peer: PeerVolume {
+            uuids: None,
+            bits: 0,
+            flags: 0,
+            disk_sectors: 0,
+            max_bio_bytes: 0,
+        },
+        sent_bits: 0,
+        crashed_primary: false,
+        consider_resync: false,
+        new_uuid_due: false,
+        grown: false,
+        opened: 0,
+        blocks: 0,
+        watching: false,
+        forced_detach: false,
+        io_error: false,
+        read_error: false,
+        saved: None,
+        job: VolumeJob::None,
+        bitmap_io: Progress::Idle,
+        helper: None,
+        result: None,
+        md: MetadataIo::NEW,
+        facts: Facts {
+            bits_set: 0,
+            bits_total: 0,
+            app_in_flight: 0,
+            peer_pending: 0,
+            local_in_flight: 0,
+            verify_start: 0,
+            ring_pending: false,
+        },
+        run: Run {
+            started: Instant(0),
+            paused_at: None,
+            paused_nanos: 0,
+            total_bits: 0,
+        },
+        verify: (0, u64::MAX),
+        degraded_timeout: false,
+    };
+}
+
+/// Decisions and settings of the resource that last between calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Core {
+    /// Options of the resource.
+    pub config: ResourceConfig,
+    /// I/O suspended by the administrator.
+    pub susp: bool,
+    /// I/O frozen for lack of data.
+    pub susp_nod: bool,
+    /// I/O frozen until the peer is fenced.
+    pub susp_fen: bool,
+    /// State of the connection object, at most WFReportParams.
+    pub conn: ConnState,
+    /// Network configuration.
+    pub net: Option<NetConfig>,
+    /// Lengths of its digests.
+    pub digests: DigestLengths,
+    /// The connection while it is being set up and while it stands.
+    pub link: Link,
+    /// Question to the peer in flight.
+    pub two_phase: Option<TwoPhase>,
+    /// Command in progress.
+    pub job: Option<AdminJob>,
+    /// Pings and deadlines.
+    pub liveness: Liveness,
+    /// After-change work to do, oldest first.
+    pub work: [Option<Work>; engine::WORK_MAX],
+    /// State of the generator of UUIDs.
+    pub random: [u64; 2],
+    /// A job waits for something; look again when the data plane has moved.
+    pub waiting: bool,
+    /// An action could not be queued: the shell did not drain the queue.
+    pub overflow: bool,
+}
+
+/// All of the control plane that lasts, except for the volumes and the queues' slots.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlState {
+    /// Decisions and settings.
+    pub core: Core,
+    actions: Ends,
+    orders: Ends,
+    outbox: Ends,
+}
+
+impl ControlState {
+    /// A new resource. `seed` is unpredictable; generation UUIDs are drawn from it.
+    pub const fn new(seed: [u64; 2], config: ResourceConfig) -> Self {
+        Self {
+            core: Core {
+                config,
+                susp: false,
+                susp_nod: false,
+                susp_fen: false,
+                conn: ConnState::StandAlone,
+                net: None,
+                digests: DigestLengths {
+                    hmac: 0,
+                    integrity: 0,
+                    verify: 0,
+                    csums: 0,
+                },
+                link: Link::NONE,
+                two_phase: None,
+                job: None,
+                liveness: Liveness::NEW,
+                work: [None; engine::WORK_MAX],
+                random: seed,
+                waiting: false,
+                overflow: false,
+            },
+            actions: Ends { head: 0, len: 0 },
+            orders: Ends { head: 0, len: 0 },
+            outbox: Ends { head: 0, len: 0 },
+        }
+    }
+}
+
+/// Slots that the shell lends to the control plane.
+#[derive(Debug)]
+pub struct Lent<'a> {
+    /// One per possible volume.
+    pub volumes: &'a mut [Volume],
+    /// At least [`ACTIONS_MIN`].
+    pub actions: &'a mut [Option<Action>],
+    /// At least [`ORDERS_MIN`].
+    pub orders: &'a mut [Option<Order>],
+    /// At least [`OUTBOX_MIN`].
+    pub outbox: &'a mut [Option<Held>],
+}
+
+/// The control plane at work.
+#[derive(Debug)]
+pub struct Control<'a> {
+    pub(crate) s: &'a mut Core,
+    pub(crate) volumes: &'a mut [Volume],
+    pub(crate) actions: Fifo<'a, Action>,
+    pub(crate) orders: Fifo<'a, Order>,
+    pub(crate) outbox: Fifo<'a, Held>,
+    pub(crate) now: Instant,
+}
+
+impl<'a> Control<'a> {
+    /// Joins what lasts with the slots for one call at the time `now`.
+    pub fn new(state: &'a mut ControlState, lent: Lent<'a>, now: Instant) -> Self {
+        let ControlState {
+            core,
+            actions,
+            orders,
+            outbox,
+        } = state;
+        Self {
+            s: core,
+            volumes: lent.volumes,
+            actions: Fifo::new(lent.actions, actions),
+            orders: Fifo::new(lent.orders, orders),
+            outbox: Fifo::new(lent.outbox, outbox),
+            now,
+        }
+    }
+
+    /// Asks the shell to do something. Log lines are dropped before the queue gets full.
+    pub(crate) fn act(&mut self, action: Action) {
+        let optional = matches!(action, Action::Log { .. });
+        if optional && self.actions.room() < ACTIONS_MIN / 4 {
+            return;
+        }
+        if self.actions.push(action).is_err() {
+            self.s.overflow = true;
+        }
+    }
+
+    /// Tells the data plane to do something.
+    pub(crate) fn order(&mut self, order: Order) {
+        if self.orders.push(order).is_err() {
+            self.s.overflow = true;
+        }
+    }
+
+    /// Prints a line about a volume.
+    pub(crate) fn log(&mut self, volume: VolumeIndex, line: Line) {
+        self.act(Action::Log {
+            volume: Some(volume),
+            line,
+        });
+    }
+
+    /// Prints a line about the resource.
+    pub(crate) fn log_resource(&mut self, line: Line) {
+        self.act(Action::Log { volume: None, line });
+    }
+
+    /// Prints a fixed text about a volume.
+    pub(crate) fn text(&mut self, volume: VolumeIndex, level: Level, text: &'static str) {
+        self.log(volume, Line::Text(level, text));
+    }
+
+    /// Prints a fixed text about the resource.
+    pub(crate) fn text_resource(&mut self, level: Level, text: &'static str) {
+        self.log_resource(Line::Text(level, text));
+    }
+
+    /// Queues a control packet behind those queued before, once the metadata is stable.
+    pub(crate) fn send(&mut self, volume: VolumeIndex, kind: ControlKind) {
+        let needs = self.volumes.get(volume.slot()).map_or(0, |v| v.md.version);
+        let held = Held {
+            item: ControlItem { volume, kind },
+            needs,
+        };
+        if self.outbox.push(held).is_err() {
+            self.s.overflow = true;
+        }
+    }
+
+    /// Queues P_STATE with the present state.
+    pub(crate) fn send_state(&mut self, v: VolumeIndex) {
+        let word = self.state(v).to_word();
+        self.send(v, ControlKind::State(word));
+    }
+
+    /// Queues P_UUIDS if there is a disk to speak of.
+    pub(crate) fn send_uuids(&mut self, v: VolumeIndex, flags: u32) {
+        if self.vol(v).state.disk >= DiskState::Negotiating && self.vol(v).disk.is_some() {
+            self.send(v, ControlKind::Uuids { flags });
+        }
+    }
+
+    /// Queues P_SIZES.
+    pub(crate) fn send_sizes(&mut self, v: VolumeIndex, trigger_reply: bool, flags: u16) {
+        self.send(
+            v,
+            ControlKind::Sizes {
+                trigger_reply,
+                flags,
+            },
+        );
+    }
+
+    /// Returns the volume. `v` comes from [`Self::indices`] or was checked by [`Self::exists`].
+    pub(crate) fn vol(&self, v: VolumeIndex) -> &Volume {
+        &self.volumes[v.slot()]
+    }
+
+    /// Returns the volume for changes, see [`Self::vol`].
+    pub(crate) fn vol_mut(&mut self, v: VolumeIndex) -> &mut Volume {
+        &mut self.volumes[v.slot()]
+    }
+
+    /// Tells whether a volume lives at this place.
+    pub(crate) fn exists(&self, v: VolumeIndex) -> bool {
+        self.volumes
+            .get(v.slot())
+            .is_some_and(|volume| volume.present)
+    }
+
+    /// Returns the places of all volumes.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = VolumeIndex> {
+        let mut present = 0u32;
+        for (bit, volume) in self.volumes.iter().take(32).enumerate() {
+            present |= u32::from(volume.present) << bit;
+        }
+        (0..32u8)
+            .filter(move |bit| present >> bit & 1 != 0)
+            .map(VolumeIndex)
+    }
+
+    /// Returns the place of the volume with this number.
+    pub(crate) fn by_number(&self, number: u16) -> Option<VolumeIndex> {
+        self.indices()
+            .find(|&v| self.vol(v).number == VolumeNumber(number))
+    }
+
+    /// Returns the state of a volume with the resource's suspension flags.
+    pub fn state(&self, v: VolumeIndex) -> VolumeState {
+        VolumeState {
+            susp: self.s.susp,
+            susp_nod: self.s.susp_nod,
+            susp_fen: self.s.susp_fen,
+            ..self.vol(v).state
+        }
+    }
+
+    /// I/O of the resource is suspended for any reason.
+    pub(crate) fn suspended(&self) -> bool {
+        self.s.susp || self.s.susp_nod || self.s.susp_fen
+    }
+
+    /// Agreed protocol version.
+    pub(crate) fn version(&self) -> u32 {
+        self.s.link.terms.version.number()
+    }
+
+    /// A feature was agreed.
+    pub(crate) fn feature(&self, flag: FeatureFlags) -> bool {
+        self.s.link.terms.features.contains(flag)
+    }
+
+    /// Draws a UUID: unpredictable enough to be unique, never special.
+    pub(crate) fn random_uuid(&mut self) -> u64 {
+        // xoroshiro128+; the seed is unpredictable, the numbers only have to be unique.
+        let [a, mut b] = self.s.random;
+        let sum = a.wrapping_add(b);
+        b ^= a;
+        self.s.random = [a.rotate_left(24) ^ b ^ (b << 16), b.rotate_left(37)];
+        sum.max(0x100)
+    }
+
+    /// Highest peer role of all volumes.
+    pub(crate) fn peer_is_primary(&self) -> bool {
+        self.indices()
+            .any(|v| self.vol(v).state.peer == Role::Primary)
+    }
+
+    /// Returns what the data plane has to know about a volume.
+    pub fn view(&self, v: VolumeIndex) -> View {
+        let volume = self.vol(v);
+        View {
+            state: self.state(v),
+            io_blocked: volume.blocks > 0,
+            watch_idle: volume.watching,
+            capacity: SectorCount(volume.capacity),
+            max_bio_bytes: self.max_bio_bytes(v),
+            crashed_primary: volume.crashed_primary,
+            al_updates: volume.disk.is_none_or(|disk| disk.config.al_updates),
+            disk: volume.disk.map_or(DiskConfig::DEFAULT, |disk| disk.config),
+        }
+    }
+
+    /// Returns what the data plane has to know about the connection.
+    pub fn link_view(&self) -> LinkView {
+        let Some(net) = self.s.net else {
+            return LinkView {
+                terms: Terms::INITIAL,
+                ..LinkView::NONE
+            };
+        };
+        let watch =
+            self.version() >= 96 && net.on_congestion != drbd_format::types::OnCongestion::Block;
+        LinkView {
+            terms: self.s.link.terms,
+            resolver: self.s.link.resolver,
+            established: self.s.conn == ConnState::WfReportParams,
+            protocol: net.protocol,
+            two_primaries: net.two_primaries,
+            digest_out_len: self.s.digests.integrity,
+            verify_len: self.s.digests.verify,
+            csums_len: self.s.digests.csums,
+            csums_after_crash_only: net.csums_after_crash_only,
+            timeout_tenths: net.timeout_tenths,
+            ko_count: net.ko_count,
+            max_buffers: net.max_buffers,
+            max_epoch_size: net.max_epoch_size,
+            congestion: watch.then_some(Congestion {
+                fill_sectors: net.congestion_fill,
+                extents: net.congestion_extents,
+            }),
+            use_rle: net.use_rle,
+            since: self.s.link.since,
+        }
+    }
+}

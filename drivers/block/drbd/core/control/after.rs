@@ -1,0 +1,313 @@
+//! Consequences of a committed change: at once (`reference/states.md` 3.8) and afterwards (3.9).
+
+use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
+
+use super::engine::{Flags, Work};
+use super::jobs::{Then, VolumeJob};
+use super::Control;
+use crate::action::{Action, Handler};
+use crate::link::{Order, Side, VolumeIndex};
+use crate::log::{Level, Line};
+use crate::state::follow_up::{follow_up, Context, FollowUp};
+use crate::state::{mask, Change, VolumeState};
+
+fn syncing(s: VolumeState) -> bool {
+    s.conn >= ConnState::SyncSource && s.conn <= ConnState::PausedSyncT
+}
+
+fn verifying(s: VolumeState) -> bool {
+    matches!(s.conn, ConnState::VerifyS | ConnState::VerifyT)
+}
+
+impl Control<'_> {
+    /// What happens together with the change itself.
+    pub(crate) fn immediately(&mut self, v: VolumeIndex, o: VolumeState, n: VolumeState) {
+        if o.replicates() != n.replicates() {
+            self.order(Order::NewEpoch);
+        }
+        if o.disk == DiskState::Attaching && n.disk >= DiskState::Negotiating {
+            self.log_uuids(v, "attached to UUIDs");
+        }
+        if o.conn == ConnState::WfReportParams
+            && n.conn != ConnState::WfReportParams
+            && !self
+                .indices()
+                .any(|i| self.vol(i).state.conn == ConnState::WfReportParams)
+        {
+            self.s.link.state_sent = false;
+        }
+        self.resync_edges(v, o, n);
+        if n.disk >= DiskState::Inconsistent {
+            self.update_flags(v, n);
+        }
+        if o.disk < DiskState::Consistent && n.disk >= DiskState::Consistent {
+            let current = self.vol(v).disk.map(|disk| disk.uuids.current);
+            if let Some(current) = current {
+                self.vol_mut(v).exposed_uuid = current;
+            }
+        }
+        if o.disk == DiskState::Inconsistent
+            && o.pdsk == DiskState::Inconsistent
+            && o.peer == Role::Secondary
+            && n.peer == Role::Primary
+        {
+            self.vol_mut(v).consider_resync = true;
+        }
+        if o.conn < ConnState::Connected && n.conn >= ConnState::Connected {
+            self.order(Order::View(v));
+            self.order(Order::ResumeAl(v));
+        }
+    }
+
+    /// Begin, pause, continuation and end of a resync or verify.
+    fn resync_edges(&mut self, v: VolumeIndex, o: VolumeState, n: VolumeState) {
+        let now = self.now;
+        let paused =
+            |s: VolumeState| matches!(s.conn, ConnState::PausedSyncS | ConnState::PausedSyncT);
+        let running =
+            |s: VolumeState| matches!(s.conn, ConnState::SyncSource | ConnState::SyncTarget);
+        if paused(o) && running(n) {
+            self.text(v, Level::Info, "Syncer continues.");
+            let run = &mut self.vol_mut(v).run;
+            if let Some(since) = run.paused_at.take() {
+                run.paused_nanos = run.paused_nanos.saturating_add(now.since(since).0);
+            }
+        }
+        if running(o) && paused(n) {
+            self.text(v, Level::Info, "Resync suspended");
+            self.vol_mut(v).run.paused_at = Some(now);
+        }
+        if n.conn == ConnState::VerifyS && o.conn == ConnState::Connected {
+            let (start, stop) = self.vol(v).verify;
+            self.begin_run(v, 0);
+            self.log(
+                v,
+                Line::VerifySector {
+                    start: true,
+                    sector: start,
+                },
+            );
+            self.order(Order::View(v));
+            self.order(Order::StartVerify {
+                volume: v,
+                side: Side::Source,
+                start: drbd_format::units::Sector(start),
+                stop: drbd_format::units::Sector(stop),
+            });
+        }
+        if n.conn == ConnState::VerifyT && o.conn == ConnState::Connected {
+            self.begin_run(v, 0);
+            self.order(Order::View(v));
+            self.order(Order::StartVerify {
+                volume: v,
+                side: Side::Target,
+                start: drbd_format::units::Sector(0),
+                stop: drbd_format::units::Sector(u64::MAX),
+            });
+        }
+        if syncing(o) && !syncing(n) {
+            self.order(Order::StopResync(v));
+            if verifying(o) && n.conn < ConnState::Connected {
+                let sector = self.vol(v).facts.verify_start;
+                self.log(
+                    v,
+                    Line::VerifySector {
+                        start: false,
+                        sector,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Logs the generation UUIDs, or the exposed one without a disk.
+    pub(crate) fn log_uuids(&mut self, v: VolumeIndex, text: &'static str) {
+        match self.vol(v).disk {
+            Some(disk) => self.log(
+                v,
+                Line::Uuids {
+                    text,
+                    uuids: disk.uuids.to_array(),
+                },
+            ),
+            None => {
+                let uuid = self.vol(v).exposed_uuid;
+                self.log(
+                    v,
+                    Line::Uuid {
+                        text: "effective data uuid: ",
+                        uuid,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Carries out what follows from a committed change.
+    pub(crate) fn after(&mut self, work: Work) {
+        let Work { volume, old, new } = work;
+        let Some(v) = volume else {
+            self.after_conn(new);
+            return;
+        };
+        if !self.exists(v) {
+            return;
+        }
+        let volume = self.vol(v);
+        let context = Context {
+            has_disk: volume.disk.is_some(),
+            no_bitmap_uuid: volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0),
+            all_connected: self
+                .indices()
+                .all(|i| self.vol(i).state.conn >= ConnState::Connected),
+            all_up_to_date: self
+                .indices()
+                .all(|i| self.vol(i).state.disk == DiskState::UpToDate),
+            grown: volume.grown,
+            version: self.version(),
+        };
+        for item in follow_up(old, new, &context).iter() {
+            self.carry_out(v, item, new);
+        }
+    }
+
+    fn carry_out(&mut self, v: VolumeIndex, item: FollowUp, n: VolumeState) {
+        match item {
+            FollowUp::ForgetCrash => {
+                let volume = self.vol_mut(v);
+                volume.crashed_primary = false;
+                volume.peer.flags &= !crate::generation::FLAG_CRASHED_PRIMARY;
+                self.update_flags(v, self.state(v));
+                self.order(Order::View(v));
+            }
+            FollowUp::PrimaryDegraded => self.helper(Handler::PriOnInconDegr, Some(v), false),
+            FollowUp::ThawByPeer => {
+                self.order(Order::ResendFrozen);
+                self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
+            }
+            FollowUp::ThawByDisk => {
+                self.order(Order::RestartFrozen);
+                self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
+            }
+            FollowUp::ThawFencing => {
+                for i in self.indices() {
+                    self.vol_mut(i).new_uuid_due = false;
+                }
+                self.order(Order::ResendFrozen);
+                self.set_state(v, Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
+            }
+            FollowUp::SendSyncUuid => self.begin_source_uuid(v),
+            FollowUp::PeerGotDisk => {
+                self.send_uuids(v, 0);
+                self.send_state(v);
+            }
+            FollowUp::SendBitmap => {
+                if self.vol(v).state.conn == ConnState::WfBitMapS {
+                    self.order(Order::View(v));
+                    self.order(Order::SendBitmap(v));
+                }
+            }
+            FollowUp::PeerDataLost => {
+                if self.suspended() {
+                    self.vol_mut(v).new_uuid_due = true;
+                } else {
+                    self.new_current_uuid(v);
+                    self.tell_uuids(v);
+                }
+            }
+            FollowUp::DisklessPeerPromoted => {
+                self.new_current_uuid(v);
+                self.tell_uuids(v);
+            }
+            FollowUp::WriteBitmap => self.write_bitmap_soon(v),
+            FollowUp::Negotiate => {
+                self.send_sizes(v, false, 0);
+                self.send_uuids(v, 0);
+                self.send_state(v);
+            }
+            FollowUp::SendState => self.tell_state(v),
+            FollowUp::StartFullSync => self.start_full_sync(v, n.conn),
+            FollowUp::DiskFailed => self.disk_failed(v),
+            FollowUp::DiskGone => self.tell_state(v),
+            FollowUp::SyncGrown => {
+                self.vol_mut(v).grown = false;
+                self.resync_after_grow(v);
+            }
+        }
+    }
+
+    /// Tells the peer our state if it listens.
+    pub(crate) fn tell_state(&mut self, v: VolumeIndex) {
+        if self.vol(v).state.conn >= ConnState::WfReportParams
+            && self.s.conn == ConnState::WfReportParams
+        {
+            self.send_state(v);
+        }
+    }
+
+    /// Tells the peer our UUIDs if it listens.
+    pub(crate) fn tell_uuids(&mut self, v: VolumeIndex) {
+        if self.vol(v).state.conn >= ConnState::Connected {
+            self.send_uuids(v, 0);
+        }
+    }
+
+    /// Runs a helper.
+    pub(crate) fn helper(&mut self, handler: Handler, volume: Option<VolumeIndex>, wait: bool) {
+        self.act(Action::RunHelper {
+            handler,
+            volume,
+            wait,
+        });
+    }
+
+    /// A20: all bits are set and written, then the sync begins.
+    fn start_full_sync(&mut self, v: VolumeIndex, conn: ConnState) {
+        self.text(v, Level::Info, "Starting full resync");
+        let side = match conn {
+            ConnState::StartingSyncT => Side::Target,
+            _ => Side::Source,
+        };
+        self.begin_job(v, VolumeJob::set_all(Then::StartSync(side)));
+    }
+
+    /// A21: the disk goes: everything that waits for it is told, then it is closed
+    /// (`jobs.rs`).
+    fn disk_failed(&mut self, v: VolumeIndex) {
+        let volume = *self.vol(v);
+        let policy = volume
+            .disk
+            .map_or(OnIoError::Detach, |disk| disk.config.on_io_error);
+        if volume.io_error && policy == OnIoError::CallLocalIoError {
+            self.helper(Handler::LocalIoError, Some(v), false);
+        }
+        if volume.forced_detach {
+            self.order(Order::AbortLocal(v));
+        }
+        self.tell_state(v);
+        self.begin_job(v, VolumeJob::detach());
+    }
+
+    /// Consequences of a change of the connection itself (`reference/states.md` 3.7).
+    fn after_conn(&mut self, new: VolumeState) {
+        let fenced = self
+            .indices()
+            .all(|v| self.vol(v).state.pdsk <= DiskState::Outdated);
+        if self.s.susp_fen && fenced && self.indices().next().is_some() {
+            self.end_fencing();
+        }
+        self.conn_entered(new.conn);
+    }
+
+    /// Fencing has succeeded: go on without the peer.
+    pub(crate) fn end_fencing(&mut self) {
+        for v in self.indices() {
+            if self.vol(v).new_uuid_due {
+                self.vol_mut(v).new_uuid_due = false;
+                self.new_current_uuid(v);
+            }
+        }
+        self.order(Order::EndFrozen);
+        self.set_conn_state(Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
+    }
+}

@@ -1,0 +1,455 @@
+//! Which node has the better data: from the comparison of generations to what is done
+//! (`reference/metadata.md` 5.7, 5.8).
+
+use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Role, RrConflict};
+use drbd_format::wire::features::FeatureFlags;
+
+use super::engine::{Flags, SUCCESS};
+use super::Control;
+use crate::action::Handler;
+use crate::generation::{
+    compare, Comparison, Correction, Situation, Uuids, FLAG_CRASHED_PRIMARY, FLAG_DISCARD_MY_DATA,
+};
+use crate::link::VolumeIndex;
+use crate::log::{Level, Line};
+use crate::state::Change;
+
+/// What the two nodes are going to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// The data is equal.
+    Connected,
+    /// This node becomes source (WFBitMapS) or target (WFBitMapT).
+    Sync {
+        /// Source, else target.
+        source: bool,
+        /// All bits are set first.
+        full: bool,
+    },
+    /// They must not connect.
+    Refused,
+}
+
+/// Facts for the split brain policies, own first.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitBrain {
+    /// Bit 0 of the bitmap UUIDs: already primary when the data diverged.
+    pub was_primary: [bool; 2],
+    /// Set bits as exchanged.
+    pub changed: [u64; 2],
+    /// Present roles.
+    pub primary: [bool; 2],
+    /// This node holds the resolve-conflicts mark.
+    pub resolver: bool,
+}
+
+const UNDECIDED: i32 = -100;
+
+impl SplitBrain {
+    fn by_resolver(&self) -> i32 {
+        if self.resolver {
+            -1
+        } else {
+            1
+        }
+    }
+
+    fn least_changes(&self) -> i32 {
+        let [own, peer] = self.changed;
+        match own.cmp(&peer) {
+            core::cmp::Ordering::Less => -1,
+            core::cmp::Ordering::Greater => 1,
+            core::cmp::Ordering::Equal => self.by_resolver(),
+        }
+    }
+
+    fn zero_changes(&self) -> Option<i32> {
+        match self.changed {
+            [0, 0] => Some(self.by_resolver()),
+            [_, 0] => Some(1),
+            [0, _] => Some(-1),
+            _ => None,
+        }
+    }
+
+    /// Decision of `after-sb-0pri`.
+    pub fn without_primary(&self, policy: AfterSbPolicy) -> i32 {
+        let fallback = || self.zero_changes().unwrap_or_else(|| self.least_changes());
+        match (policy, self.was_primary) {
+            (AfterSbPolicy::DiscardYoungerPrimary, [false, true]) => -1,
+            (AfterSbPolicy::DiscardYoungerPrimary, [true, false]) => 1,
+            (AfterSbPolicy::DiscardOlderPrimary, [false, true]) => 1,
+            (AfterSbPolicy::DiscardOlderPrimary, [true, false]) => -1,
+            (AfterSbPolicy::DiscardYoungerPrimary | AfterSbPolicy::DiscardOlderPrimary, _) => {
+                fallback()
+            }
+            (AfterSbPolicy::DiscardZeroChanges, _) => self.zero_changes().unwrap_or(UNDECIDED),
+            (AfterSbPolicy::DiscardLeastChanges, _) => self.least_changes(),
+            (AfterSbPolicy::DiscardLocal, _) => -1,
+            (AfterSbPolicy::DiscardRemote, _) => 1,
+            (
+                AfterSbPolicy::Disconnect
+                | AfterSbPolicy::Consensus
+                | AfterSbPolicy::DiscardSecondary
+                | AfterSbPolicy::CallPriLostAfterSb
+                | AfterSbPolicy::ViolentlyAs0p,
+                _,
+            ) => UNDECIDED,
+        }
+    }
+
+    /// Decision of `after-sb-1pri` and `after-sb-2pri`, before a losing primary gives up its role.
+    pub fn with_primary(&self, policy: AfterSbPolicy, policy_0p: AfterSbPolicy) -> i32 {
+        let as_0p = || self.without_primary(policy_0p);
+        let [own_primary, _] = self.primary;
+        match policy {
+            AfterSbPolicy::Consensus => {
+                let wanted = if own_primary { 1 } else { -1 };
+                if as_0p() == wanted {
+                    wanted
+                } else {
+                    UNDECIDED
+                }
+            }
+            AfterSbPolicy::ViolentlyAs0p | AfterSbPolicy::CallPriLostAfterSb => as_0p(),
+            AfterSbPolicy::DiscardSecondary => {
+                if own_primary {
+                    1
+                } else {
+                    -1
+                }
+            }
+            AfterSbPolicy::Disconnect
+            | AfterSbPolicy::DiscardYoungerPrimary
+            | AfterSbPolicy::DiscardOlderPrimary
+            | AfterSbPolicy::DiscardZeroChanges
+            | AfterSbPolicy::DiscardLeastChanges
+            | AfterSbPolicy::DiscardLocal
+            | AfterSbPolicy::DiscardRemote => UNDECIDED,
+        }
+    }
+}
+
+impl Control<'_> {
+    /// Compares the generations and logs what comes out.
+    fn compare_generations(&mut self, v: VolumeIndex) -> Option<i32> {
+        let state = self.state(v);
+        let volume = self.vol(v);
+        let disk = volume.disk?;
+        let mut peer = volume.peer.uuids?;
+        let mut own = disk.uuids;
+        let peer_flags = volume.peer.flags;
+        let now = Situation {
+            version: self.version(),
+            feature_wsame: self.feature(FeatureFlags::WSAME),
+            self_crashed: volume.crashed_primary,
+            peer_crashed: peer_flags & FLAG_CRASHED_PRIMARY != 0,
+            self_primary: state.role == Role::Primary,
+            peer_primary: state.peer == Role::Primary,
+            resolver: self.s.link.resolver,
+        };
+        let shown = |bits: u64| u32::try_from(bits).unwrap_or(u32::MAX);
+        // CAST: UUID flags are the lowest four bits.
+        let (own_flags, flags) = (self.own_uuid_flags(v) as u8, peer_flags as u8);
+        let own_line = |own: &Uuids, bits| Line::HandshakeUuids {
+            peer: false,
+            uuids: own.to_array(),
+            bits: shown(bits),
+            flags: own_flags,
+        };
+        let peer_line = |peer: &Uuids, bits| Line::HandshakeUuids {
+            peer: true,
+            uuids: peer.to_array(),
+            bits: shown(bits),
+            flags,
+        };
+        let (own_bits, peer_bits) = (volume.sent_bits, volume.peer.bits);
+        self.text(v, Level::Info, "drbd_sync_handshake:");
+        self.log(v, own_line(&own, own_bits));
+        self.log(v, peer_line(&peer, peer_bits));
+        let before = own;
+        let Comparison {
+            result,
+            rule,
+            correction,
+        } = compare(&mut own, &mut peer, &now);
+        self.log_correction(v, correction);
+        match correction {
+            Some(Correction::SelfMissedFinish | Correction::SyncUuidNotDelivered) => {
+                self.log(v, own_line(&own, own_bits));
+            }
+            Some(Correction::PeerMissedFinish | Correction::LostSyncUuid) => {
+                self.log(v, peer_line(&peer, peer_bits));
+            }
+            _ => {}
+        }
+        if own != before {
+            if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+                disk.uuids = own;
+            }
+            self.dirty(v);
+        }
+        self.vol_mut(v).peer.uuids = Some(peer);
+        self.log(v, Line::Compared { result, rule });
+        Some(result)
+    }
+
+    fn log_correction(&mut self, v: VolumeIndex, correction: Option<Correction>) {
+        let Some(correction) = correction else { return };
+        let text = match correction {
+            Correction::SelfMissedFinish => {
+                "was SyncSource, missed the resync finished event, corrected myself:"
+            }
+            Correction::PeerFailedSyncUuid => "was SyncSource (peer failed to write sync_uuid)",
+            Correction::PeerMissedFinish => {
+                "was SyncTarget, peer missed the resync finished event, corrected peer:"
+            }
+            Correction::SelfFailedSyncUuid => "was SyncTarget (failed to write sync_uuid)",
+            Correction::LostSyncUuid => "Lost last syncUUID packet, corrected:",
+            Correction::SyncUuidNotDelivered => "Last syncUUID did not get through, corrected:",
+            Correction::PrimaryPresent => {
+                "Equivalent unrotated UUIDs, but current primary present."
+            }
+            Correction::BothPrimary => {
+                "Equivalent unrotated UUIDs, but both are primary. Can not resolve this."
+            }
+        };
+        self.text(v, Level::Info, text);
+    }
+
+    /// Decides what a handshake leads to (`reference/metadata.md` 5.7).
+    pub(crate) fn decide(
+        &mut self,
+        v: VolumeIndex,
+        peer_role: Role,
+        peer_disk: DiskState,
+    ) -> Decision {
+        let volume = self.vol(v);
+        let own_disk = match volume.state.disk {
+            DiskState::Negotiating => volume
+                .saved
+                .map_or(DiskState::Negotiating, |(disk, _)| disk),
+            disk => disk,
+        };
+        let Some(mut hg) = self.compare_generations(v) else {
+            return Decision::Refused;
+        };
+        if hg == -1000 {
+            self.text(v, Level::Alert, "Unrelated data, aborting!");
+            return Decision::Refused;
+        }
+        if hg < -1000 {
+            let (version, features) = if hg < -0x1_0000 {
+                let code = hg.unsigned_abs() - 0x1_0000;
+                (code & 0xff, code >> 8 & 0xff)
+            } else {
+                (hg.unsigned_abs() - 1000, 0)
+            };
+            self.log(v, Line::NeedsVersion { version, features });
+            return Decision::Refused;
+        }
+        let worse = |a: DiskState, b: DiskState| {
+            a == DiskState::Inconsistent && b > DiskState::Inconsistent
+        };
+        if worse(own_disk, peer_disk) || worse(peer_disk, own_disk) {
+            let full = hg == UNDECIDED || hg.abs() == 2;
+            hg = if own_disk > DiskState::Inconsistent {
+                1
+            } else {
+                -1
+            };
+            hg *= if full { 2 } else { 1 };
+            let text = if hg > 0 {
+                "Becoming sync source due to disk states."
+            } else {
+                "Becoming sync target due to disk states."
+            };
+            self.text(v, Level::Info, text);
+        }
+        if hg.abs() == 100 {
+            match self.heal_split_brain(v, hg, peer_role) {
+                Some(healed) => hg = healed,
+                None => return Decision::Refused,
+            }
+        }
+        self.confirm(v, hg, own_disk)
+    }
+
+    /// Steps 4 to 7: split brain.
+    fn heal_split_brain(&mut self, v: VolumeIndex, hg: i32, peer_role: Role) -> Option<i32> {
+        self.helper(Handler::InitialSplitBrain, Some(v), false);
+        let net = self.s.net?;
+        let mut result = UNDECIDED;
+        if hg == 100 || net.always_asbp {
+            result = self.apply_policies(v, peer_role)?;
+            if result.abs() < 100 {
+                let primaries = u8::from(self.vol(v).state.role == Role::Primary)
+                    + u8::from(peer_role == Role::Primary);
+                self.log(
+                    v,
+                    Line::AutoSolved {
+                        primaries,
+                        from_peer: result < 0,
+                    },
+                );
+                if hg == UNDECIDED {
+                    let text = "Doing a full sync, since UUIDs where ambiguous.";
+                    self.text(v, Level::Warning, text);
+                    result *= 2;
+                }
+            }
+        }
+        if result == UNDECIDED {
+            let peer_discards = self.vol(v).peer.flags & FLAG_DISCARD_MY_DATA != 0;
+            let solved = match (net.discard_my_data, peer_discards) {
+                (true, false) => Some((-1, "peer")),
+                (false, true) => Some((1, "this")),
+                _ => None,
+            };
+            let Some((hg, node)) = solved else {
+                let text = "Split-Brain detected but unresolved, dropping connection!";
+                self.text(v, Level::Alert, text);
+                self.helper(Handler::SplitBrain, Some(v), false);
+                return None;
+            };
+            let text = if node == "peer" {
+                "Split-Brain detected, manually solved. Sync from peer node"
+            } else {
+                "Split-Brain detected, manually solved. Sync from this node"
+            };
+            self.text(v, Level::Warning, text);
+            result = hg;
+        }
+        Some(result)
+    }
+
+    fn apply_policies(&mut self, v: VolumeIndex, peer_role: Role) -> Option<i32> {
+        let net = self.s.net?;
+        let volume = self.vol(v);
+        let own = volume.disk?.uuids;
+        let peer = volume.peer.uuids?;
+        let own_primary = volume.state.role == Role::Primary;
+        let facts = SplitBrain {
+            was_primary: [own.bitmap & 1 != 0, peer.bitmap & 1 != 0],
+            changed: [volume.sent_bits, volume.peer.bits],
+            primary: [own_primary, peer_role == Role::Primary],
+            resolver: self.s.link.resolver,
+        };
+        let (policy, primaries) = match facts.primary {
+            [false, false] => (net.after_sb_0p, 0),
+            [true, true] => (net.after_sb_2p, 2),
+            _ => (net.after_sb_1p, 1),
+        };
+        if !policy.fits(primaries) {
+            self.text(v, Level::Error, "Configuration error.");
+            return Some(UNDECIDED);
+        }
+        if primaries == 0 {
+            return Some(facts.without_primary(policy));
+        }
+        let result = facts.with_primary(policy, net.after_sb_0p);
+        if policy == AfterSbPolicy::CallPriLostAfterSb && result == -1 && own_primary {
+            let change = Change::role(Role::Secondary);
+            if self.set_state(v, change, Flags::VERBOSE) < SUCCESS {
+                self.helper(Handler::PriLostAfterSb, Some(v), false);
+                return Some(UNDECIDED);
+            }
+            self.text(v, Level::Warning, "Successfully gave up primary role.");
+        }
+        Some(result)
+    }
+
+    /// Steps 8 to 12: whether the outcome is acceptable.
+    fn confirm(&mut self, v: VolumeIndex, hg: i32, own_disk: DiskState) -> Decision {
+        let full = hg.abs() >= 2;
+        if hg > 0 && own_disk <= DiskState::Inconsistent {
+            self.text(
+                v,
+                Level::Error,
+                "I shall become SyncSource, but I am inconsistent!",
+            );
+            return Decision::Refused;
+        }
+        let state = self.vol(v).state;
+        if hg < 0 && state.role == Role::Primary && state.disk >= DiskState::Consistent {
+            match self
+                .s
+                .net
+                .map_or(RrConflict::Disconnect, |net| net.rr_conflict)
+            {
+                RrConflict::Violently => {
+                    let text = "Becoming SyncTarget, violating the stable-dataassumption";
+                    self.text(v, Level::Warning, text);
+                }
+                policy @ (RrConflict::CallPriLost | RrConflict::Disconnect) => {
+                    if policy == RrConflict::CallPriLost {
+                        self.helper(Handler::PriLost, Some(v), false);
+                    }
+                    let text = "I shall become SyncTarget, but I am primary!";
+                    self.text(v, Level::Error, text);
+                    return Decision::Refused;
+                }
+            }
+        }
+        if self.s.link.dry_run {
+            if hg == 0 {
+                let text = "dry-run connect: No resync, would become Connected immediately.";
+                self.text(v, Level::Info, text);
+            } else {
+                self.log(
+                    v,
+                    Line::DryRun {
+                        source: hg > 0,
+                        full,
+                    },
+                );
+            }
+            return Decision::Refused;
+        }
+        if hg == 0 {
+            let bits = self.vol(v).facts.bits_set;
+            if bits != 0 {
+                self.log(v, Line::StrayBits { bits });
+            }
+            return Decision::Connected;
+        }
+        if full {
+            let text = "Writing the whole bitmap, full sync required after drbd_sync_handshake.";
+            self.text(v, Level::Info, text);
+        }
+        Decision::Sync {
+            source: hg > 0,
+            full,
+        }
+    }
+
+    /// Flags of our UUID packet.
+    pub(crate) fn own_uuid_flags(&self, v: VolumeIndex) -> u32 {
+        let volume = self.vol(v);
+        let mut flags = 0;
+        if self.s.net.is_some_and(|net| net.discard_my_data) {
+            flags |= FLAG_DISCARD_MY_DATA;
+        }
+        if volume.crashed_primary {
+            flags |= FLAG_CRASHED_PRIMARY;
+        }
+        let negotiated = match volume.state.disk {
+            DiskState::Negotiating => volume.saved.map(|(disk, _)| disk),
+            disk => Some(disk),
+        };
+        if negotiated == Some(DiskState::Inconsistent) {
+            flags |= crate::generation::FLAG_INCONSISTENT;
+        }
+        flags
+    }
+
+    /// Connection state that a decision leads to.
+    pub(crate) const fn decided_conn(decision: Decision) -> Option<ConnState> {
+        match decision {
+            Decision::Connected => Some(ConnState::Connected),
+            Decision::Sync { source: true, .. } => Some(ConnState::WfBitMapS),
+            Decision::Sync { source: false, .. } => Some(ConnState::WfBitMapT),
+            Decision::Refused => None,
+        }
+    }
+}

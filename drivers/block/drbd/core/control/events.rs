@@ -1,0 +1,235 @@
+//! The ways into the control plane: inputs of the shell, upcalls of the data plane, time.
+
+use super::jobs::VolumeJob;
+use super::{Control, Progress};
+use crate::handshake::Stage;
+use crate::input::Input;
+use crate::link::{Facts, LinkError, Order, Upcall, VolumeIndex};
+use crate::log::{Level, Line};
+use crate::state::Change;
+use crate::time::{earliest, Instant};
+use drbd_format::types::{ConnState, DiskState, OnCongestion};
+use drbd_format::wire::command::{FrameError, Stream};
+use drbd_format::wire::packet::StreamError;
+
+/// Rounds after which the control plane stops to look for more to do; never reached unless two
+/// jobs keep waking each other.
+const ROUNDS_MAX: usize = 1000;
+
+impl Control<'_> {
+    /// Something has happened, or a command has come in.
+    pub fn handle(&mut self, input: &Input<'_>) {
+        match *input {
+            Input::Admin(request, ticket) => self.admin(request, ticket),
+            Input::Cancel(ticket) => self.cancel(ticket),
+            Input::ConnectFailed => self.connect_failed(),
+            Input::HelperDone {
+                handler,
+                volume,
+                exit,
+            } => match volume.filter(|&v| self.exists(v)) {
+                Some(v) => self.vol_mut(v).helper = Some(exit),
+                None if handler.concerns_resource() => self.fenced(exit),
+                None => {}
+            },
+            Input::HmacReady { job, digest } => self.hmac_ready(job, digest),
+            Input::LinkLost(error) => self.link_lost(error),
+            Input::ReceiverGone => self.receiver_gone(),
+            Input::SocketsUp { resolver, random } => self.sockets_up(resolver, random),
+            Input::BitmapRead { volume, .. }
+            | Input::BitmapWritten { volume, .. }
+            | Input::Closed { volume }
+            | Input::DiskClosed { volume }
+            | Input::MetadataWritten { volume, .. }
+            | Input::Opened { volume }
+            | Input::SyncDependency { volume, .. } => {
+                if self.exists(volume) {
+                    self.handle_volume(volume, input);
+                }
+            }
+        }
+        self.finish();
+    }
+
+    fn handle_volume(&mut self, v: VolumeIndex, input: &Input<'_>) {
+        match *input {
+            Input::BitmapRead { ok, .. } | Input::BitmapWritten { ok, .. } => {
+                self.vol_mut(v).bitmap_io = Progress::Done(ok);
+                if !ok {
+                    let text = "we had at least one MD IO ERROR during bitmap IO";
+                    self.text(v, Level::Error, text);
+                }
+            }
+            Input::Closed { .. } => {
+                let volume = self.vol_mut(v);
+                volume.opened = volume.opened.saturating_sub(1);
+            }
+            Input::DiskClosed { .. } => self.disk_closed(v),
+            Input::MetadataWritten { ok, .. } => self.metadata_written(v, ok),
+            Input::Opened { .. } => {
+                let volume = self.vol_mut(v);
+                volume.opened = volume.opened.saturating_add(1);
+            }
+            Input::SyncDependency { busy, .. } => {
+                let change = Change::flag(crate::state::mask::AFTR_ISP, busy);
+                self.set_state(v, change, super::engine::Flags::HARD);
+            }
+            _ => {}
+        }
+    }
+
+    /// The data plane reports something.
+    pub fn upcall(&mut self, upcall: Upcall) {
+        match upcall {
+            Upcall::LocalIoFailed { volume, error } => self.local_io_failed(volume, error),
+            Upcall::PeerIoDrained => self.peer_io_drained(),
+            Upcall::Idle(_) => {}
+            Upcall::BitmapSent(v) => self.bitmap_sent(v),
+            Upcall::BitmapReceived(v) => self.bitmap_received(v),
+            Upcall::ResyncDone {
+                volume,
+                failed_bits,
+            } => {
+                self.run_done(volume, false, failed_bits);
+            }
+            Upcall::VerifyDone {
+                volume,
+                out_of_sync_bits,
+            } => {
+                self.run_done(volume, true, out_of_sync_bits);
+            }
+            Upcall::BitmapWriteDue(v) => self.write_bitmap_soon(v),
+            Upcall::LinkFailed(error) => self.link_failed(error),
+            Upcall::Congested(v) => self.congested(v),
+            Upcall::Uncongested(v) => {
+                if self.vol(v).state.conn == ConnState::Ahead {
+                    self.start_resync(v, crate::link::Side::Source);
+                }
+            }
+            Upcall::PingWanted => self.s.liveness.nudge(),
+        }
+        self.finish();
+    }
+
+    fn congested(&mut self, v: VolumeIndex) {
+        let policy = self
+            .s
+            .net
+            .map_or(OnCongestion::Block, |net| net.on_congestion);
+        let quiet = super::engine::Flags::QUIET;
+        let state = self.vol(v).state;
+        if state.disk != DiskState::UpToDate || state.conn == ConnState::Ahead {
+            return;
+        }
+        match policy {
+            OnCongestion::Block => {}
+            OnCongestion::PullAhead => {
+                self.text(v, Level::Info, "Congestion-fill threshold reached");
+                self.set_state(v, Change::conn(ConnState::Ahead), quiet);
+            }
+            OnCongestion::Disconnect => {
+                self.set_conn_state(Change::conn(ConnState::Disconnecting), quiet);
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub fn on_timer(&mut self) {
+        self.check_liveness();
+        self.finish();
+    }
+
+    /// When [`Self::on_timer`] has to be called at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        earliest(self.liveness_deadline(), self.role_deadline())
+    }
+
+    /// The numbers of the data plane as they are now; to be called before every other entry.
+    pub fn take_facts(&mut self, v: VolumeIndex, facts: Facts) {
+        if let Some(volume) = self.volumes.get_mut(v.slot()) {
+            volume.facts = facts;
+        }
+    }
+
+    /// Goes on with everything that can go on. Ends every entry.
+    pub(crate) fn finish(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            if let Some(work) = self.take_work() {
+                self.after(work);
+                continue;
+            }
+            let mut active = self.step_cleanup();
+            for v in self.indices() {
+                active |= self.step_volume(v);
+            }
+            active |= self.step_admin();
+            if !active {
+                break;
+            }
+        }
+        self.flush_metadata();
+        self.flush_outbox();
+        self.s.waiting = self.s.job.is_some()
+            || self.s.link.stage == Stage::Closing
+            || self
+                .volumes
+                .iter()
+                .any(|volume| volume.job != VolumeJob::None);
+    }
+
+    /// Looks again at the jobs that wait.
+    pub fn look_again(&mut self) {
+        self.finish();
+    }
+
+    /// Tells whether a job waits for something.
+    pub fn is_waiting(&self) -> bool {
+        self.s.waiting
+    }
+
+    /// Returns the places of all volumes.
+    pub fn volume_indices(&self) -> impl Iterator<Item = VolumeIndex> {
+        self.indices()
+    }
+
+    /// What arrived on a socket can not be read on. Returns how the connection ends.
+    pub fn broken_stream(&mut self, error: &StreamError, stream: Stream) -> LinkError {
+        self.log_resource(Line::BrokenStream(*error));
+        let error = match (stream, error) {
+            (
+                Stream::Meta,
+                StreamError::Frame(FrameError::UnknownCommand(_) | FrameError::WrongStream(..)),
+            ) => LinkError::StandAlone,
+            (Stream::Meta, _) => LinkError::NetworkFailure,
+            (Stream::Data | Stream::Initial, _) => LinkError::ProtocolError,
+        };
+        self.link_failed(error);
+        self.finish();
+        error
+    }
+
+    /// Takes the next order for the data plane.
+    pub fn pop_order(&mut self) -> Option<Order> {
+        self.orders.pop()
+    }
+
+    /// Tells whether an order waits.
+    pub fn has_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
+    /// Takes the next action for the shell.
+    pub fn pop_action(&mut self) -> Option<crate::action::Action> {
+        self.actions.pop()
+    }
+
+    /// Tells whether an action waits.
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// Returns the volume with this number.
+    pub fn volume_by_number(&self, number: u16) -> Option<VolumeIndex> {
+        self.by_number(number)
+    }
+}

@@ -1,0 +1,304 @@
+//! UUIDs and flags on disk, and the order between writing and telling.
+//!
+//! Every change of what the superblock holds goes through [`Control::dirty`], which raises the
+//! version. A packet queued after that leaves only when this version is stable
+//! (`reference/metadata.md` 9.1 item 35).
+
+use drbd_format::disk::layout::Striping;
+use drbd_format::disk::superblock::{Magic, MdFlags, Superblock};
+use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::units::SectorCount;
+
+use super::Control;
+use crate::action::Action;
+use crate::link::{LocalError, Order, VolumeIndex};
+use crate::state::VolumeState;
+
+/// Metadata flags (`reference/metadata.md` 2.2).
+pub mod flag {
+    /// The data is a usable generation.
+    pub const CONSISTENT: u32 = 0x001;
+    /// The node was primary.
+    pub const PRIMARY_IND: u32 = 0x002;
+    /// A peer was connected.
+    pub const CONNECTED_IND: u32 = 0x004;
+    /// Treat every bit as set.
+    pub const FULL_SYNC: u32 = 0x008;
+    /// The disk was better than Outdated.
+    pub const WAS_UP_TO_DATE: u32 = 0x010;
+    /// The peer's disk was Inconsistent or Outdated.
+    pub const PEER_OUT_DATED: u32 = 0x020;
+    /// Was primary when it crashed.
+    pub const CRASHED_PRIMARY: u32 = 0x040;
+    /// The activity log has been applied.
+    pub const AL_CLEAN: u32 = 0x080;
+    /// The activity log is not maintained.
+    pub const AL_DISABLED: u32 = 0x100;
+}
+
+/// Versions of the superblock.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MetadataIo {
+    /// Version in memory.
+    pub version: u32,
+    /// Version known to be on disk.
+    pub stable: u32,
+    /// Version that the shell is writing.
+    pub writing: Option<u32>,
+}
+
+impl MetadataIo {
+    /// Nothing to write.
+    pub const NEW: Self = Self {
+        version: 0,
+        stable: 0,
+        writing: None,
+    };
+
+    /// Version `needed` is on disk.
+    pub const fn is_stable(&self, needed: u32) -> bool {
+        // Versions wrap; half of the range counts as the past.
+        self.stable.wrapping_sub(needed) < 1 << 31
+    }
+}
+
+impl Control<'_> {
+    /// The superblock has changed in memory.
+    pub(crate) fn dirty(&mut self, v: VolumeIndex) {
+        let volume = self.vol_mut(v);
+        if volume.disk.is_some() {
+            volume.md.version = volume.md.version.wrapping_add(1);
+        }
+    }
+
+    /// Everything written before this point is on disk (or there is no disk).
+    pub(crate) fn metadata_stable(&self, v: VolumeIndex) -> bool {
+        let volume = self.vol(v);
+        volume.disk.is_none() || volume.md.is_stable(volume.md.version)
+    }
+
+    /// Starts writing where something is dirty. Called at the end of every event.
+    pub(crate) fn flush_metadata(&mut self) {
+        for v in self.indices() {
+            let volume = self.vol_mut(v);
+            if volume.disk.is_none() {
+                volume.md.stable = volume.md.version;
+                volume.md.writing = None;
+            } else if volume.md.writing.is_none() && volume.md.stable != volume.md.version {
+                volume.md.writing = Some(volume.md.version);
+                self.act(Action::WriteMetadata { volume: v });
+            }
+        }
+    }
+
+    /// Hands the packets to the data plane whose metadata is stable, in order.
+    pub(crate) fn flush_outbox(&mut self) {
+        while let Some(held) = self.outbox.front() {
+            let v = held.item.volume;
+            let stable = !self.exists(v)
+                || self.vol(v).disk.is_none()
+                || self.vol(v).md.is_stable(held.needs);
+            if !stable || self.orders.room() < 8 {
+                return;
+            }
+            self.outbox.pop();
+            self.order(Order::Send(held.item));
+        }
+    }
+
+    /// Writes the superblock as it is now into `block` of 4096 bytes.
+    ///
+    /// # Errors
+    ///
+    /// `None` without a disk, or if the layout found at attach is impossible.
+    pub fn encode_superblock(&mut self, v: VolumeIndex, block: &mut [u8]) -> Option<()> {
+        let volume = self.vol_mut(v);
+        let disk = volume.disk.as_mut()?;
+        let facts = &disk.facts;
+        let superblock = Superblock {
+            la_size: SectorCount(disk.la_size),
+            uuids: disk.uuids.to_set(),
+            device_uuid: facts.device_uuid,
+            flags: MdFlags(disk.flags & !flag::AL_CLEAN),
+            magic: Magic::Unclean,
+            md_size_sect: facts.md_size_sectors,
+            al_offset: facts.al_offset_sectors,
+            al_nr_extents: disk.config.al_extents,
+            bm_offset: facts.bm_offset_sectors,
+            la_peer_max_bio_bytes: facts.la_peer_max_bio_bytes.max(4096),
+            striping: Striping::new(facts.al_stripes, facts.al_stripe_size_4k).ok()?,
+        };
+        superblock.encode(block).ok()?;
+        disk.written_uuids = disk.uuids;
+        if volume.md.writing.is_some() {
+            volume.md.writing = Some(volume.md.version);
+        }
+        Some(())
+    }
+
+    /// The shell has written the superblock.
+    pub(crate) fn metadata_written(&mut self, v: VolumeIndex, ok: bool) {
+        let volume = self.vol_mut(v);
+        let Some(written) = volume.md.writing.take() else {
+            return;
+        };
+        // After a failure nobody waits any more: the disk is given up.
+        volume.md.stable = written;
+        if let Some(disk) = volume.disk.as_mut() {
+            disk.stable_uuids = disk.written_uuids;
+        }
+        if !ok {
+            self.text(v, crate::log::Level::Error, "meta data update failed!");
+            self.local_io_failed(v, LocalError::Metadata);
+        }
+    }
+
+    /// Recomputes the flags from the new state (`reference/metadata.md` 7).
+    pub(crate) fn update_flags(&mut self, v: VolumeIndex, n: VolumeState) {
+        let crashed = self.vol(v).crashed_primary;
+        let Some(disk) = self.vol_mut(v).disk.as_mut() else {
+            return;
+        };
+        if n.disk < DiskState::Inconsistent {
+            return;
+        }
+        let rules = [
+            (flag::CRASHED_PRIMARY, crashed),
+            (
+                flag::PRIMARY_IND,
+                n.role == Role::Primary
+                    || (n.pdsk < DiskState::Inconsistent && n.peer == Role::Primary),
+            ),
+            (flag::CONNECTED_IND, n.conn > ConnState::WfReportParams),
+            (flag::CONSISTENT, n.disk > DiskState::Inconsistent),
+            (flag::WAS_UP_TO_DATE, n.disk > DiskState::Outdated),
+            (
+                flag::PEER_OUT_DATED,
+                matches!(n.pdsk, DiskState::Inconsistent | DiskState::Outdated),
+            ),
+            (flag::AL_CLEAN, false),
+        ];
+        let mut flags = disk.flags;
+        for (bit, set) in rules {
+            flags = if set { flags | bit } else { flags & !bit };
+        }
+        if flags != disk.flags {
+            disk.flags = flags;
+            self.dirty(v);
+        }
+    }
+
+    /// Sets or clears one flag.
+    pub(crate) fn set_flag(&mut self, v: VolumeIndex, bit: u32, set: bool) {
+        let Some(disk) = self.vol_mut(v).disk.as_mut() else {
+            return;
+        };
+        let flags = if set {
+            disk.flags | bit
+        } else {
+            disk.flags & !bit
+        };
+        if flags != disk.flags {
+            disk.flags = flags;
+            self.dirty(v);
+        }
+    }
+
+    /// Begins a new generation (`reference/metadata.md` 5.3).
+    pub(crate) fn new_current_uuid(&mut self, v: VolumeIndex) {
+        let random = self.random_uuid();
+        let primary = self.vol(v).state.role == Role::Primary;
+        let Some(disk) = self.vol_mut(v).disk.as_mut() else {
+            return;
+        };
+        let old_bitmap = disk.uuids.bitmap;
+        disk.uuids.new_current(random, primary);
+        let current = disk.uuids.current;
+        self.vol_mut(v).exposed_uuid = current;
+        if old_bitmap != 0 {
+            let line = crate::log::Line::Uuid {
+                text: "bm UUID was already set: ",
+                uuid: old_bitmap,
+            };
+            self.log(v, line);
+        }
+        self.log_uuids(v, "new current UUID");
+        self.dirty(v);
+    }
+
+    /// Sets bit 0 of the current UUID according to the role.
+    pub(crate) fn mark_primary(&mut self, v: VolumeIndex, primary: bool) {
+        let volume = self.vol_mut(v);
+        let Some(disk) = volume.disk.as_mut() else {
+            return;
+        };
+        let before = disk.uuids.current;
+        disk.uuids.mark_primary(primary);
+        let after = disk.uuids.current;
+        if volume.exposed_uuid & !1 == after & !1 {
+            volume.exposed_uuid = after;
+        }
+        if before != after {
+            self.dirty(v);
+        }
+    }
+
+    /// A21 and others: reaction to a failed local request (`reference/states.md` 3.10).
+    pub(crate) fn local_io_failed(&mut self, v: VolumeIndex, error: LocalError) {
+        use crate::control::engine::Flags;
+        use crate::log::Line;
+        use crate::state::Change;
+        use drbd_format::types::OnIoError;
+        let Some(disk) = self.vol(v).disk else {
+            return;
+        };
+        let state = self.vol(v).state.disk;
+        let (place, data) = match error {
+            LocalError::Read => ("read", true),
+            LocalError::Write => ("write", true),
+            LocalError::Metadata => ("metadata", false),
+            LocalError::Timeout => ("disk-timeout", false),
+        };
+        if error == LocalError::Read {
+            self.vol_mut(v).read_error = true;
+        }
+        if data && disk.config.on_io_error == OnIoError::PassOn {
+            self.log(
+                v,
+                Line::LocalIoFailed {
+                    place,
+                    detaching: false,
+                },
+            );
+            if state > DiskState::Inconsistent {
+                self.set_state(v, Change::disk(DiskState::Inconsistent), Flags::HARD);
+            }
+            return;
+        }
+        if error == LocalError::Timeout {
+            self.vol_mut(v).forced_detach = true;
+        }
+        self.vol_mut(v).io_error = true;
+        if state > DiskState::Failed {
+            self.set_state(v, Change::disk(DiskState::Failed), Flags::HARD);
+            self.log(
+                v,
+                Line::LocalIoFailed {
+                    place,
+                    detaching: true,
+                },
+            );
+        }
+    }
+
+    /// Asks the shell to write changed bitmap pages; nobody waits for it.
+    pub(crate) fn write_bitmap_soon(&mut self, v: VolumeIndex) {
+        if self.vol(v).disk.is_some() && self.vol(v).bitmap_io != super::Progress::Running {
+            self.vol_mut(v).bitmap_io = super::Progress::Running;
+            self.act(Action::WriteBitmap {
+                volume: v,
+                all: false,
+            });
+        }
+    }
+}

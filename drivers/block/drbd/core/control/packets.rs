@@ -1,0 +1,304 @@
+//! Control packets that arrive: which may come when, and where they are handled.
+
+use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::wire::packet::Packet;
+use drbd_format::wire::payload::StateChange;
+use drbd_format::wire::settings;
+
+use super::engine::{Flags, SUCCESS};
+use super::{Control, Disk};
+use crate::generation::{Uuids, FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
+use crate::handshake::Stage;
+use crate::link::{LinkError, Order, VolumeIndex};
+use crate::log::{Level, Line};
+use crate::state::transition::StateError;
+use crate::state::Change;
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Handled {
+    /// It is dealt with.
+    Done,
+    /// It can not be dealt with yet: the receiver waits and calls [`Control::retry_packet`].
+    Wait,
+    /// The connection can not go on.
+    Fail(LinkError),
+}
+
+/// A packet that waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pending {
+    /// P_AUTH_RESPONSE: the digests are being computed.
+    AuthResponse([u8; 64], u8),
+    /// P_STATE: a full sync is being prepared.
+    State {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// The peer's state word.
+        word: u32,
+        /// What was decided, and whether the bits could be set.
+        decided: Option<(ConnState, Option<bool>)>,
+    },
+    /// P_SYNC_UUID that is early.
+    SyncUuid {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// The UUID.
+        uuid: u64,
+    },
+    /// A new size is being applied.
+    Sizes {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// Reply with our sizes afterwards, with these flags.
+        reply: Option<u16>,
+    },
+}
+
+impl Pending {
+    /// Keeps a response. `None` if no digest is that long.
+    pub fn auth_response(response: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 64];
+        bytes.get_mut(..response.len())?.copy_from_slice(response);
+        Some(Self::AuthResponse(
+            bytes,
+            u8::try_from(response.len()).ok()?,
+        ))
+    }
+}
+
+impl Control<'_> {
+    /// A control packet has arrived on the data socket, about volume number `number`.
+    pub fn packet(&mut self, number: u16, packet: &Packet<'_>) -> Handled {
+        let handled = self.dispatch(number, packet);
+        self.conclude_packet(handled)
+    }
+
+    /// Tries again what had to wait.
+    pub fn retry_packet(&mut self) -> Handled {
+        let handled = match self.s.link.pending {
+            None => Handled::Done,
+            Some(Pending::AuthResponse(bytes, len)) => {
+                self.check_response(bytes.get(..usize::from(len)).unwrap_or(&[]))
+            }
+            Some(Pending::State {
+                volume,
+                word,
+                decided,
+            }) => self.receive_state(volume, word, decided),
+            Some(Pending::SyncUuid { volume, uuid }) => self.receive_sync_uuid(volume, uuid),
+            Some(Pending::Sizes { volume, reply }) => self.sizes_applied(volume, reply),
+        };
+        self.conclude_packet(handled)
+    }
+
+    fn conclude_packet(&mut self, handled: Handled) -> Handled {
+        match handled {
+            Handled::Wait => {}
+            Handled::Done => self.s.link.pending = None,
+            Handled::Fail(error) => {
+                self.s.link.pending = None;
+                self.link_failed(error);
+            }
+        }
+        self.finish();
+        handled
+    }
+
+    fn dispatch(&mut self, number: u16, packet: &Packet<'_>) -> Handled {
+        match self.s.link.stage {
+            Stage::Up => {}
+            Stage::Features | Stage::Challenge | Stage::Response => {
+                return self.early_packet(packet);
+            }
+            Stage::Down | Stage::Closing => return Handled::Fail(LinkError::NetworkFailure),
+        }
+        if let Packet::Protocol(settings) = packet {
+            return self.protocol(settings);
+        }
+        if !self.s.link.protocol_seen {
+            return self.misplaced(packet);
+        }
+        match packet {
+            Packet::ProtocolUpdate(settings) => return self.protocol_update(settings),
+            Packet::ConnStChgReq(change) => return self.conn_change_requested(change),
+            Packet::StateChgReq(change) if self.version() < 100 => {
+                let conn = change.mask.0 & crate::state::mask::CONN;
+                let leaves = ConnState::Disconnecting.to_wire() << 4;
+                if conn != 0 && change.value.0 & conn == leaves {
+                    return self.conn_change_requested(change);
+                }
+            }
+            _ => {}
+        }
+        let Some(v) = self.by_number(number) else {
+            let config = matches!(
+                packet,
+                Packet::SyncParam(_)
+                    | Packet::SyncParam89(_)
+                    | Packet::Sizes(_)
+                    | Packet::Uuids(_)
+                    | Packet::State(_)
+            );
+            if config {
+                self.text_resource(Level::Warning, "ignoring parameters of an unknown volume");
+                return Handled::Done;
+            }
+            return self.misplaced(packet);
+        };
+        self.volume_packet(v, packet)
+    }
+
+    fn volume_packet(&mut self, v: VolumeIndex, packet: &Packet<'_>) -> Handled {
+        match packet {
+            Packet::SyncParam(param) | Packet::SyncParam89(param) => self.sync_param(v, param),
+            Packet::Sizes(sizes) => self.receive_sizes(v, sizes),
+            Packet::Uuids(uuids) => self.receive_uuids(v, uuids),
+            Packet::State(state) => self.receive_state(v, state.word.0, None),
+            Packet::SyncUuid(sync) => self.receive_sync_uuid(v, sync.uuid.0),
+            Packet::StateChgReq(change) => self.change_requested(v, change),
+            _ => self.misplaced(packet),
+        }
+    }
+
+    fn misplaced(&mut self, packet: &Packet<'_>) -> Handled {
+        let line = Line::UnexpectedPacket {
+            command: packet.command().to_wire(),
+            len_bytes: 0,
+            conn: self.s.conn,
+        };
+        self.log_resource(line);
+        Handled::Fail(LinkError::ProtocolError)
+    }
+
+    /// P_UUIDS (`reference/wire.md` 4.6).
+    fn receive_uuids(&mut self, v: VolumeIndex, packet: &settings::Uuids) -> Handled {
+        let set = Uuids::from_set(&packet.set);
+        // CAST: Only the four lowest flags have a meaning.
+        let flags = (packet.flags.0 & 0xf) as u32;
+        let state = self.state(v);
+        let volume = self.vol_mut(v);
+        volume.peer.uuids = Some(set);
+        volume.peer.bits = packet.bits_set;
+        volume.peer.flags = flags;
+        let undecided = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
+        let without_disk = state.disk < DiskState::Inconsistent;
+        if undecided
+            && without_disk
+            && state.role == Role::Primary
+            && volume.exposed_uuid & !1 != set.current & !1
+        {
+            let uuid = volume.exposed_uuid;
+            let text = "Can only connect to data with current UUID=";
+            self.log(v, Line::Uuid { text, uuid });
+            return Handled::Fail(LinkError::StandAlone);
+        }
+        if volume.disk.is_some() {
+            self.skip_initial_sync(v, &set, flags);
+        } else if state.role == Role::Primary && volume.exposed_uuid != set.current {
+            volume.exposed_uuid = set.current;
+            let uuid = set.current;
+            self.log(
+                v,
+                Line::Uuid {
+                    text: "effective data uuid: ",
+                    uuid,
+                },
+            );
+        }
+        Handled::Done
+    }
+
+    /// The peer declares both disks equal although they were never synced
+    /// (`reference/metadata.md` 5.3 row 6).
+    fn skip_initial_sync(&mut self, v: VolumeIndex, peer: &Uuids, flags: u32) {
+        let volume = self.vol(v);
+        let fresh = volume
+            .disk
+            .is_some_and(|disk: Disk| disk.uuids.current & !1 == JUST_CREATED);
+        if volume.state.conn != ConnState::Connected
+            || self.version() < 90
+            || !fresh
+            || flags & FLAG_SKIP_INITIAL_SYNC == 0
+        {
+            return;
+        }
+        self.text(
+            v,
+            Level::Info,
+            "Accepted new current UUID, preparing to skip initial sync",
+        );
+        self.order(Order::ClearAllBits(v));
+        self.write_bitmap_soon(v);
+        if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+            disk.uuids.current = peer.current;
+            disk.uuids.bitmap = 0;
+        }
+        self.dirty(v);
+        let good = Change::disk(DiskState::UpToDate).and(Change::pdsk(DiskState::UpToDate));
+        self.set_state(v, good, Flags::VERBOSE);
+    }
+
+    /// P_STATE_CHG_REQ: the peer asks whether it may change the state (`reference/states.md` 3.6).
+    fn change_requested(&mut self, v: VolumeIndex, request: &StateChange) -> Handled {
+        let ours = self.s.two_phase.is_some();
+        let code = if self.s.link.resolver && ours {
+            StateError::ConcurrentChange.code()
+        } else {
+            let change = Change {
+                mask: request.mask.0,
+                val: request.value.0,
+            }
+            .mirrored();
+            self.set_state(
+                v,
+                change,
+                Flags {
+                    ignore_outdate_failure: false,
+                    ..Flags::FOR_PEER
+                },
+            )
+        };
+        let number = self.vol(v).number;
+        self.s.liveness.reply_state(number, code);
+        Handled::Done
+    }
+
+    /// P_CONN_ST_CHG_REQ: the peer wants to leave.
+    fn conn_change_requested(&mut self, request: &StateChange) -> Handled {
+        let ours = self.s.two_phase.is_some_and(|asked| asked.volume.is_none());
+        let code = if self.s.link.resolver && ours {
+            StateError::ConcurrentChange.code()
+        } else {
+            let change = Change {
+                mask: request.mask.0,
+                val: request.value.0,
+            }
+            .mirrored();
+            self.s.link.close_after_reply = true;
+            let code = self.set_conn_state(change, Flags::FOR_PEER);
+            if code < SUCCESS || self.s.conn > ConnState::TearDown {
+                self.s.link.close_after_reply = false;
+            }
+            code
+        };
+        self.s.liveness.reply_conn(self.version() < 100, code);
+        Handled::Done
+    }
+
+    /// P_STATE_CHG_REPLY, P_CONN_ST_CHG_REPLY: the peer's answer.
+    pub(crate) fn change_answered(&mut self, of_conn: bool, code: i32) {
+        let old = self.version() < 100;
+        if let Some(asked) = self.s.two_phase.as_mut() {
+            if old || asked.volume.is_none() == of_conn {
+                asked.reply = Some(code);
+            }
+        }
+    }
+
+    /// Queues a state packet after the sizes and UUIDs that belong to it.
+    pub(crate) fn send_uuids_and_state(&mut self, v: VolumeIndex) {
+        self.send_uuids(v, 0);
+        self.send_state(v);
+    }
+}

@@ -1,0 +1,261 @@
+//! P_STATE: what the peer says about itself (`reference/states.md` 3.11, P1 to P11).
+
+use drbd_format::types::{ConnState, DiskState};
+
+use super::decide::Decision;
+use super::engine::{Flags, SUCCESS};
+use super::jobs::{Then, VolumeJob};
+use super::packets::{Handled, Pending};
+use super::Control;
+use crate::generation::FLAG_INCONSISTENT;
+use crate::link::{LinkError, Order, VolumeIndex};
+use crate::log::{Level, Line};
+use crate::state::{mask, Change, VolumeState};
+
+/// What the first rules make of the peer's disk.
+enum PeerDisk {
+    /// Go on with this state.
+    Is(DiskState),
+    /// The packet only ends a resync or verify.
+    EndsRun,
+}
+
+impl Control<'_> {
+    /// The peer's state has arrived, or is looked at again after waiting with what was `decided`.
+    pub(crate) fn receive_state(
+        &mut self,
+        v: VolumeIndex,
+        word: u32,
+        decided: Option<(ConnState, Option<bool>)>,
+    ) -> Handled {
+        let ignored = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
+        let Some(ps) = VolumeState::from_word(word & !ignored & 0x007f_ffff) else {
+            return Handled::Fail(LinkError::ProtocolError);
+        };
+        let os = self.state(v);
+        if os.conn <= ConnState::TearDown {
+            return Handled::Fail(LinkError::NetworkFailure);
+        }
+        if let Some((conn, result)) = decided {
+            return match result {
+                None => Handled::Wait,
+                Some(true) => self.adopt_peer_state(v, &ps, ps.disk, conn),
+                Some(false) => self.refuse_peer(v, &ps, self.peer_disk_of(v, &ps)),
+            };
+        }
+        let disk = match self.interpret_peer_disk(v, &os, &ps) {
+            PeerDisk::Is(disk) => disk,
+            PeerDisk::EndsRun => {
+                self.order(Order::CheckResyncDone(v));
+                return Handled::Done;
+            }
+        };
+        let mut conn = match os.conn {
+            ConnState::WfReportParams => ConnState::Connected,
+            conn => conn,
+        };
+        if ps.conn == ConnState::Ahead {
+            conn = ConnState::Behind;
+        }
+        if !self.needs_decision(v, &os, &ps) {
+            return self.adopt_peer_state(v, &ps, disk, conn);
+        }
+        match self.decide(v, ps.role, disk) {
+            Decision::Refused => self.refuse_peer(v, &ps, disk),
+            Decision::Sync { source, full: true } => {
+                let conn = if source {
+                    ConnState::WfBitMapS
+                } else {
+                    ConnState::WfBitMapT
+                };
+                let pending = Pending::State {
+                    volume: v,
+                    word,
+                    decided: Some((conn, None)),
+                };
+                self.s.link.pending = Some(pending);
+                self.begin_job(v, VolumeJob::set_all(Then::Handshake));
+                Handled::Wait
+            }
+            decision => match Self::decided_conn(decision) {
+                Some(conn) => self.adopt_peer_state(v, &ps, disk, conn),
+                None => self.refuse_peer(v, &ps, disk),
+            },
+        }
+    }
+
+    /// All bits are set for the full sync that the handshake decided on.
+    pub(crate) fn handshake_bits_set(&mut self, v: VolumeIndex, ok: bool) {
+        if let Some(Pending::State {
+            volume, decided, ..
+        }) = self.s.link.pending.as_mut()
+        {
+            if *volume == v {
+                *decided = decided.map(|(conn, _)| (conn, Some(ok)));
+            }
+        }
+    }
+
+    /// Rule P2.
+    fn peer_disk_of(&self, v: VolumeIndex, ps: &VolumeState) -> DiskState {
+        match ps.disk {
+            DiskState::Negotiating if self.vol(v).peer.flags & FLAG_INCONSISTENT != 0 => {
+                DiskState::Inconsistent
+            }
+            DiskState::Negotiating => DiskState::Consistent,
+            disk => disk,
+        }
+    }
+
+    /// Rules P2 to P6.
+    fn interpret_peer_disk(
+        &mut self,
+        v: VolumeIndex,
+        os: &VolumeState,
+        ps: &VolumeState,
+    ) -> PeerDisk {
+        use DiskState::{Consistent, Inconsistent, UpToDate};
+        let disk = self.peer_disk_of(v, ps);
+        if ps.disk == DiskState::Negotiating {
+            self.log(v, Line::RealPeerDisk(disk));
+        }
+        let ended = ps.conn == ConnState::Connected;
+        let half_synced = matches!(os.pdsk, Inconsistent | Consistent)
+            && os.conn > ConnState::Connected
+            && os.disk == UpToDate;
+        if half_synced && disk == UpToDate {
+            if ps.conn > ConnState::Connected && ps.conn < ConnState::SyncSource {
+                return PeerDisk::Is(Inconsistent);
+            }
+            if os.conn >= ConnState::SyncSource && ended {
+                return PeerDisk::EndsRun;
+            }
+        }
+        // A target that could not write everything ends its resync Inconsistent
+        // (`reference/wire.md` A.7).
+        if half_synced && os.is_sync_source() && ended && disk == Inconsistent {
+            return PeerDisk::EndsRun;
+        }
+        if os.conn == ConnState::VerifyT && os.disk == UpToDate && ended && disk == UpToDate {
+            return PeerDisk::EndsRun;
+        }
+        if os.pdsk == UpToDate
+            && disk == Inconsistent
+            && os.conn == ConnState::Connected
+            && ps.conn > ConnState::SyncSource
+        {
+            return PeerDisk::Is(UpToDate);
+        }
+        PeerDisk::Is(disk)
+    }
+
+    /// Rule P8.
+    fn needs_decision(&self, v: VolumeIndex, os: &VolumeState, ps: &VolumeState) -> bool {
+        let volume = self.vol(v);
+        if volume.peer.uuids.is_none()
+            || volume.disk.is_none()
+            || ps.disk < DiskState::Negotiating
+            || os.disk < DiskState::Negotiating
+        {
+            return false;
+        }
+        let connected = os.conn == ConnState::Connected;
+        let negotiating = os.disk == DiskState::Negotiating || ps.disk == DiskState::Negotiating;
+        os.conn < ConnState::Connected
+            || (connected && negotiating)
+            || (connected && volume.consider_resync)
+            || (connected && ps.conn >= ConnState::StartingSyncS && ps.conn <= ConnState::WfBitMapT)
+    }
+
+    /// Rule P9.
+    fn refuse_peer(&mut self, v: VolumeIndex, ps: &VolumeState, disk: DiskState) -> Handled {
+        if self.vol(v).state.disk == DiskState::Negotiating {
+            let change = Change::disk(DiskState::Failed);
+            self.set_state(v, change, Flags::HARD);
+            return self.adopt_peer_state(v, ps, disk, ConnState::Connected);
+        }
+        if ps.disk == DiskState::Negotiating {
+            self.text(
+                v,
+                Level::Error,
+                "Disk attach process on the peer node was aborted.",
+            );
+            return self.adopt_peer_state(v, ps, DiskState::Diskless, ConnState::Connected);
+        }
+        if self.s.link.dry_run && self.s.link.peer_dry_run {
+            let own = self.s.net.is_some_and(|net| net.tentative);
+            if !own {
+                return Handled::Fail(LinkError::ProtocolError);
+            }
+        }
+        Handled::Fail(LinkError::StandAlone)
+    }
+
+    /// Rules P10 and P11.
+    fn adopt_peer_state(
+        &mut self,
+        v: VolumeIndex,
+        ps: &VolumeState,
+        disk: DiskState,
+        conn: ConnState,
+    ) -> Handled {
+        let os = self.state(v);
+        let disk = if disk == DiskState::Negotiating {
+            self.peer_disk_of(v, ps)
+        } else {
+            disk
+        };
+        self.vol_mut(v).consider_resync = false;
+        let paused = ps.aftr_isp || ps.user_isp;
+        let mut change = Change::conn(conn)
+            .and(Change::peer(ps.role))
+            .and(Change::pdsk(disk))
+            .and(Change::flag(mask::PEER_ISP, paused));
+        if os.disk == DiskState::Negotiating
+            && matches!(conn, ConnState::Connected | ConnState::WfBitMapS)
+        {
+            if let Some((saved, _)) = self.vol(v).saved {
+                change = change.and(Change::disk(saved));
+            }
+        }
+        let established = os.conn < ConnState::Connected && conn >= ConnState::Connected;
+        if established
+            && disk == DiskState::Consistent
+            && self.suspended()
+            && self.vol(v).new_uuid_due
+        {
+            return self.can_not_thaw(v);
+        }
+        let flags = if established {
+            Flags::VERBOSE
+        } else {
+            Flags::HARD
+        };
+        if self.set_state(v, change, flags) < SUCCESS {
+            return Handled::Fail(LinkError::StandAlone);
+        }
+        let undecided = ps.conn <= ConnState::Connected && ps.disk != DiskState::Negotiating;
+        if os.conn > ConnState::WfReportParams && conn > ConnState::Connected && undecided {
+            self.send_uuids_and_state(v);
+        }
+        if let Some(net) = self.s.net.as_mut() {
+            net.discard_my_data = false;
+        }
+        Handled::Done
+    }
+
+    /// Rule P11: the peer has been restarted; what was frozen can not be sent again.
+    fn can_not_thaw(&mut self, v: VolumeIndex) -> Handled {
+        let text = "Aborting Connect, can not thaw IO with an only Consistent peer";
+        self.text(v, Level::Error, text);
+        self.order(Order::EndFrozen);
+        self.new_current_uuid(v);
+        self.vol_mut(v).new_uuid_due = false;
+        let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
+        self.set_conn_state(
+            Change::conn(ConnState::ProtocolError).and(Change::flag(frozen, false)),
+            Flags::HARD,
+        );
+        Handled::Fail(LinkError::ProtocolError)
+    }
+}

@@ -1,0 +1,348 @@
+//! Sizes: what the device's size is, and how both nodes come to the same
+//! (`reference/wire.md` 4.5, `reference/metadata.md` 6.6).
+
+use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::units::SectorCount;
+use drbd_format::wire::features::FeatureFlags;
+use drbd_format::wire::settings::{QueueLimits, SizeFlags, Sizes};
+
+use super::engine::Flags;
+use super::jobs::{Relayout, VolumeJob};
+use super::metadata::flag;
+use super::packets::{Handled, Pending};
+use super::Control;
+use crate::action::Action;
+use crate::link::{LinkError, Order, Side, VolumeIndex};
+use crate::log::{Level, Line};
+use crate::state::Change;
+
+/// Largest request of all, in bytes.
+const BIO_MAX: u32 = 1 << 20;
+/// Smallest request that every peer takes, in bytes.
+const BIO_MIN: u32 = 4096;
+
+/// The smaller of two numbers of which 0 means "not set".
+fn min_set(a: u64, b: u64) -> u64 {
+    match (a, b) {
+        (0, set) | (set, 0) => set,
+        (a, b) => a.min(b),
+    }
+}
+
+/// Returns the size that follows from the peer's maximum, the own maximum, the last agreed size
+/// and the user's limit, 0 standing for "unknown" or "none" (`reference/metadata.md` 6.6, 2 to 4).
+/// The second value is the size without the user's limit if that was too big.
+pub fn agreed_size(peer: u64, own: u64, last: u64, user: u64) -> (u64, Option<u64>) {
+    let size = if peer != 0 && own != 0 {
+        peer.min(own)
+    } else if last != 0 {
+        min_set(last, min_set(own, peer))
+    } else {
+        peer.max(own)
+    };
+    if user == 0 {
+        (size, None)
+    } else if user > size {
+        (size, Some(size))
+    } else {
+        (user, None)
+    }
+}
+
+impl Control<'_> {
+    /// Largest request towards peer and disk, in bytes.
+    pub(crate) fn max_bio_bytes(&self, v: VolumeIndex) -> u32 {
+        let volume = self.vol(v);
+        let own = volume.disk.map_or(BIO_MAX, |disk| disk.facts.max_bio_bytes);
+        let peer = match (volume.peer.max_bio_bytes, volume.disk) {
+            (0, Some(disk)) => disk.facts.la_peer_max_bio_bytes.max(BIO_MIN),
+            (0, None) => BIO_MAX,
+            (reported, _) => {
+                let version = self.version();
+                let cap = match version {
+                    ..=94 => 32 << 10,
+                    95..=99 => 128 << 10,
+                    _ => BIO_MAX,
+                };
+                if version == 94 {
+                    cap
+                } else {
+                    reported.max(reported.min(cap))
+                }
+            }
+        };
+        BIO_MAX.min(own).min(peer).max(BIO_MIN)
+    }
+
+    /// Tells the shell the queue limits.
+    pub(crate) fn set_limits(&mut self, v: VolumeIndex) {
+        let max_bio_bytes = self.max_bio_bytes(v);
+        let linked = self.s.link.protocol_seen;
+        let disk = self.vol(v).disk;
+        let peer_can = |flag| !linked || self.feature(flag);
+        let discard = disk.is_none_or(|disk| disk.facts.discard) && peer_can(FeatureFlags::TRIM);
+        let write_zeroes = peer_can(FeatureFlags::WZEROES)
+            && self.s.net.is_none_or(|net| net.integrity_alg.is_empty());
+        self.act(Action::SetLimits {
+            volume: v,
+            max_bio_bytes,
+            discard,
+            write_zeroes,
+        });
+    }
+
+    /// The contents of P_SIZES.
+    pub(crate) fn own_sizes(&self, v: VolumeIndex, trigger_reply: bool, flags: u16) -> Sizes {
+        let volume = self.vol(v);
+        let disk = volume
+            .disk
+            .filter(|_| volume.state.disk >= DiskState::Negotiating);
+        let cap = match self.version() {
+            ..=94 => 32 << 10,
+            95..=99 => 128 << 10,
+            _ => BIO_MAX,
+        };
+        let queue = QueueLimits {
+            physical_block_size: disk.map_or(512, |disk| disk.facts.physical_block_bytes),
+            logical_block_size: disk.map_or(512, |disk| disk.facts.logical_block_bytes),
+            alignment_offset: disk.map_or(0, |disk| disk.facts.alignment_offset),
+            io_min: disk.map_or(512, |disk| disk.facts.io_min_bytes),
+            io_opt: disk.map_or(0, |disk| disk.facts.io_opt_bytes),
+            discard_enabled: disk.is_none_or(|disk| disk.facts.discard),
+            discard_zeroes_data: false,
+            write_same_capable: false,
+        };
+        Sizes {
+            disk: SectorCount(disk.map_or(0, |disk| disk.facts.max_capacity_sectors)),
+            user: SectorCount(disk.map_or(0, |disk| disk.config.disk_size_sectors)),
+            current: SectorCount(if trigger_reply { 0 } else { volume.capacity }),
+            max_bio_bytes: disk
+                .map_or(BIO_MAX, |disk| disk.facts.max_bio_bytes)
+                .min(cap),
+            queue_order_type: 0,
+            flags: SizeFlags(flags),
+            queue: self.feature(FeatureFlags::WSAME).then_some(queue),
+        }
+    }
+
+    /// P_SIZES.
+    pub(crate) fn receive_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) -> Handled {
+        let state = self.state(v);
+        let (peer_disk, peer_user) = (sizes.disk.0, sizes.user.0);
+        self.note_peer_sizes(v, sizes);
+        let disk = self
+            .vol(v)
+            .disk
+            .filter(|_| state.disk >= DiskState::Negotiating);
+        let Some(disk) = disk else {
+            let handled = self.size_without_disk(v, sizes.current.0, peer_user, peer_disk);
+            self.set_limits(v);
+            return handled;
+        };
+        let connecting = state.conn == ConnState::WfReportParams;
+        let own_user = disk.config.disk_size_sectors;
+        let user = if connecting {
+            min_set(own_user, peer_user)
+        } else {
+            peer_user
+        };
+        let own = disk.facts.max_capacity_sectors;
+        if peer_disk != 0 && own.abs_diff(peer_disk) > own / 8 {
+            let peer = peer_disk;
+            self.log(v, Line::SizesDiffer { own, peer });
+        }
+        let (new, _) = agreed_size(peer_disk, own, disk.la_size, user);
+        let old = self.vol(v).capacity;
+        let alone = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
+        if new < old && state.disk >= DiskState::Outdated && alone {
+            let device = false;
+            self.log(v, Line::PeerTooSmall { device, new, old });
+            return Handled::Fail(LinkError::StandAlone);
+        }
+        if user != own_user {
+            self.adopt_user_size(v, user, own_user);
+        }
+        self.set_limits(v);
+        let flags = sizes.flags.0;
+        let set_new_bits = flags & SizeFlags::NO_RESYNC.0 == 0;
+        let changed = self.apply_size(v, new, set_new_bits);
+        if changed && new > old && old != 0 && set_new_bits {
+            self.vol_mut(v).grown = true;
+        }
+        let established = state.conn > ConnState::WfReportParams;
+        let reply = established && (changed || sizes.current.0 != self.vol(v).capacity);
+        let reply = reply.then_some(flags);
+        if changed {
+            self.s.link.pending = Some(Pending::Sizes { volume: v, reply });
+            return Handled::Wait;
+        }
+        self.sizes_applied(v, reply)
+    }
+
+    fn adopt_user_size(&mut self, v: VolumeIndex, new: u64, old: u64) {
+        if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+            disk.config.disk_size_sectors = new;
+        }
+        self.log(v, Line::PeerSetsSize { new, old });
+    }
+
+    /// Remembers what the peer says about its disk.
+    fn note_peer_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) {
+        let max_bio_bytes = sizes.max_bio_bytes.clamp(BIO_MIN, BIO_MAX);
+        let volume = self.vol_mut(v);
+        volume.peer.disk_sectors = sizes.disk.0;
+        volume.peer.max_bio_bytes = max_bio_bytes;
+        if let Some(disk) = volume.disk.as_mut() {
+            disk.facts.la_peer_max_bio_bytes = max_bio_bytes;
+        }
+    }
+
+    /// The rest of P_SIZES, once a new size has been written.
+    pub(crate) fn sizes_applied(&mut self, v: VolumeIndex, reply: Option<u16>) -> Handled {
+        if matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
+            return Handled::Wait;
+        }
+        if let Some(flags) = reply {
+            self.send_sizes(v, false, flags);
+        }
+        if self.vol(v).grown && self.vol(v).state.conn == ConnState::Connected {
+            let state = self.vol(v).state;
+            if state.disk >= DiskState::Inconsistent && state.pdsk >= DiskState::Inconsistent {
+                self.vol_mut(v).grown = false;
+                self.resync_after_grow(v);
+            }
+        }
+        Handled::Done
+    }
+
+    fn size_without_disk(&mut self, v: VolumeIndex, current: u64, user: u64, disk: u64) -> Handled {
+        let new = [current, user, disk]
+            .into_iter()
+            .find(|&size| size != 0)
+            .unwrap_or(0);
+        let old = self.vol(v).capacity;
+        if new == 0 || new == old || (disk == 0 && old != 0) {
+            return Handled::Done;
+        }
+        if new < old && self.vol(v).state.role == Role::Primary {
+            self.log(
+                v,
+                Line::PeerTooSmall {
+                    device: true,
+                    new,
+                    old,
+                },
+            );
+            return Handled::Fail(LinkError::StandAlone);
+        }
+        self.change_capacity(v, new);
+        Handled::Done
+    }
+
+    fn change_capacity(&mut self, v: VolumeIndex, new: u64) {
+        self.vol_mut(v).capacity = new;
+        self.log(v, Line::Size { kib: new >> 1 });
+        self.act(Action::SetCapacity {
+            volume: v,
+            capacity: SectorCount(new),
+        });
+        self.order(Order::View(v));
+    }
+
+    /// Gives an attached device a new size, if it is one. Returns whether the metadata is being
+    /// rewritten (a [`VolumeJob::Relayout`] runs).
+    pub(crate) fn apply_size(&mut self, v: VolumeIndex, new: u64, set_new_bits: bool) -> bool {
+        let volume = self.vol(v);
+        let Some(disk) = volume.disk else {
+            return false;
+        };
+        let same_size = volume.capacity == new;
+        if same_size && disk.la_size == new {
+            return false;
+        }
+        let bits = SectorCount(new).bits().0;
+        if !same_size {
+            self.change_capacity(v, new);
+            self.log(v, Line::BitmapSize { bits });
+        }
+        self.order(Order::View(v));
+        self.order(Order::Resize {
+            volume: v,
+            capacity: SectorCount(new),
+            set_new_bits,
+        });
+        let agreed_before = disk.la_size;
+        if agreed_before == new {
+            return false;
+        }
+        let flags = disk.flags;
+        if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+            disk.la_size = new;
+            disk.flags |= flag::FULL_SYNC | flag::AL_DISABLED;
+        }
+        self.dirty(v);
+        let volume = self.vol_mut(v);
+        volume.blocks = volume.blocks.saturating_add(1);
+        volume.job = VolumeJob::Relayout(Relayout::Guard { flags });
+        self.order(Order::View(v));
+        true
+    }
+
+    /// Syncs the space by which the device has grown (`reference/metadata.md` 6.6).
+    pub(crate) fn resync_after_grow(&mut self, v: VolumeIndex) {
+        let state = self.state(v);
+        if state.conn != ConnState::Connected {
+            return;
+        }
+        self.text(v, Level::Info, "Resync of new storage after online grow");
+        let source = match (state.role, state.peer) {
+            (Role::Primary, Role::Primary) | (Role::Secondary, Role::Secondary) => {
+                self.s.link.resolver
+            }
+            (Role::Primary, _) => true,
+            _ => false,
+        };
+        if source {
+            self.start_resync(v, Side::Source);
+        } else {
+            self.set_state(v, Change::conn(ConnState::WfSyncUuid), Flags::VERBOSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agreed_size;
+
+    #[test]
+    fn both_nodes_come_to_the_same_size_and_an_unconnected_node_never_grows() {
+        assert_eq!(agreed_size(100, 80, 50, 0), (80, None));
+        assert_eq!(agreed_size(80, 100, 50, 0), (80, None));
+        assert_eq!(
+            agreed_size(0, 100, 50, 0),
+            (50, None),
+            "la wins without a peer"
+        );
+        assert_eq!(agreed_size(0, 40, 50, 0), (40, None));
+        assert_eq!(agreed_size(0, 100, 0, 0), (100, None), "never agreed");
+        assert_eq!(agreed_size(0, 100, 0, 60), (60, None));
+        assert_eq!(agreed_size(0, 100, 0, 160), (100, Some(100)));
+        for peer in 0..4 {
+            for own in 0..4 {
+                for last in 0..4 {
+                    for user in 0..4 {
+                        let (size, _) = agreed_size(peer, own, last, user);
+                        if own != 0 {
+                            assert!(size <= own);
+                        }
+                        assert_eq!(
+                            agreed_size(own, peer, last, user).0,
+                            size,
+                            "peers must agree"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Resync and online verify as seen by the control plane: begin, UUIDs, end
+//! (`reference/io.md` 6.1, 6.7; `reference/metadata.md` 5.4), and fencing.
+
+use drbd_format::types::{ConnState, DiskState, Fencing, Role};
+
+use super::engine::{Flags, SUCCESS};
+use super::jobs::{StartSync, VolumeJob};
+use super::packets::{Handled, Pending};
+use super::{Control, Run};
+use crate::action::Handler;
+use crate::handshake::{Fence, Stage};
+use crate::link::{ControlKind, LinkError, Order, Side, VolumeIndex};
+use crate::log::{Level, Line};
+use crate::state::transition::StateError;
+use crate::state::{mask, Change};
+
+impl Control<'_> {
+    /// Resets the book-keeping of a run.
+    pub(crate) fn begin_run(&mut self, v: VolumeIndex, total_bits: u64) {
+        self.vol_mut(v).run = Run {
+            started: self.now,
+            paused_at: None,
+            paused_nanos: 0,
+            total_bits,
+        };
+    }
+
+    /// Begins a resync in the given direction.
+    pub(crate) fn start_resync(&mut self, v: VolumeIndex, side: Side) {
+        let conn = self.vol(v).state.conn;
+        if conn >= ConnState::SyncSource && conn < ConnState::Ahead {
+            self.text(v, Level::Error, "Resync already running!");
+            return;
+        }
+        self.vol_mut(v).helper = None;
+        self.begin_job(v, VolumeJob::StartSync(side, StartSync::Begin));
+    }
+
+    /// Steps of [`VolumeJob::StartSync`].
+    pub(crate) fn step_start_sync(&mut self, v: VolumeIndex, side: Side, step: StartSync) -> bool {
+        let handler = match side {
+            Side::Source => Handler::BeforeResyncSource,
+            Side::Target => Handler::BeforeResyncTarget,
+        };
+        match step {
+            StartSync::Begin => {
+                self.helper(handler, Some(v), true);
+                self.vol_mut(v).job = VolumeJob::StartSync(side, StartSync::Helper);
+                true
+            }
+            StartSync::Helper => {
+                let Some(exit) = self.vol_mut(v).helper.take() else {
+                    return false;
+                };
+                let ignored = side == Side::Source && exit == 3;
+                if exit != 0 {
+                    let handler = handler.name();
+                    self.log(
+                        v,
+                        Line::HandlerRefused {
+                            handler,
+                            exit,
+                            drop: !ignored,
+                        },
+                    );
+                }
+                if exit != 0 && !ignored {
+                    self.vol_mut(v).job = VolumeJob::None;
+                    self.link_failed(LinkError::StandAlone);
+                    return true;
+                }
+                self.vol_mut(v).job = VolumeJob::StartSync(side, StartSync::Ready);
+                true
+            }
+            StartSync::Ready => self.enter_resync(v, side),
+        }
+    }
+
+    /// The state changes to SyncSource or SyncTarget.
+    fn enter_resync(&mut self, v: VolumeIndex, side: Side) -> bool {
+        let change = match side {
+            Side::Source => {
+                Change::conn(ConnState::SyncSource).and(Change::pdsk(DiskState::Inconsistent))
+            }
+            Side::Target => {
+                Change::conn(ConnState::SyncTarget).and(Change::disk(DiskState::Inconsistent))
+            }
+        };
+        if self.vol(v).state.conn < ConnState::Connected {
+            self.vol_mut(v).job = VolumeJob::None;
+            return true;
+        }
+        let code = self.set_state(v, change, Flags::VERBOSE);
+        if code == StateError::InTransientState.code() {
+            return false;
+        }
+        self.vol_mut(v).job = VolumeJob::None;
+        if code != SUCCESS {
+            return true;
+        }
+        let bits = self.vol(v).facts.bits_set;
+        self.begin_run(v, bits);
+        let conn = self.vol(v).state.conn;
+        self.log(v, Line::ResyncBegins { conn, bits });
+        self.order(Order::View(v));
+        self.order(Order::StartResync(v, side));
+        true
+    }
+
+    /// A8: the source draws a new bitmap UUID and tells the target.
+    pub(crate) fn begin_source_uuid(&mut self, v: VolumeIndex) {
+        let random = self.random_uuid();
+        let Some(disk) = self.vol_mut(v).disk.as_mut() else {
+            return;
+        };
+        let uuid = disk.uuids.begin_source(random & !1);
+        self.log_uuids(v, "updated sync UUID");
+        self.dirty(v);
+        self.send(v, ControlKind::SyncUuid(uuid));
+    }
+
+    /// P_SYNC_UUID: the resync that we are the target of begins.
+    pub(crate) fn receive_sync_uuid(&mut self, v: VolumeIndex, uuid: u64) -> Handled {
+        let state = self.state(v);
+        if state.conn < ConnState::Connected {
+            return Handled::Fail(LinkError::ProtocolError);
+        }
+        if !matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind) {
+            if state.disk < DiskState::Inconsistent || state.conn == ConnState::Connected {
+                // The disk or the plan went away meanwhile; there is nothing to begin.
+                return Handled::Done;
+            }
+            self.s.link.pending = Some(Pending::SyncUuid { volume: v, uuid });
+            return Handled::Wait;
+        }
+        let primary = state.role == Role::Primary;
+        if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+            disk.uuids.begin_target(uuid, primary);
+            self.log_uuids(v, "updated sync uuid");
+            self.dirty(v);
+            self.start_resync(v, Side::Target);
+        }
+        Handled::Done
+    }
+
+    /// The whole bitmap has been handed to the socket.
+    pub(crate) fn bitmap_sent(&mut self, v: VolumeIndex) {
+        if self.vol(v).state.conn == ConnState::WfBitMapT {
+            self.set_state(v, Change::conn(ConnState::WfSyncUuid), Flags::HARD);
+        }
+    }
+
+    /// The peer's bitmap has arrived.
+    pub(crate) fn bitmap_received(&mut self, v: VolumeIndex) {
+        match self.vol(v).state.conn {
+            ConnState::WfBitMapT => {
+                self.order(Order::View(v));
+                self.order(Order::SendBitmap(v));
+            }
+            ConnState::WfBitMapS => self.start_resync(v, Side::Source),
+            _ => {}
+        }
+    }
+
+    /// The data plane has nothing left to sync or to verify: wait for what is still on its way.
+    pub(crate) fn run_done(&mut self, v: VolumeIndex, verify: bool, count: u64) {
+        let conn = self.vol(v).state.conn;
+        let verifying = matches!(conn, ConnState::VerifyS | ConnState::VerifyT);
+        let running = conn >= ConnState::SyncSource && conn <= ConnState::PausedSyncT;
+        if !running || verifying != verify || matches!(self.vol(v).job, VolumeJob::Finish { .. }) {
+            return;
+        }
+        let ping = self.s.liveness.ping();
+        self.begin_job(
+            v,
+            VolumeJob::Finish {
+                verify,
+                count,
+                ping,
+            },
+        );
+    }
+
+    /// Logs how long it took.
+    fn log_run(&mut self, v: VolumeIndex, verify: bool) {
+        let run = self.vol(v).run;
+        let total_secs = self.now.since(run.started).as_secs();
+        let paused_secs = run.paused_nanos / 1_000_000_000;
+        let active = total_secs.saturating_sub(paused_secs).max(1);
+        let done = run.total_bits.saturating_sub(self.vol(v).facts.bits_set);
+        let kib_per_sec = done.saturating_mul(4) / active;
+        self.log(
+            v,
+            Line::ResyncDone {
+                verify,
+                total_secs,
+                paused_secs,
+                kib_per_sec,
+            },
+        );
+    }
+
+    /// Ends a resync (`reference/io.md` 6.7, steps 3 to 8).
+    pub(crate) fn finish_resync(&mut self, v: VolumeIndex, failed: u64) {
+        let state = self.state(v);
+        let source = state.is_sync_source();
+        if !source && !state.is_sync_target() {
+            return;
+        }
+        self.log_run(v, false);
+        let good = DiskState::UpToDate;
+        let other = if failed == 0 {
+            good
+        } else {
+            DiskState::Inconsistent
+        };
+        let (disk, pdsk) = if source { (good, other) } else { (other, good) };
+        if failed != 0 {
+            self.log(v, Line::FailedBlocks { count: failed });
+        } else {
+            self.rotate_after_resync(v, source, state.role == Role::Primary);
+        }
+        let change = Change::conn(ConnState::Connected)
+            .and(Change::disk(disk))
+            .and(Change::pdsk(pdsk));
+        self.set_state(v, change, Flags::HARD);
+        self.dirty(v);
+        if state.is_sync_target() {
+            self.helper(Handler::AfterResyncTarget, Some(v), false);
+        }
+        let fencing = self
+            .vol(v)
+            .disk
+            .is_some_and(|disk| disk.config.fencing != Fencing::DontCare);
+        let all_good = self.indices().all(|i| {
+            let state = self.vol(i).state;
+            state.disk == DiskState::UpToDate && state.pdsk == DiskState::UpToDate
+        });
+        if state.conn == ConnState::SyncSource && fencing && all_good {
+            self.helper(Handler::UnfencePeer, None, false);
+        }
+    }
+
+    /// UUIDs at the clean end of a resync (`reference/metadata.md` 5.4).
+    fn rotate_after_resync(&mut self, v: VolumeIndex, source: bool, primary: bool) {
+        let peer = self.vol(v).peer.uuids;
+        let Some(disk) = self.vol_mut(v).disk.as_mut() else {
+            return;
+        };
+        if source {
+            disk.uuids.clear_bitmap();
+        } else if let Some(peer) = peer {
+            disk.uuids.finish_target(&peer, primary);
+        }
+        let uuids = disk.uuids;
+        if peer.is_some() {
+            // Both sets are equal now.
+            self.vol_mut(v).peer.uuids = Some(uuids);
+        }
+        self.log_uuids(v, "updated UUIDs");
+    }
+
+    /// Ends an online verify.
+    pub(crate) fn finish_verify(&mut self, v: VolumeIndex, out_of_sync: u64) {
+        let conn = self.vol(v).state.conn;
+        if !matches!(conn, ConnState::VerifyS | ConnState::VerifyT) {
+            return;
+        }
+        self.log_run(v, true);
+        if out_of_sync != 0 {
+            self.log(v, Line::VerifyFound { count: out_of_sync });
+            self.helper(Handler::OutOfSync, Some(v), false);
+        }
+        self.set_state(v, Change::conn(ConnState::Connected), Flags::HARD);
+    }
+
+    /// Highest fencing policy of all volumes with good enough data, `None` without such a volume.
+    fn highest_fencing(&self) -> Option<Fencing> {
+        self.indices()
+            .filter(|&v| self.vol(v).state.disk >= DiskState::Consistent)
+            .filter_map(|v| self.vol(v).disk)
+            .map(|disk| disk.config.fencing)
+            .max()
+    }
+
+    /// Calls the fence-peer helper if the policy says so (`reference/netlink.md` 8.3). The result
+    /// is in `link.fence`.
+    pub(crate) fn begin_fencing(&mut self) {
+        if self.s.link.fence == Fence::Running {
+            return;
+        }
+        match self.highest_fencing() {
+            None => {
+                let text = "Not fencing peer, I'm not even Consistent myself.";
+                self.text_resource(Level::Warning, text);
+                self.s.link.fence = Fence::Done(false);
+                if self.s.susp_fen {
+                    self.set_conn_state(Change::flag(mask::SUSP_FEN, false), Flags::HARD);
+                    if !self.suspended() {
+                        self.order(Order::EndFrozen);
+                    }
+                }
+            }
+            Some(Fencing::DontCare) => self.s.link.fence = Fence::Done(true),
+            Some(Fencing::ResourceOnly | Fencing::ResourceAndStonith) => {
+                if self.s.conn >= ConnState::WfReportParams {
+                    self.s.link.fence = Fence::Done(false);
+                    return;
+                }
+                self.s.link.fence = Fence::Running;
+                self.helper(Handler::FencePeer, None, true);
+            }
+        }
+    }
+
+    /// The fence-peer helper has ended.
+    pub(crate) fn fenced(&mut self, exit: u8) {
+        if self.s.link.fence != Fence::Running {
+            return;
+        }
+        let some_good = self
+            .indices()
+            .any(|v| self.vol(v).state.disk == DiskState::UpToDate);
+        let outdated = Some(Change::pdsk(DiskState::Outdated));
+        let (text, change) = match exit {
+            3 => (
+                "peer is inconsistent or worse",
+                Some(Change::pdsk(DiskState::Inconsistent)),
+            ),
+            4 => ("peer was fenced", outdated),
+            5 if some_good => ("peer is unreachable, assumed to be dead", outdated),
+            5 => (
+                "peer unreachable, doing nothing since disk != UpToDate",
+                None,
+            ),
+            6 => ("peer is active", Some(Change::disk(DiskState::Outdated))),
+            7 => ("peer was stonithed", outdated),
+            _ => {
+                self.log_resource(Line::FenceBroken { exit });
+                self.s.link.fence = Fence::Done(false);
+                return;
+            }
+        };
+        self.log_resource(Line::FenceReturned { exit, text });
+        if exit == 6 {
+            self.text_resource(Level::Warning, "Peer is primary, outdating myself.");
+        }
+        if exit == 7 && self.highest_fencing() != Some(Fencing::ResourceAndStonith) {
+            let text = "fence-peer() = 7 && fencing != Stonith !!!";
+            self.text_resource(Level::Error, text);
+        }
+        if self.s.conn >= ConnState::WfReportParams || self.s.link.stage == Stage::Up {
+            self.text_resource(Level::Info, "Ignoring fence-peer exit code");
+        } else if let Some(change) = change {
+            self.set_conn_state(change, Flags::VERBOSE);
+        }
+        let highest = self.indices().map(|v| self.vol(v).state.pdsk).max();
+        let done = highest.is_some_and(|pdsk| pdsk <= DiskState::Outdated);
+        self.s.link.fence = Fence::Done(done);
+        if done && self.s.susp_fen {
+            self.end_fencing();
+        }
+    }
+}

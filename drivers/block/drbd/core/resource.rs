@@ -1,0 +1,428 @@
+//! One resource: control plane and data plane joined.
+//!
+//! This file only composes: each method forwards to one of the two planes and then carries orders
+//! and reports back and forth until both are quiet. The shell calls every method under the
+//! resource's lock, in any context; none sleeps.
+
+use drbd_format::wire::command::{Frame, Stream};
+use drbd_format::wire::header::Header;
+use drbd_format::wire::packet::{decode_front, Packet, StreamError};
+
+use crate::action::{Action, HmacJob};
+use crate::config::{NetConfig, ResourceConfig};
+use crate::control::packets::Handled;
+use crate::control::{Control, ControlState, Lent};
+use crate::data::{
+    is_ack_command, is_data_command, AcksOut, AcksToken, Counters, DataPlane, Incoming, Outgoing,
+    Payload, SentToken,
+};
+use crate::input::Input;
+use crate::link::{LinkError, LinkView, Order, View, VolumeIndex};
+use crate::memory::Memory;
+use crate::send_queue::NextPacket;
+use crate::state::VolumeState;
+use crate::time::{earliest, Instant};
+
+mod forward;
+
+/// Which executors of the shell have work.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Wants {
+    /// Control worker: `pop_action`.
+    pub actions: bool,
+    /// `pop_done`.
+    pub done: bool,
+    /// Sender of the data socket: `next_packet`.
+    pub sender: bool,
+    /// Sender of the meta socket: `next_acks`.
+    pub acks: bool,
+    /// Peer I/O: `next_peer_io`.
+    pub peer_io: bool,
+    /// The receiver waiting in [`Incoming::Wait`]: `data_retry`.
+    pub receiver: bool,
+    /// Tasks waiting in [`Submit::Wait`].
+    pub submitters: bool,
+    /// One bit per volume whose worker shall call `next_ready` and `al_next`.
+    pub volumes: u32,
+    /// Call `on_timer` at this time.
+    pub timer: Option<Instant>,
+}
+
+/// Bytes to receive after a header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Expect {
+    /// Length of the fixed part.
+    pub fixed_len: usize,
+}
+
+/// Slots of the control plane, lent for the life of the resource.
+pub struct ControlMemory<M: Memory> {
+    /// As many as the data plane has volumes.
+    pub volumes: M::ControlVolumes,
+    /// At least [`crate::control::ACTIONS_MIN`].
+    pub actions: M::Actions,
+    /// At least [`crate::control::ORDERS_MIN`].
+    pub orders: M::Orders,
+    /// At least [`crate::control::OUTBOX_MIN`].
+    pub outbox: M::Outbox,
+}
+
+/// One resource.
+pub struct Resource<M: Memory> {
+    state: ControlState,
+    memory: ControlMemory<M>,
+    /// The data plane; public for queries that concern nothing else.
+    pub data: DataPlane<M>,
+    frame: Option<Frame>,
+    acks_wanted: bool,
+    receiver_wanted: bool,
+}
+
+/// Joins the control plane for one call.
+macro_rules! control {
+    ($resource:expr, $now:expr) => {
+        Control::new(
+            &mut $resource.state,
+            Lent {
+                volumes: &mut $resource.memory.volumes,
+                actions: &mut $resource.memory.actions,
+                orders: &mut $resource.memory.orders,
+                outbox: &mut $resource.memory.outbox,
+            },
+            $now,
+        )
+    };
+}
+
+impl<M: Memory> Resource<M> {
+    /// Composes a resource. `seed` must be unpredictable.
+    pub fn new(
+        seed: [u64; 2],
+        config: ResourceConfig,
+        memory: ControlMemory<M>,
+        data: DataPlane<M>,
+    ) -> Self {
+        Self {
+            state: ControlState::new(seed, config),
+            memory,
+            data,
+            frame: None,
+            acks_wanted: false,
+            receiver_wanted: false,
+        }
+    }
+
+    /// Runs `call` on the control plane with fresh numbers, then settles.
+    fn control<R>(&mut self, now: Instant, call: impl FnOnce(&mut Control<'_>) -> R) -> R {
+        let mut control = control!(self, now);
+        Self::take_facts(&mut control, &self.data);
+        let result = call(&mut control);
+        self.settle(now);
+        result
+    }
+
+    fn take_facts(control: &mut Control<'_>, data: &DataPlane<M>) {
+        for v in control.volume_indices() {
+            control.take_facts(v, data.facts(v));
+        }
+    }
+
+    /// Carries orders down and reports up until both planes are quiet.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        let mut looked = false;
+        loop {
+            let mut control = control!(self, now);
+            while let Some(order) = control.pop_order() {
+                if let Order::View(volume) = order {
+                    self.data.set_view(volume, &control.view(volume), now);
+                }
+                if order == Order::Link {
+                    self.data.set_link(&control.link_view());
+                }
+                self.data.order(&order, now);
+            }
+            self.data.orders_done(now);
+            if let Some(upcall) = self.data.pop_upcall() {
+                Self::take_facts(&mut control, &self.data);
+                control.upcall(upcall);
+                looked = false;
+            } else if control.is_waiting() && !looked {
+                Self::take_facts(&mut control, &self.data);
+                control.look_again();
+                looked = true;
+            } else if !control.has_orders() {
+                break;
+            }
+        }
+        self.acks_wanted |= self.state.core.liveness.has_work();
+        self.receiver_wanted |= self.state.core.link.pending.is_some();
+    }
+
+    /// Returns which executors have work, and forgets it. To be called at the end of every hold
+    /// of the lock.
+    pub fn take_wants(&mut self) -> Wants {
+        let data = self.data.take_wants();
+        let control = control!(self, Instant(0));
+        let wants = Wants {
+            actions: control.has_actions(),
+            done: data.done,
+            sender: data.sender,
+            acks: data.acks || self.acks_wanted,
+            peer_io: data.peer_io,
+            receiver: data.receiver || self.receiver_wanted,
+            submitters: data.submitters,
+            volumes: data.volumes,
+            timer: earliest(data.timer, control.next_deadline()),
+        };
+        self.acks_wanted = false;
+        self.receiver_wanted = false;
+        wants
+    }
+
+    // Control plane.
+
+    /// Something happened, or a command.
+    pub fn handle(&mut self, input: &Input<'_>, now: Instant) {
+        if matches!(input, Input::ReceiverGone) {
+            self.data.receiver_gone(now);
+            self.frame = None;
+        }
+        self.control(now, |control| control.handle(input));
+    }
+
+    /// Takes the next action.
+    pub fn pop_action(&mut self) -> Option<Action> {
+        control!(self, Instant(0)).pop_action()
+    }
+
+    /// A deadline may have passed.
+    pub fn on_timer(&mut self, now: Instant) {
+        self.data.on_timer(now);
+        self.control(now, |control| control.on_timer());
+    }
+
+    /// Writes the superblock of a volume into `block` of 4096 bytes. `None` without a disk.
+    pub fn encode_superblock(&mut self, volume: VolumeIndex, block: &mut [u8]) -> Option<()> {
+        control!(self, Instant(0)).encode_superblock(volume, block)
+    }
+
+    /// Copies key and message of a digest that the shell has to compute; returns their lengths.
+    pub fn hmac_input(
+        &self,
+        job: HmacJob,
+        key: &mut [u8; 64],
+        message: &mut [u8; 128],
+    ) -> (usize, usize) {
+        let secret = self.state.core.net.map(|net| net.shared_secret);
+        let copy = |to: &mut [u8], from: &[u8]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            from.len().min(to.len())
+        };
+        let key_len = secret.map_or(0, |secret| copy(key, secret.as_bytes()));
+        (
+            key_len,
+            copy(message, self.state.core.link.hmac_message(job)),
+        )
+    }
+
+    /// The network configuration in force.
+    pub fn net_config(&self) -> Option<&NetConfig> {
+        self.state.core.net.as_ref()
+    }
+
+    /// State of a volume.
+    pub fn state(&mut self, volume: VolumeIndex) -> VolumeState {
+        control!(self, Instant(0)).state(volume)
+    }
+
+    /// State and settings of a volume.
+    pub fn view(&mut self, volume: VolumeIndex) -> View {
+        control!(self, Instant(0)).view(volume)
+    }
+
+    /// State and settings of the connection.
+    pub fn link_view(&mut self) -> LinkView {
+        control!(self, Instant(0)).link_view()
+    }
+
+    /// What lasts of the control plane, for queries.
+    pub fn control_state(&self) -> (&ControlState, &M::ControlVolumes) {
+        (&self.state, &self.memory.volumes)
+    }
+
+    /// Numbers that users see.
+    pub fn counters(&self, volume: VolumeIndex) -> Counters {
+        self.data.counters(volume)
+    }
+
+    // Sockets.
+
+    /// Length of the next header on either socket.
+    pub fn header_len(&self) -> usize {
+        self.data.terms().version.header_len()
+    }
+
+    /// Bytes that may be read behind every header that announces at least as many.
+    pub const fn likely_fixed_len() -> usize {
+        24
+    }
+
+    /// A header has arrived on the data socket.
+    ///
+    /// # Errors
+    ///
+    /// The connection can not go on; the state has changed already.
+    pub fn data_header(&mut self, bytes: &[u8], now: Instant) -> Result<Expect, LinkError> {
+        self.state.core.liveness.heard_data(now);
+        let terms = *self.data.terms();
+        let frame = Header::decode(terms.version, bytes)
+            .map_err(StreamError::Header)
+            .and_then(|h| Frame::check(&terms, Stream::Data, &h).map_err(StreamError::Frame));
+        match frame {
+            Ok(frame) => {
+                self.frame = Some(frame);
+                Ok(Expect {
+                    fixed_len: frame.fixed_len() as usize,
+                })
+            }
+            Err(error) => Err(self.broken_stream(&error, Stream::Data, now)),
+        }
+    }
+
+    fn broken_stream(&mut self, error: &StreamError, stream: Stream, now: Instant) -> LinkError {
+        self.control(now, |control| control.broken_stream(error, stream))
+    }
+
+    /// The fixed part of the packet has arrived.
+    pub fn data_packet(&mut self, fixed: &[u8], now: Instant) -> Incoming {
+        let Some(frame) = self.frame.take() else {
+            return Incoming::Error(LinkError::ProtocolError);
+        };
+        if is_data_command(frame.command()) && self.state.core.link.protocol_seen {
+            let incoming = self.data.data_packet(&frame, fixed, now);
+            self.settle(now);
+            return incoming;
+        }
+        let terms = *self.data.terms();
+        match Packet::decode(&terms, &frame, fixed) {
+            Ok(packet) => {
+                let handled = self.control(now, |c| c.packet(frame.volume(), &packet));
+                incoming(handled)
+            }
+            Err(error) => {
+                let error = StreamError::Packet(error);
+                Incoming::Error(self.broken_stream(&error, Stream::Data, now))
+            }
+        }
+    }
+
+    /// Tries again the packet that had to wait.
+    pub fn data_retry(&mut self, now: Instant) -> Incoming {
+        if self.state.core.link.pending.is_some() {
+            let handled = self.control(now, |control| control.retry_packet());
+            return incoming(handled);
+        }
+        let incoming = self.data.data_retry(now);
+        self.settle(now);
+        incoming
+    }
+
+    /// Consumes complete packets at the front of what was received on the meta socket; returns
+    /// the number of bytes used. Nothing is used before the handshake is over.
+    ///
+    /// # Errors
+    ///
+    /// The connection can not go on; the state has changed already.
+    pub fn meta_bytes(&mut self, bytes: &[u8], now: Instant) -> Result<usize, LinkError> {
+        let mut rest = bytes;
+        while self.state.core.link.protocol_seen && !rest.is_empty() {
+            let terms = *self.data.terms();
+            let received = match decode_front(&terms, Stream::Meta, rest) {
+                Ok(Some(received)) => received,
+                Ok(None) => break,
+                Err(error) => return Err(self.broken_stream(&error, Stream::Meta, now)),
+            };
+            self.state.core.liveness.heard_meta(now);
+            if is_ack_command(received.frame.command()) {
+                let result = self.data.ack_packet(&received.frame, &received.packet, now);
+                self.settle(now);
+                result?;
+            } else {
+                self.control(now, |control| control.meta_packet(&received.packet));
+            }
+            rest = received.rest;
+        }
+        Ok(bytes.len().saturating_sub(rest.len()))
+    }
+
+    /// Encodes the next packet for the data socket into `buf` (at least 4096 + 64 bytes).
+    pub fn next_packet(&mut self, buf: &mut [u8], now: Instant) -> Option<Outgoing> {
+        loop {
+            let item = match self.data.next_packet(buf, now) {
+                NextPacket::Control(item) => item,
+                NextPacket::Packet(outgoing) => {
+                    self.settle(now);
+                    return Some(outgoing);
+                }
+                NextPacket::None => {
+                    self.settle(now);
+                    return None;
+                }
+            };
+            self.data.control_taken();
+            let encoded = self.control(now, |control| control.encode(&item, buf));
+            if let Some(len) = encoded {
+                return Some(Outgoing {
+                    len,
+                    payload: Payload::None,
+                    digest: false,
+                    more: self.data.has_more(),
+                    copy: false,
+                    token: SentToken::Nothing,
+                });
+            }
+        }
+    }
+
+    /// A packet has been handed to the socket, or could not be.
+    pub fn sent(&mut self, token: SentToken, ok: bool, now: Instant) {
+        self.data.sent(token, ok, now);
+        self.settle(now);
+    }
+
+    /// Fills `buf` (4096 bytes) with what is due on the meta socket.
+    pub fn next_acks(&mut self, buf: &mut [u8], now: Instant) -> Option<AcksOut> {
+        if !self.state.core.link.protocol_seen {
+            return None;
+        }
+        let terms = *self.data.terms();
+        let live = &mut self.state.core.liveness;
+        let mut len = live.encode_urgent(&terms, buf);
+        if let Some(acks) = self.data.next_acks(buf.get_mut(len..)?, now) {
+            len += acks.len;
+        }
+        if self.data.acks_are_encoded() {
+            len += live.encode_ping(&terms, buf.get_mut(len..)?, now);
+        }
+        self.settle(now);
+        let token = AcksToken {
+            connection: self.data.connection,
+        };
+        (len > 0).then_some(AcksOut { len, token })
+    }
+
+    /// What was taken for the meta socket has been sent, or could not be.
+    pub fn acks_sent(&mut self, token: AcksToken, ok: bool, now: Instant) {
+        self.data.acks_sent(token, ok, now);
+        self.control(now, |control| control.meta_sent());
+    }
+}
+
+/// What the receiver does after a control packet.
+const fn incoming(handled: Handled) -> Incoming {
+    match handled {
+        Handled::Done => Incoming::Done,
+        Handled::Wait => Incoming::Wait,
+        Handled::Fail(error) => Incoming::Error(error),
+    }
+}

@@ -1,0 +1,144 @@
+//! Methods of a resource that concern the data plane alone: forward, then settle.
+
+use super::Resource;
+use crate::data::{AlStep, AppIo, DiskMemory, Done, FlushToken, LocalPart, PeerIo, Submit};
+use crate::link::VolumeIndex;
+use crate::memory::Memory;
+use crate::peer_request::PeerId;
+use crate::request::RequestId;
+use crate::time::Instant;
+
+/// Methods that concern the data plane alone.
+impl<M: Memory> Resource<M> {
+    /// See [`DataPlane::lend_disk`].
+    #[allow(
+        clippy::missing_errors_doc,
+        clippy::result_large_err,
+        reason = "as there"
+    )]
+    pub fn lend_disk(
+        &mut self,
+        volume: VolumeIndex,
+        memory: DiskMemory<M>,
+    ) -> Result<(), DiskMemory<M>> {
+        self.data.lend_disk(volume, memory)
+    }
+
+    /// See [`DataPlane::take_disk`].
+    pub fn take_disk(&mut self, volume: VolumeIndex) -> Option<DiskMemory<M>> {
+        self.data.take_disk(volume)
+    }
+
+    /// See [`DataPlane::submit`].
+    pub fn submit(&mut self, io: &AppIo, now: Instant) -> Submit {
+        let submit = self.data.submit(io, now);
+        self.settle(now);
+        submit
+    }
+
+    /// See [`DataPlane::next_ready`].
+    pub fn next_ready(&mut self, v: VolumeIndex, now: Instant) -> Option<(RequestId, LocalPart)> {
+        let ready = self.data.next_ready(v, now);
+        self.settle(now);
+        ready
+    }
+
+    /// See [`DataPlane::local_done`].
+    pub fn local_done(&mut self, id: RequestId, ok: bool, now: Instant) {
+        self.data.local_done(id, ok, now);
+        self.settle(now);
+    }
+
+    /// See [`DataPlane::pop_done`].
+    pub fn pop_done(&mut self) -> Option<Done> {
+        self.data.pop_done()
+    }
+
+    /// See [`DataPlane::al_next`].
+    pub fn al_next(
+        &mut self,
+        volume: VolumeIndex,
+        buf: &mut [u8; 4096],
+        crc: impl Fn(&[u8]) -> u32,
+        now: Instant,
+    ) -> AlStep {
+        let step = self.data.al_next(volume, buf, crc);
+        self.settle(now);
+        step
+    }
+
+    /// See [`DataPlane::al_written`].
+    pub fn al_written(&mut self, volume: VolumeIndex, ok: bool, now: Instant) {
+        self.data.al_written(volume, ok, now);
+        self.settle(now);
+    }
+
+    /// See [`DataPlane::bitmap_page`].
+    pub fn bitmap_page(&mut self, volume: VolumeIndex, page: u32, buf: &mut [u8]) {
+        self.data.bitmap_page(volume, page, buf);
+    }
+
+    /// See [`DataPlane::bitmap_page_written`].
+    pub fn bitmap_page_written(&mut self, v: VolumeIndex, page: u32, ok: bool, now: Instant) {
+        self.data.bitmap_page_written(v, page, ok, now);
+        self.settle(now);
+    }
+
+    /// See [`DataPlane::load_bitmap_page`].
+    pub fn load_bitmap_page(&mut self, volume: VolumeIndex, page: u32, bytes: &[u8]) {
+        self.data.load_bitmap_page(volume, page, bytes);
+    }
+
+    /// See [`DataPlane::next_dirty_page`].
+    pub fn next_dirty_page(&self, volume: VolumeIndex, from: u32) -> Option<u32> {
+        self.data.next_dirty_page(volume, from)
+    }
+
+    /// See [`DataPlane::mark_bitmap_changed`].
+    pub fn mark_bitmap_changed(&mut self, volume: VolumeIndex) {
+        self.data.mark_bitmap_changed(volume);
+    }
+
+    /// See [`DataPlane::peer_payload`].
+    pub fn peer_payload(&mut self, id: PeerId, digest_ok: bool, now: Instant) {
+        self.data.peer_payload(id, digest_ok, now);
+        self.settle(now);
+    }
+
+    /// See [`DataPlane::app_payload`].
+    pub fn app_payload(&mut self, id: RequestId, digest_ok: bool, now: Instant) {
+        self.data.app_payload(id, digest_ok, now);
+        self.settle(now);
+    }
+
+    /// See [`DataPlane::next_peer_io`].
+    pub fn next_peer_io(&mut self, now: Instant) -> Option<PeerIo> {
+        let io = self.data.next_peer_io(now);
+        self.settle(now);
+        io
+    }
+
+    /// See [`DataPlane::peer_io_done`].
+    pub fn peer_io_done(&mut self, id: PeerId, ok: bool, now: Instant) {
+        self.data.peer_io_done(id, ok, now);
+        self.settle(now);
+    }
+
+    /// See [`DataPlane::peer_io_read`].
+    pub fn peer_io_read(&mut self, id: PeerId, ok: bool, all_zero: bool, now: Instant) {
+        self.data.peer_io_read(id, ok, all_zero, now);
+        self.settle(now);
+    }
+
+    /// See [`DataPlane::digest_ready`].
+    pub fn digest_ready(&mut self, id: PeerId, digest: &[u8], now: Instant) {
+        self.data.digest_ready(id, digest, now);
+        self.settle(now);
+    }
+
+    /// See [`DataPlane::flush_done`].
+    pub fn flush_done(&mut self, token: FlushToken, ok: bool, now: Instant) {
+        self.data.flush_done(token, ok, now);
+        self.settle(now);
+    }
+}

@@ -1,0 +1,207 @@
+//! What follows from a change of state (`reference/states.md` 3.9): a pure function from old and
+//! new state to a list of actions by number. `control/after.rs` carries them out.
+
+use drbd_format::types::{ConnState, DiskState, Role};
+
+use super::VolumeState;
+
+/// One consequence, named by its number in `reference/states.md` 3.9.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FollowUp {
+    /// A2: both disks are UpToDate for the first time: the crash is overcome.
+    ForgetCrash,
+    /// A4: a primary has lost all good data.
+    PrimaryDegraded,
+    /// A5: data may be accessible again through the peer.
+    ThawByPeer,
+    /// A6: data may be accessible again on the own disk.
+    ThawByDisk,
+    /// A7: the peer is back before it was fenced.
+    ThawFencing,
+    /// A8: a resync as source begins: tell the target its UUID.
+    SendSyncUuid,
+    /// A9: the peer has got a disk.
+    PeerGotDisk,
+    /// A10: send the bitmap.
+    SendBitmap,
+    /// A11: the peer's data is out of reach while somebody writes.
+    PeerDataLost,
+    /// A12: a diskless peer becomes primary.
+    DisklessPeerPromoted,
+    /// A13, A14, A28: write the changed part of the bitmap.
+    WriteBitmap,
+    /// A15: attached while connected: ask for the peer's opinion.
+    Negotiate,
+    /// A16, A18, A19, A23, A26, A27: tell the peer our state.
+    SendState,
+    /// A20: a full resync was requested.
+    StartFullSync,
+    /// A21: the disk has failed.
+    DiskFailed,
+    /// A22: the disk is gone.
+    DiskGone,
+    /// A24: sync the space by which the device grew.
+    SyncGrown,
+}
+
+/// Facts outside of the state vector.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Context {
+    /// A disk is there.
+    pub has_disk: bool,
+    /// The own bitmap UUID is 0.
+    pub no_bitmap_uuid: bool,
+    /// All volumes are Connected or better.
+    pub all_connected: bool,
+    /// All own disks are UpToDate.
+    pub all_up_to_date: bool,
+    /// The device grew while it was detached.
+    pub grown: bool,
+    /// Agreed protocol version.
+    pub version: u32,
+}
+
+/// The peer's data was within reach and is not any more (note below A30).
+fn lost_peer_data(o: VolumeState, n: VolumeState) -> bool {
+    use DiskState::{Consistent, DUnknown, Diskless, Failed, Inconsistent, Outdated, UpToDate};
+    let had = matches!(o.pdsk, Inconsistent | Consistent | UpToDate);
+    let gone = n.pdsk < Inconsistent || matches!(n.pdsk, DUnknown | Outdated);
+    (had && gone) || (o.pdsk == DUnknown && matches!(n.pdsk, Diskless | Failed | Outdated))
+}
+
+/// A list of consequences without duplicates.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FollowUps {
+    items: [Option<FollowUp>; 20],
+}
+
+impl FollowUps {
+    fn add(&mut self, condition: bool, item: FollowUp) {
+        if !condition || self.items.contains(&Some(item)) {
+            return;
+        }
+        if let Some(slot) = self.items.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(item);
+        }
+    }
+
+    /// Returns the consequences in the order in which they are to be carried out.
+    pub fn iter(&self) -> impl Iterator<Item = FollowUp> + '_ {
+        self.items.iter().flatten().copied()
+    }
+}
+
+/// Returns what follows from the change of `o` into `n`.
+pub fn follow_up(o: VolumeState, n: VolumeState, context: &Context) -> FollowUps {
+    let mut list = FollowUps::default();
+    data_access(o, n, context, &mut list);
+    sync_and_generations(o, n, context, &mut list);
+    tell_peer(o, n, context, &mut list);
+    list
+}
+
+/// A2 to A7: good data has come or gone.
+fn data_access(o: VolumeState, n: VolumeState, context: &Context, list: &mut FollowUps) {
+    use ConnState::Connected;
+    use DiskState::{Attaching, Negotiating, UpToDate};
+    let both_good = |s: VolumeState| s.disk == UpToDate && s.pdsk == UpToDate;
+    let degraded =
+        |s: VolumeState| s.role == Role::Primary && s.disk < UpToDate && s.pdsk < UpToDate;
+    let was_new = matches!(o.disk, Attaching | Negotiating);
+    let linked = o.conn < Connected && n.conn >= Connected;
+    list.add(both_good(n) && !both_good(o), FollowUp::ForgetCrash);
+    list.add(degraded(n) && !degraded(o), FollowUp::PrimaryDegraded);
+    list.add(
+        n.susp_nod && linked && context.all_connected,
+        FollowUp::ThawByPeer,
+    );
+    list.add(
+        n.susp_nod && was_new && context.all_up_to_date,
+        FollowUp::ThawByDisk,
+    );
+    list.add(n.susp_fen && context.all_connected, FollowUp::ThawFencing);
+}
+
+/// A8 to A14: resync, generations, bitmap.
+fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list: &mut FollowUps) {
+    use DiskState::{DUnknown, Diskless, Inconsistent, UpToDate};
+    let primary = Role::Primary;
+    let somebody_writes = n.role == primary || o.peer == primary || n.peer == primary;
+    let fresh_generation = context.no_bitmap_uuid && n.disk == UpToDate && context.has_disk;
+    list.add(
+        n.is_sync_source() && !o.is_sync_source() && context.has_disk,
+        FollowUp::SendSyncUuid,
+    );
+    list.add(
+        o.pdsk == Diskless && n.pdsk > Diskless && n.pdsk != DUnknown,
+        FollowUp::PeerGotDisk,
+    );
+    list.add(
+        n.conn == ConnState::WfBitMapS && o.conn != ConnState::WfBitMapS,
+        FollowUp::SendBitmap,
+    );
+    list.add(
+        lost_peer_data(o, n) && somebody_writes && fresh_generation,
+        FollowUp::PeerDataLost,
+    );
+    list.add(
+        n.pdsk < Inconsistent && n.peer == primary && o.peer != primary && fresh_generation,
+        FollowUp::DisklessPeerPromoted,
+    );
+    list.add(
+        n.pdsk < Inconsistent && o.peer == primary && n.peer == Role::Secondary && context.has_disk,
+        FollowUp::WriteBitmap,
+    );
+    list.add(
+        o.role == primary
+            && n.role == Role::Secondary
+            && n.conn <= ConnState::Connected
+            && context.has_disk,
+        FollowUp::WriteBitmap,
+    );
+}
+
+/// A15 to A28: what the peer must know, full sync, loss of the disk.
+fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut FollowUps) {
+    use ConnState::{
+        Ahead, Connected, StartingSyncS, StartingSyncT, SyncSource, VerifyS, WfReportParams,
+    };
+    use DiskState::{Attaching, Diskless, Failed, Inconsistent, Negotiating, UpToDate};
+    let enters = |conn: ConnState| n.conn == conn && o.conn != conn;
+    let disk_enters = |disk: DiskState| n.disk == disk && o.disk != disk;
+    let connected = n.conn >= Connected;
+    let stop_sector = context.version >= 97 && context.version != 100;
+    list.add(
+        connected && o.disk == Attaching && n.disk == Negotiating,
+        FollowUp::Negotiate,
+    );
+    let news = [
+        connected && (o.aftr_isp != n.aftr_isp || o.user_isp != n.user_isp),
+        o.conn == WfReportParams && connected,
+        enters(Ahead),
+    ];
+    list.add(news.contains(&true), FollowUp::SendState);
+    list.add(
+        enters(StartingSyncS) || enters(StartingSyncT),
+        FollowUp::StartFullSync,
+    );
+    list.add(disk_enters(Failed), FollowUp::DiskFailed);
+    list.add(disk_enters(Diskless), FollowUp::DiskGone);
+    list.add(
+        n.disk > Negotiating && n.pdsk > Negotiating && context.grown && n.conn == Connected,
+        FollowUp::SyncGrown,
+    );
+    let news = [
+        connected && o.disk == UpToDate && n.disk == Inconsistent,
+        o.disk < UpToDate && o.conn >= SyncSource && n.conn == Connected,
+        o.conn == VerifyS && n.conn == Connected && stop_sector,
+    ];
+    list.add(news.contains(&true), FollowUp::SendState);
+    list.add(
+        o.conn > Connected
+            && o.conn < Ahead
+            && (n.conn == Connected || n.conn >= Ahead)
+            && context.has_disk,
+        FollowUp::WriteBitmap,
+    );
+}
