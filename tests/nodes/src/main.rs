@@ -8,6 +8,7 @@ mod link;
 mod machine;
 mod node;
 mod pair;
+mod poke;
 mod proto;
 mod provision;
 mod relay;
@@ -77,6 +78,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
             Path::new(&words[2]),
             scribble::Scribble::from_words(&words[3..])?,
         )?,
+        Some("poke") if words.len() == 3 => poke::poke(&words[1], words[2].parse()?)?,
         Some("login") if words.len() == 2 => scenarios::tools::login(Path::new(&words[1]))?,
         Some("help" | "--help" | "-h") => print!("{HELP}"),
         _ => {

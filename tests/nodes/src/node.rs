@@ -71,6 +71,7 @@ pub(crate) struct Node {
     steps: Arc<Steps>,
     running: Option<(Box<dyn Machine>, Link)>,
     boots: u32,
+    judged_from: usize,
 }
 
 /// A command that has ended.
@@ -105,6 +106,7 @@ impl Node {
             steps,
             running: None,
             boots: 0,
+            judged_from: 0,
         }
     }
 
@@ -249,9 +251,35 @@ impl Node {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Waits until the console shows `wanted` at or after byte `from`.
+    pub(crate) fn wait_console(&self, wanted: &str, from: usize, seconds: u64) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let console = self.console();
+            if console.get(from..).is_some_and(|new| new.contains(wanted)) {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < end,
+                "{}: no {wanted:?} on the console",
+                self.spec.name
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Kernel reports on the console that must not be there.
     pub(crate) fn alarms(&self) -> Vec<String> {
-        alarms(&self.console(), self.spec.driver == Driver::C)
+        let console = self.console();
+        let new = console.get(self.judged_from..).unwrap_or_default();
+        alarms(new, self.spec.driver == Driver::C)
+    }
+
+    /// Gives the node another kernel module for its next boot; what the console says so far no
+    /// longer counts.
+    pub(crate) fn set_driver(&mut self, driver: Driver) {
+        self.judged_from = self.console().len();
+        self.spec.driver = driver;
     }
 
     /// Fails if lockdep has switched itself off, which would make the run meaningless.
@@ -284,6 +312,14 @@ impl Node {
     /// What the node reported on [`Self::acks_line`], in every boot.
     pub(crate) fn acks_file(&self) -> PathBuf {
         self.spec.dir.join("acks.log")
+    }
+
+    /// Writes the resource file that the tools read, for this boot and the next ones.
+    pub(crate) fn set_resource(&self, text: &str) -> Result<()> {
+        fs::write(self.spec.drop.join("drbd.d/test.res"), text).context("write the resource")?;
+        let command = format!("cat >/etc/drbd.d/test.res <<'END'\n{text}END\n");
+        self.run(&command)?.ok()?;
+        Ok(())
     }
 
     /// Network interface in the node.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::bed::{Bed, Kernel};
-use crate::node::{Node, NodeSpec};
+use crate::node::{Driver, Node, NodeSpec};
 use crate::provision::{self, HOSTS};
 use crate::relay::{Net, SNAP_DEFAULT};
 use crate::steps::Steps;
@@ -96,6 +96,23 @@ impl Pair {
         let mut pair = Self::create(bed, name, plan)?;
         pair.power_on()?;
         Ok(pair)
+    }
+
+    /// With both nodes switched off: gives them other kernel modules for their next boot.
+    pub(crate) fn set_drivers(&mut self, bed: &Bed, drivers: [Driver; 2]) -> Result<()> {
+        for (node, driver) in [&mut self.m, &mut self.s].into_iter().zip(drivers) {
+            ensure!(
+                !node.is_up(),
+                "{} must be switched off first",
+                node.spec.name
+            );
+            let resource = fs::read(node.spec.drop.join("drbd.d/test.res"))?;
+            fs::remove_dir_all(&node.spec.drop).context("clear the drop folder")?;
+            node.set_driver(driver);
+            provision::fill(bed, bed.backend()?.as_ref(), &node.spec)?;
+            fs::write(node.spec.drop.join("drbd.d/test.res"), resource)?;
+        }
+        Ok(())
     }
 
     /// Switches on what is off.

@@ -1,10 +1,15 @@
 //! The scenarios, one file each, named area_what.
 
+mod bad_config;
+mod bad_metadata;
+mod bad_peer;
+mod disk_exchange;
 mod fault_net_cut;
 mod fault_power_loss;
 mod format_record;
 mod lab_seed;
 mod module_load;
+mod pair_mixed;
 mod storm;
 pub(crate) mod tools;
 
@@ -26,6 +31,11 @@ pub(crate) struct Scenario {
 pub(crate) const ALL: &[Scenario] = &[
     module_load::SCENARIO,
     lab_seed::SCENARIO,
+    pair_mixed::SCENARIO,
+    disk_exchange::SCENARIO,
+    bad_config::SCENARIO,
+    bad_metadata::SCENARIO,
+    bad_peer::SCENARIO,
     fault_power_loss::SCENARIO,
     fault_net_cut::SCENARIO,
     format_record::SCENARIO,
