@@ -299,9 +299,10 @@ fn state_variables(status: Option<&VolumeStatus>) -> String {
         .and_then(|status| Some((status.info?, status.state?)))
         .and_then(|(info, state)| resynced_percent(&info, state.conn))
         .unwrap_or_default();
+    let gap = if state.is_some() { "\n" } else { "" };
     format!(
-        "_cstate={}\n_role={}\n_peer={}\n_disk={}\n_pdsk={}\n\n\
-         _flags_susp={}\n_flags_aftr_isp={}\n_flags_peer_isp={}\n_flags_user_isp={}\n\n\
+        "_cstate={}\n_role={}\n_peer={}\n_disk={}\n_pdsk={}\n{gap}\
+         _flags_susp={}\n_flags_aftr_isp={}\n_flags_peer_isp={}\n_flags_user_isp={}\n{gap}\
          _resynced_percent={percent}\n\n_sh_status_process\n\n\n",
         state
             .as_ref()
