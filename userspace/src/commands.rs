@@ -1,4 +1,5 @@
 //! The commands of the tools.
 
 pub(crate) mod adm;
+pub(crate) mod meta;
 pub(crate) mod setup;

@@ -6,6 +6,7 @@
 mod adjust;
 mod commands;
 mod config;
+mod meta;
 mod netlink;
 mod report;
 mod status;
@@ -25,6 +26,10 @@ const TOOLS: &[Tool] = &[
     Tool {
         names: &["drbdadm", "drbdadm-84"],
         run: commands::adm::run,
+    },
+    Tool {
+        names: &["drbdmeta"],
+        run: commands::meta::run,
     },
     Tool {
         names: &["drbdsetup", "drbdsetup-84"],

@@ -5,7 +5,7 @@
 
 mod cmdline;
 mod configure;
-mod device;
+pub(crate) mod device;
 mod events;
 mod module;
 mod query;
