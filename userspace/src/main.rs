@@ -38,6 +38,12 @@ const TOOLS: &[Tool] = &[
 ];
 
 fn main() -> ExitCode {
+    if std::env::var_os(commands::adm::HELPER).is_some() {
+        // Started by drbdadm: end with it. That this cannot be had on every system is no reason
+        // not to work.
+        let kill = Some(rustix::process::Signal::KILL);
+        let _ = rustix::process::set_parent_process_death_signal(kill);
+    }
     let mut words = std::env::args_os();
     let Some(own_name) = words.next() else {
         eprintln!("called without a name");

@@ -6,6 +6,7 @@
 mod args;
 mod handler;
 mod help;
+mod hint;
 mod register;
 mod runner;
 mod select;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 
 use args::{General, Invocation, Misuse, Request};
 use runner::{GaveUp, Runner, CANNOT_RUN};
-use select::Selected;
+use select::{Mismatch, Selected};
 use table::{Command, Listed, Scope};
 
 use crate::adjust::call::Maker;
@@ -30,6 +31,9 @@ use crate::config::model::Config;
 use crate::config::resolve::{address_place, resolve, View};
 use crate::config::source::{Diagnostic, Invalid, Severity, Sources};
 use crate::config::{self, check, print, print_xml};
+
+/// Environment variable that tells a helper that it was started by drbdadm.
+pub(crate) const HELPER: &str = "DRBD_HELPER";
 
 /// Exit code for a usage error, an unknown resource, or a failed stage.
 const MISUSED: u8 = 1;
@@ -250,7 +254,11 @@ fn selection<'s>(session: &'s Session<'s>) -> (Vec<Selected<'s>>, u8) {
     for name in names {
         match select::select(command, session.views, name, stacked) {
             Ok(one) => selected.push(one),
-            Err(text) => {
+            Err(Mismatch::Unknown(text)) => {
+                eprintln!("{text}");
+                return (selected, MISUSED);
+            }
+            Err(Mismatch::Unfit(text)) => {
                 eprintln!("{text}");
                 code = MISUSED;
             }

@@ -40,7 +40,7 @@ pub(super) fn run(session: &Session<'_>) -> Ending {
     for name in &session.invocation.names {
         let selected = match select::select(command, session.views, name, false) {
             Ok(selected) => selected,
-            Err(text) => {
+            Err(select::Mismatch::Unknown(text) | select::Mismatch::Unfit(text)) => {
                 eprintln!("{text}");
                 return Ok(MISUSED);
             }

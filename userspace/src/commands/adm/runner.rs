@@ -8,17 +8,23 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::process::{pidfd_open, Pid, PidfdFlags};
 
 use super::args::General;
+use super::Ending;
 use crate::adjust::call::{escape, Call, Limit, Tool};
+use crate::commands::setup;
 use crate::config::model::Global;
 
 /// Exit code if a helper cannot be run or does not come back.
 pub(super) const CANNOT_RUN: u8 = 20;
+
+/// The option whose value is nobody else's business.
+const SECRET: &str = "--shared-secret=";
 
 /// What happens to the error output of a helper.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,6 +67,7 @@ pub(super) struct Runner {
     variable: Option<String>,
     meta: Program,
     setup: Program,
+    setup_is_ours: bool,
     short_s: u64,
     medium_s: u64,
     long_s: u64,
@@ -99,6 +106,7 @@ impl Runner {
             variable,
             meta: find(&general.drbdmeta, "drbdmeta")?,
             setup: find(&general.drbdsetup, "drbdsetup")?,
+            setup_is_ours: general.drbdsetup.is_none(),
             short_s: global.number("cmd-timeout-short"),
             medium_s: global.number("cmd-timeout-medium"),
             long_s: global.number("cmd-timeout-long"),
@@ -146,6 +154,13 @@ impl Runner {
         self.announce(resource, call);
         if self.dry_run {
             return Ok(Ended::default());
+        }
+        if self.setup_is_ours && has_secret(call) {
+            let code = self.run_inside(call)?;
+            return Ok(Ended {
+                code,
+                ..Ended::default()
+            });
         }
         let mut command = self.command(resource, call);
         match errors {
@@ -215,7 +230,11 @@ impl Runner {
             let mut line = escape(&self.program(call.tool).shown);
             for argument in &call.args {
                 line.push(' ');
-                line.push_str(&escape(argument));
+                // With --dry-run the line is meant to be used; else it may end up in a log.
+                match argument.starts_with(SECRET) && !self.dry_run {
+                    true => line.push_str(&escape(&format!("{SECRET}..."))),
+                    false => line.push_str(&escape(argument)),
+                }
             }
             println!("{line}");
         }
@@ -228,9 +247,53 @@ impl Runner {
         let mut line = self.program(call.tool).shown.clone();
         for argument in &call.args {
             line.push(' ');
-            line.push_str(argument);
+            line.push_str(if argument.starts_with(SECRET) {
+                SECRET
+            } else {
+                argument
+            });
         }
         line
+    }
+
+    /// Runs a call of drbdsetup without a process of its own.
+    fn run_inside(&self, call: &Call) -> Ending {
+        let (done, outcome) = mpsc::channel();
+        let (name, args) = (self.setup.shown.clone(), call.args.clone());
+        std::thread::spawn(move || {
+            let _ = done.send(setup::run(&name, &args));
+        });
+        let seconds = self.seconds(call.limit);
+        let code = match seconds {
+            0 => outcome.recv().ok(),
+            _ => match outcome.recv_timeout(Duration::from_secs(seconds)) {
+                Ok(code) => Some(code),
+                Err(RecvTimeoutError::Disconnected) => None,
+                Err(RecvTimeoutError::Timeout) => return Err(self.late(call, seconds)),
+            },
+        };
+        let code = code.unwrap_or(CANNOT_RUN);
+        if code >= 10 {
+            self.complain(call, code);
+        }
+        Ok(code)
+    }
+
+    fn late(&self, call: &Call, seconds: u64) -> GaveUp {
+        eprintln!(
+            "Command '{}' did not terminate within {seconds} seconds",
+            self.plain(call)
+        );
+        GaveUp
+    }
+
+    fn seconds(&self, limit: Limit) -> u64 {
+        match limit {
+            Limit::Forever => 0,
+            Limit::Short => self.short_s,
+            Limit::Medium => self.medium_s,
+            Limit::Long => self.long_s,
+        }
     }
 
     fn program(&self, tool: Tool) -> Program {
@@ -251,30 +314,33 @@ impl Runner {
             .arg0(&program.shown)
             .args(&call.args)
             .env("DRBD_RESOURCE", resource);
+        if call.tool != Tool::Shell {
+            command.env(super::HELPER, "1");
+        }
         command
     }
 
     fn wait(&self, child: &mut Child, call: &Call) -> Result<ExitStatus, GaveUp> {
-        let seconds = match call.limit {
-            Limit::Forever => 0,
-            Limit::Short => self.short_s,
-            Limit::Medium => self.medium_s,
-            Limit::Long => self.long_s,
-        };
+        let seconds = self.seconds(call.limit);
         if seconds > 0 && !ends_within(child, Duration::from_secs(seconds)) {
             let _ = child.kill();
             let _ = child.wait();
-            eprintln!(
-                "Command '{}' did not terminate within {seconds} seconds",
-                self.plain(call)
-            );
-            return Err(GaveUp);
+            return Err(self.late(call, seconds));
         }
         child.wait().map_err(|error| {
             eprintln!("lost '{}': {error}", self.plain(call));
             GaveUp
         })
     }
+}
+
+/// Reports whether the arguments must not show up in the list of processes.
+fn has_secret(call: &Call) -> bool {
+    call.tool == Tool::Setup
+        && call
+            .args
+            .iter()
+            .any(|argument| argument.starts_with(SECRET))
 }
 
 /// Waits until the child has ended. False: it has not, and the time is over.

@@ -14,18 +14,31 @@ pub(super) struct Selected<'v> {
     pub(super) one_volume: Option<u32>,
 }
 
+/// Why a name selects nothing; the text is for the user, the exit code is 1.
+#[derive(Clone, Debug)]
+pub(super) enum Mismatch {
+    /// There is no such thing: names behind it are not looked at.
+    Unknown(String),
+    /// It cannot be used with this command.
+    Unfit(String),
+}
+
 /// Finds what `name` means to `command`.
 ///
 /// # Errors
 ///
-/// The text for the user; the exit code is 1.
+/// The name means nothing here.
 pub(super) fn select<'v>(
     command: &Command,
     views: &'v [View<'v>],
     name: &str,
     stacked: bool,
-) -> Result<Selected<'v>, String> {
-    let unknown = || format!("'{name}' not defined in your config (for this host).");
+) -> Result<Selected<'v>, Mismatch> {
+    let unknown = || {
+        Mismatch::Unknown(format!(
+            "'{name}' not defined in your config (for this host)."
+        ))
+    };
     let by_minor = name
         .strip_prefix("minor-")
         .and_then(|minor| minor.parse::<u32>().ok());
@@ -63,9 +76,9 @@ pub(super) fn select<'v>(
         } else {
             ("stacked", "normal")
         };
-        return Err(format!(
+        return Err(Mismatch::Unfit(format!(
             "'{name}' is a {is} resource, and not available in {mode} mode."
-        ));
+        )));
     }
     let mut volumes = view.volumes();
     if let Some(number) = number {
@@ -90,19 +103,19 @@ fn names_one_of_several(selected: &Selected<'_>) -> bool {
 }
 
 /// Refuses a choice that the command cannot work on.
-fn fitting<'v>(command: &Command, selected: Selected<'v>) -> Result<Selected<'v>, String> {
+fn fitting<'v>(command: &Command, selected: Selected<'v>) -> Result<Selected<'v>, Mismatch> {
     let name = command.name;
     match command.scope {
-        Scope::Resource if names_one_of_several(&selected) => Err(format!(
+        Scope::Resource if names_one_of_several(&selected) => Err(Mismatch::Unfit(format!(
             "{name} operates on whole resources, but you specified a specific volume!"
-        )),
+        ))),
         Scope::OneVolume => match selected.volumes.as_slice() {
             [only] if selected.one_volume.is_some() || only.is_implicit => Ok(selected),
-            _ => Err(format!(
+            _ => Err(Mismatch::Unfit(format!(
                 "{name} requires a specific volume id, but none is specified.\nTry '{name} \
                  minor-<minor_number>' or '{name} {}/<vnr>'",
                 selected.view.name()
-            )),
+            ))),
         },
         Scope::Nothing
         | Scope::Resource

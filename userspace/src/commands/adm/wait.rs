@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::process::Child;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::process::{kill_process, Pid, Signal};
@@ -14,10 +14,16 @@ use crate::config::resolve::View;
 /// How long only dots are printed.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// How often a dot is printed.
+const DOT: Duration = Duration::from_secs(1);
+
+/// How often the journal is told who is being waited for, if nobody reads along.
+const REPORT: Duration = Duration::from_secs(30);
+
 /// What the waiting thread is told.
 enum News {
-    /// One helper has ended.
-    Ended,
+    /// The helper with this number has ended.
+    Ended(usize),
     /// The user typed a line.
     Line(String),
 }
@@ -26,67 +32,117 @@ enum News {
 ///
 /// A peer that does not come is no error here: the service goes on without it.
 pub(super) fn interactively(session: &Session<'_>) {
+    let console = Console::open();
+    let helpers = start(session);
+    if helpers.is_empty() {
+        return;
+    }
+    let (news, inbox) = mpsc::channel();
+    let mut pids = Vec::new();
+    let mut waiting = Vec::new();
+    for (number, (child, name)) in helpers.into_iter().enumerate() {
+        pids.push(child.id());
+        waiting.push(Some(name));
+        watch(number, child, news.clone());
+    }
+    let mut wait = Wait {
+        console,
+        waiting,
+        started: Instant::now(),
+        reported: Duration::ZERO,
+        has_asked: false,
+    };
+    wait.run(session, &pids, &news, &inbox);
+    wait.console.write("\n");
+}
+
+/// Starts a helper for each volume; returns it with the name of what it waits for.
+fn start(session: &Session<'_>) -> Vec<(Child, String)> {
     let stacked = session.general().stacked;
-    let mut console = Console::open();
     let fits = |view: &&View<'_>| !view.is_ignored() && view.is_stacked() == stacked;
-    let mut children = Vec::new();
+    let mut started = Vec::new();
     for view in session.views.iter().filter(fits) {
         let maker = session.maker(view);
         for volume in view.volumes() {
-            let call = maker
-                .wait("wait-connect", &volume)
-                .with(&session.invocation.backend);
-            children.extend(session.runner.start(view.name(), &call));
+            let call = maker.wait("wait-connect", &volume);
+            let call = call.with(&session.invocation.backend);
+            if let Some(child) = session.runner.start(view.name(), &call) {
+                let peer = view.peer_address().map(|address| address.endpoint());
+                let peer = peer.unwrap_or_default();
+                started.push((child, format!("{}/{} ({peer})", view.name(), volume.number)));
+            }
         }
     }
-    if children.is_empty() {
-        return;
-    }
-    let pids: Vec<u32> = children.iter().map(Child::id).collect();
-    let (news, inbox) = mpsc::channel();
-    let mut running = children.len();
-    for child in children {
-        watch(child, news.clone());
-    }
-    let started = Instant::now();
-    let refresh = match session.config.global.number("dialog-refresh") {
-        0 => None,
-        seconds => Some(Duration::from_secs(seconds)),
-    };
-    let mut has_asked = false;
-    while running > 0 {
-        let pause = if has_asked {
-            refresh
-        } else {
-            Some(Duration::from_secs(1))
-        };
-        let message = match pause {
-            Some(pause) => inbox.recv_timeout(pause),
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match message {
-            Ok(News::Ended) => running -= 1,
-            Ok(News::Line(line)) if line.trim() == "yes" => {
-                abort(&pids);
-                break;
-            }
-            Ok(News::Line(_)) => console.prompt(started.elapsed()),
-            Err(RecvTimeoutError::Timeout) if has_asked => console.elapsed(started.elapsed()),
-            Err(RecvTimeoutError::Timeout) if started.elapsed() < QUIET => console.write("."),
-            Err(RecvTimeoutError::Timeout) => {
-                has_asked = true;
-                console.ask(session, news.clone());
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    console.write("\n");
+    started
 }
 
-fn watch(mut child: Child, news: Sender<News>) {
+/// The wait for several helpers.
+struct Wait {
+    console: Console,
+    /// What each helper waits for, nothing once it has ended.
+    waiting: Vec<Option<String>>,
+    started: Instant,
+    /// When the journal was told last.
+    reported: Duration,
+    /// Whether the user has been asked.
+    has_asked: bool,
+}
+
+impl Wait {
+    fn run(
+        &mut self,
+        session: &Session<'_>,
+        pids: &[u32],
+        news: &Sender<News>,
+        inbox: &Receiver<News>,
+    ) {
+        let refresh = match session.config.global.number("dialog-refresh") {
+            0 => REPORT,
+            seconds => Duration::from_secs(seconds),
+        };
+        while self.waiting.iter().any(Option::is_some) {
+            let pause = if self.has_asked { refresh } else { DOT };
+            match inbox.recv_timeout(pause) {
+                Ok(News::Ended(number)) => {
+                    if let Some(one) = self.waiting.get_mut(number) {
+                        *one = None;
+                    }
+                }
+                Ok(News::Line(line)) if line.trim() == "yes" => return abort(pids),
+                Ok(News::Line(_)) => self.console.prompt(self.started.elapsed()),
+                Err(RecvTimeoutError::Timeout) if self.has_asked => self.tick(),
+                Err(RecvTimeoutError::Timeout) if self.started.elapsed() < QUIET => {
+                    self.console.write(".");
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.has_asked = true;
+                    self.console.ask(session, news.clone());
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Shows how long it has taken so far.
+    fn tick(&mut self) {
+        let elapsed = self.started.elapsed();
+        self.console.elapsed(elapsed);
+        if self.console.is_nobody() && elapsed.saturating_sub(self.reported) >= REPORT {
+            self.reported = elapsed;
+            let names: Vec<&str> = self.waiting.iter().flatten().map(String::as_str).collect();
+            eprintln!(
+                "waiting since {} s for {}",
+                elapsed.as_secs(),
+                names.join(", ")
+            );
+        }
+    }
+}
+
+fn watch(number: usize, mut child: Child, news: Sender<News>) {
     std::thread::spawn(move || {
         let _ = child.wait();
-        let _ = news.send(News::Ended);
+        let _ = news.send(News::Ended(number));
     });
 }
 
@@ -125,6 +181,10 @@ impl Console {
             Ok(device) if device.is_terminal() => Self::Device(device),
             _ => Self::Nobody,
         }
+    }
+
+    fn is_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
     }
 
     fn write(&mut self, text: &str) {

@@ -2,7 +2,7 @@
 
 use super::runner::{Ended, Errors, Runner};
 use super::select::Selected;
-use super::{register, sh, Ending, Session};
+use super::{hint, register, sh, Ending, Session};
 use crate::adjust::call::{Call, Limit, Maker};
 use crate::adjust::plan::Register;
 use crate::config::resolve::LocalVolume;
@@ -24,7 +24,13 @@ pub(super) fn on_resource(session: &Session<'_>, selected: &Selected<'_>) -> End
         "net-options" => run(maker.net_options_call()),
         "resource-options" => run(maker.on_resource(Limit::Short, "resource-options")),
         "status" => run(maker.on_resource(Limit::Short, "status")),
-        "down" => run(maker.on_resource(Limit::Medium, "down")),
+        "down" => {
+            let code = run(maker.on_resource(Limit::Medium, "down"))?;
+            for volume in &selected.volumes {
+                hint::after(session, view.name(), volume, code);
+            }
+            Ok(code)
+        }
         "new-resource" => registered(session, &maker, maker.new_resource(), Register::Resource),
         "sh-resource" => {
             println!("{}", view.name());
@@ -60,9 +66,12 @@ fn on_volume(session: &Session<'_>, maker: &Maker<'_>, volume: &LocalVolume) -> 
                 code => Ok(code),
             }
         }
-        "detach" | "disk-options" | "primary" | "secondary" | "invalidate-remote" => {
-            simple(setup(Limit::Medium))
+        "primary" | "secondary" | "detach" => {
+            let code = simple(setup(Limit::Medium))?;
+            hint::after(session, name, volume, code);
+            Ok(code)
         }
+        "disk-options" | "invalidate-remote" => simple(setup(Limit::Medium)),
         "pause-sync" | "resume-sync" | "verify" | "suspend-io" | "resume-io"
         | "new-current-uuid" | "role" | "cstate" => simple(setup(Limit::Short)),
         "invalidate" => invalidate(runner, name, &setup(Limit::Short), &meta()),
@@ -102,7 +111,7 @@ fn invalidate(runner: &Runner, name: &str, setup: &Call, meta: &Call) -> Ending 
         return runner.run(name, meta);
     }
     if ended.code == 0 || REFUSED.contains(&ended.code) {
-        return Ok(tell(runner, setup, &ended));
+        return Ok(tell(&ended));
     }
     runner.run(name, meta)
 }
@@ -122,17 +131,14 @@ fn outdate(runner: &Runner, name: &str, setup: &Call, meta: &Call) -> Ending {
 fn ask_both(runner: &Runner, name: &str, setup: &Call, meta: &Call) -> Ending {
     let ended = runner.run_with(name, setup, Errors::Kept)?;
     if !runner.is_dry() && (ended.code == 0 || REFUSED.contains(&ended.code)) {
-        return Ok(tell(runner, setup, &ended));
+        return Ok(tell(&ended));
     }
     runner.run(name, meta)
 }
 
 /// Prints what a helper complained about.
-fn tell(runner: &Runner, call: &Call, ended: &Ended) -> u8 {
+fn tell(ended: &Ended) -> u8 {
     eprint!("{}", ended.errors);
-    if ended.code >= 10 {
-        runner.complain(call, ended.code);
-    }
     ended.code
 }
 
