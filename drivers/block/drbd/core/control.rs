@@ -491,12 +491,15 @@ impl<'a> Control<'a> {
 
     /// Draws a UUID: unpredictable enough to be unique, never special.
     pub(crate) fn random_uuid(&mut self) -> u64 {
-        // xoroshiro128+; the seed is unpredictable, the numbers only have to be unique.
-        let [a, mut b] = self.s.random;
-        let sum = a.wrapping_add(b);
-        b ^= a;
-        self.s.random = [a.rotate_left(24) ^ b ^ (b << 16), b.rotate_left(37)];
-        sum.max(0x100)
+        // splitmix64 over a counter, keyed by the second half of the seed: the seed is
+        // unpredictable, the numbers only have to be unique.
+        let [counter, key] = self.s.random;
+        let counter = counter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.s.random = [counter, key];
+        let mut z = counter ^ key.rotate_left(32);
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31 ^ key).max(0x100)
     }
 
     /// Highest peer role of all volumes.

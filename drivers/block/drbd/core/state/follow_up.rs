@@ -126,7 +126,8 @@ fn data_access(o: VolumeState, n: VolumeState, context: &Context, list: &mut Fol
 fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list: &mut FollowUps) {
     use DiskState::{DUnknown, Diskless, Inconsistent, UpToDate};
     let primary = Role::Primary;
-    let somebody_writes = n.role == primary || o.peer == primary || n.peer == primary;
+    // A lost peer is Unknown in the new state: then only the own role counts.
+    let somebody_writes = n.role == primary || n.peer == primary;
     let fresh_generation = context.no_bitmap_uuid && n.disk == UpToDate && context.has_disk;
     list.add(
         n.is_sync_source() && !o.is_sync_source() && context.has_disk,
