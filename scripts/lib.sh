@@ -97,7 +97,7 @@ suite_apt_update() {
     mkdir -p "$CACHE/apt"
     if [ -n "$(find "$stamp" -mmin "-${1:-60}" 2>/dev/null)" ]; then return; fi
     sources "$SUITE" "$BACKPORTS" >"$CACHE/apt/sources.list"
-    suite_apt apt-get -qq update >&2 || die "cannot read the package lists of $BACKPORTS"
+    suite_apt apt-get -qq -o APT::Update::Error-Mode=any update >&2 || die "cannot read the package lists of $BACKPORTS"
     touch "$stamp"
 }
 
