@@ -7,7 +7,7 @@
 //! [`View`], [`LinkView`] and [`Order`].
 
 use drbd_format::types::{ConnState, DiskState, WriteOrdering};
-use drbd_format::units::SectorRange;
+use drbd_format::units::{BitIndex, SectorRange};
 use drbd_format::wire::features::Terms;
 
 use crate::activity_log::ActivityLog;
@@ -483,6 +483,14 @@ impl<M: Memory> DataPlane<M> {
             al_used: disk.map_or(0, |disk| disk.al.used()),
             al_suspended: slot.al_suspended,
         }
+    }
+
+    /// Tells whether a block counts as out of sync.
+    pub fn bit_is_set(&self, volume: VolumeIndex, bit: u64) -> bool {
+        let place = self.volumes.get(volume.slot());
+        place
+            .and_then(|place| place.disk.as_ref())
+            .is_some_and(|disk| disk.bitmap.is_set(BitIndex(bit)))
     }
 
     /// Returns the present run of resync or verify.

@@ -1,0 +1,297 @@
+//! Two data planes back to back: an in-memory shell with disks that have a volatile cache, and
+//! packets that cross as real bytes, in any order of events that a seed chooses.
+//!
+//! The control plane is played by the test: it hands out views and orders.
+
+#[path = "data_pair/node.rs"]
+mod node;
+#[path = "data_pair/world.rs"]
+mod world;
+
+use drbd_core::link::Order;
+use drbd_core::request::Op;
+use drbd_format::types::{ConnState, Protocol};
+use node::V;
+use world::World;
+
+const PROTOCOLS: [Protocol; 3] = [Protocol::A, Protocol::B, Protocol::C];
+const SECTORS: u64 = 8 * 3000 + 5;
+
+#[test]
+fn a_write_is_acknowledged_and_its_barrier_after_it() {
+    for protocol in PROTOCOLS {
+        let mut world = World::new(1, SECTORS, protocol);
+        world.connect();
+        let id = world.write(0, 16, 8);
+        world.settle();
+        assert_eq!(
+            world.nodes[0].results.get(&id),
+            Some(&Ok(())),
+            "{protocol:?}"
+        );
+        world.check_idle();
+        world.check_equal();
+    }
+}
+
+#[test]
+fn random_writes_leave_equal_disks() {
+    for seed in 0..6 {
+        for protocol in PROTOCOLS {
+            let mut world = World::new(seed, SECTORS, protocol);
+            world.connect();
+            for round in 0..300 {
+                world.random_io(0);
+                world.random_steps(30);
+                if round % 10 == 0 {
+                    world.check_stable();
+                }
+            }
+            world.settle();
+            world.check_idle();
+            world.check_equal();
+            assert_eq!(world.nodes[0].weight(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_small_activity_log_and_small_tables_only_delay() {
+    for seed in 0..6 {
+        let mut world = World::with_limits(seed, 8192 * 40, Protocol::C, 3, 12, 4);
+        world.connect();
+        for _ in 0..300 {
+            world.random_io(0);
+            world.random_steps(20);
+            world.check_al();
+        }
+        world.settle();
+        world.check_idle();
+        world.check_equal();
+    }
+}
+
+#[test]
+fn a_full_sync_makes_disks_equal_while_the_source_is_written_to() {
+    for seed in 0..9 {
+        let mut world = World::new(seed, SECTORS, PROTOCOLS[(seed % 3) as usize]);
+        world.fill(0);
+        world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+        for node in &mut world.nodes {
+            node.order(&Order::SetAllBits(V));
+        }
+        world.start_sync(0);
+        for _ in 0..200 {
+            world.random_io(0);
+            world.random_steps(40);
+        }
+        world.settle();
+        assert!(world.synced, "seed {seed}");
+        world.check_idle();
+        world.check_equal();
+        assert_eq!(world.nodes[0].weight(), 0, "seed {seed}");
+        assert_eq!(world.nodes[1].weight(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_was_written_while_disconnected_is_synced_afterwards() {
+    for seed in 0..12 {
+        let mut world = World::new(seed, SECTORS, PROTOCOLS[(seed % 3) as usize]);
+        world.connect();
+        for round in 0..3 {
+            for _ in 0..60 {
+                world.random_io(0);
+                world.random_steps(20);
+            }
+            world.disconnect();
+            for _ in 0..30 {
+                world.random_io(0);
+                world.random_steps(20);
+            }
+            world.settle();
+            world.reconnect_with_bitmaps(0);
+            for _ in 0..60 {
+                world.random_io(0);
+                world.random_steps(20);
+            }
+            world.settle();
+            assert!(world.synced, "seed {seed} round {round}");
+            world.check_idle();
+            world.check_equal();
+        }
+    }
+}
+
+#[test]
+fn a_sync_that_is_interrupted_goes_on_later() {
+    for seed in 0..9 {
+        let mut world = World::new(seed, SECTORS, Protocol::C);
+        world.fill(0);
+        world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+        for node in &mut world.nodes {
+            node.order(&Order::SetAllBits(V));
+        }
+        world.start_sync(0);
+        for _ in 0..4 {
+            for _ in 0..10 {
+                world.random_io(0);
+                world.random_steps(60);
+            }
+            world.disconnect();
+            world.random_steps(200);
+            world.settle();
+            world.reconnect_with_bitmaps(0);
+        }
+        world.settle();
+        assert!(world.synced, "seed {seed}");
+        world.check_idle();
+        world.check_equal();
+    }
+}
+
+#[test]
+fn nothing_acknowledged_as_stable_is_lost_with_the_peers_cache() {
+    for seed in 0..18 {
+        let mut world = World::new(seed, SECTORS, PROTOCOLS[(seed % 3) as usize]);
+        world.connect();
+        for _ in 0..120 {
+            world.random_io(0);
+            world.random_steps(25);
+        }
+        world.disconnect();
+        world.settle();
+        world.nodes[1].lose_power();
+        // Every block that differs is marked.
+        world.check_marked();
+        world.reconnect_with_bitmaps(0);
+        world.settle();
+        world.check_equal();
+    }
+}
+
+#[test]
+fn roles_can_be_exchanged() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, SECTORS, Protocol::C);
+        world.connect();
+        for round in 0..6 {
+            let primary = round % 2;
+            for _ in 0..40 {
+                world.random_io(primary);
+                world.random_steps(20);
+            }
+            world.settle();
+            world.check_idle();
+            world.check_equal();
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_of_the_peer_is_marked_and_not_reported() {
+    for protocol in PROTOCOLS {
+        for seed in 0..4 {
+            let mut world = World::new(seed, SECTORS, protocol);
+            world.connect();
+            world.nodes[1].disk.fail_writes = 3;
+            for _ in 0..50 {
+                world.random_io(0);
+                world.random_steps(20);
+            }
+            world.settle();
+            world.check_idle();
+            assert!(world.nodes[0].results.values().all(Result::is_ok));
+            world.check_marked();
+        }
+    }
+}
+
+#[test]
+fn a_diskless_node_reads_and_writes_through_its_peer() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, SECTORS, PROTOCOLS[(seed % 3) as usize]);
+        world.connect_diskless(0);
+        for _ in 0..100 {
+            world.random_io(0);
+            world.random_steps(30);
+        }
+        world.settle();
+        world.check_idle();
+        assert!(
+            world.nodes[0].results.values().all(Result::is_ok),
+            "seed {seed}"
+        );
+        world.check_reads(0);
+    }
+}
+
+#[test]
+fn verify_finds_exactly_the_blocks_that_differ() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 8 * 300 + 3, Protocol::C);
+        world.fill(0);
+        world.nodes[1].disk.current = world.nodes[0].disk.current.clone();
+        world.nodes[1].disk.stable = world.nodes[0].disk.current.clone();
+        for block in [0_usize, 17, 299, 300] {
+            world.nodes[1].disk.current[block * 4096] ^= 1;
+        }
+        world.connect();
+        world.start_verify(0);
+        for _ in 0..20 {
+            world.random_io_read(0);
+            world.random_steps(50);
+        }
+        world.settle();
+        assert_eq!(world.verified, 2, "both ended");
+        assert_eq!(world.nodes[0].weight(), 4);
+        assert_eq!(world.nodes[1].weight(), 4);
+    }
+}
+
+#[test]
+fn checksum_resync_sends_only_what_differs() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 8 * 2000, Protocol::C);
+        world.fill(0);
+        world.nodes[1].disk.current = world.nodes[0].disk.current.clone();
+        world.nodes[1].disk.stable = world.nodes[0].disk.current.clone();
+        for block in [3_usize, 700] {
+            world.nodes[1].disk.current[block * 4096] ^= 1;
+        }
+        world.checksums = true;
+        world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+        for node in &mut world.nodes {
+            node.order(&Order::SetAllBits(V));
+        }
+        world.start_sync(0);
+        world.settle();
+        assert!(world.synced, "seed {seed}");
+        world.check_equal();
+        let sent = world.nodes[0].data.counters(V).sent_sectors;
+        assert!(sent < 8 * 600, "{sent} sectors sent");
+        world.check_idle();
+    }
+}
+
+#[test]
+fn discards_and_zeroes_reach_both_disks() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, SECTORS, Protocol::C);
+        world.connect();
+        for _ in 0..30 {
+            world.random_io(0);
+            world.random_steps(10);
+            let op = if seed % 2 == 0 {
+                Op::Discard
+            } else {
+                Op::WriteZeroes
+            };
+            world.random_discard(0, op);
+            world.random_steps(10);
+        }
+        world.settle();
+        world.check_idle();
+        world.check_equal();
+    }
+}
