@@ -4,6 +4,7 @@
 
 mod agent;
 mod bed;
+mod bench;
 mod link;
 mod machine;
 mod node;
@@ -34,6 +35,7 @@ usage: drbd-nodes list                      names of the scenarios
        drbd-nodes shell 'COMMANDS' [...]    run shell commands on M of a fresh pair (module loaded)
        drbd-nodes test [libtest options]    all scenarios as tests; settings in $DRBD_NODES
        drbd-nodes demo [KEY=VALUE]          the lab, step by step; KEEP=1 leaves the nodes running
+       drbd-nodes bench kernel=fast [N=5]   our pair against the C pair, in turns
        drbd-nodes login SOCKET              a root shell on a node that was kept running
 
 KEY=VALUE:
@@ -72,6 +74,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
         Some("shell") if words.len() >= 2 => {
             scenarios::tools::shell(&loud(&words[2..])?, &words[1])?;
         }
+        Some("bench") => bench::bench(&Bed::from_words(&words[1..])?)?,
         Some("demo") => scenarios::demo(&loud(&words[1..])?)?,
         Some("scribble") if words.len() > 3 => scribble::scribble(
             Path::new(&words[1]),

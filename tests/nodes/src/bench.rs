@@ -1,0 +1,265 @@
+//! Our pair against the C pair on the fast kernel with disks in memory, in turns.
+//!
+//! Every round boots a fresh pair of each kind, so that both see the same weather of the machine;
+//! what counts is the ratio within a round, and its median over the rounds.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+
+use crate::bed::{Bed, Kernel, Pairing};
+use crate::node::{Driver, Node, Tools};
+use crate::pair::{Pair, Plan};
+use crate::provision::resource;
+
+/// Size of the disk in memory, in KiB.
+const DISK_KIB: u64 = 128 * 1024;
+
+/// Length of each measurement.
+const SECONDS: u32 = 5;
+
+/// What fio does, and which number of its report counts.
+const PROFILES: [(&str, &str, &str); 6] = [
+    (
+        "4 KiB random write, depth 1, IOPS",
+        "--rw=randwrite --bs=4k --iodepth=1",
+        "write",
+    ),
+    (
+        "4 KiB random write, depth 32, IOPS",
+        "--rw=randwrite --bs=4k --iodepth=32",
+        "write",
+    ),
+    (
+        "4 KiB random write, 4 x 32, IOPS",
+        "--rw=randwrite --bs=4k --iodepth=32 --numjobs=4 --group_reporting",
+        "write",
+    ),
+    (
+        "1 MiB sequential write, MB/s",
+        "--rw=write --bs=1M --iodepth=4",
+        "write",
+    ),
+    (
+        "4 KiB random read, depth 1, IOPS",
+        "--rw=randread --bs=4k --iodepth=1",
+        "read",
+    ),
+    (
+        "4 KiB random read, depth 32, IOPS",
+        "--rw=randread --bs=4k --iodepth=32",
+        "read",
+    ),
+];
+
+/// One pair in one round.
+struct Measured {
+    /// MB/s of the first sync with default options.
+    sync: f64,
+    /// One number per profile.
+    profiles: Vec<f64>,
+    /// Of the disk without DRBD: random reads at depth 32.
+    raw_read: f64,
+    /// KiB that `up` took on M.
+    attach_kib: i64,
+    /// KiB more than before `up`, at the worst moment under load.
+    peak_kib: i64,
+}
+
+/// Runs the rounds and prints the table.
+pub(crate) fn bench(bed: &Bed) -> Result<()> {
+    ensure!(
+        bed.kernel == Kernel::Fast,
+        "measurements are made on the fast kernel: kernel=fast"
+    );
+    let rounds = bed.rounds.unwrap_or(5);
+    let subject = bed.pairing;
+    let tools = if subject.drivers == [Driver::C; 2] {
+        subject.tools
+    } else {
+        [Tools::Utils; 2]
+    };
+    let reference = Pairing {
+        drivers: [Driver::C; 2],
+        tools,
+    };
+    let mut pairs = Vec::new();
+    for round in 1..=rounds {
+        let start = Instant::now();
+        // In turns, and each first in every second round.
+        let (ours, c) = if round % 2 == 1 {
+            let c = measure(bed, reference, "c")?;
+            (measure(bed, subject, "ours")?, c)
+        } else {
+            let ours = measure(bed, subject, "ours")?;
+            (ours, measure(bed, reference, "c")?)
+        };
+        println!(
+            "round {round} of {rounds}: {:.0} s",
+            start.elapsed().as_secs_f64()
+        );
+        pairs.push((ours, c));
+    }
+    print!("{}", table(&pairs, subject));
+    Ok(())
+}
+
+fn measure(bed: &Bed, pairing: Pairing, name: &str) -> Result<Measured> {
+    let mut bed = bed.clone();
+    bed.pairing = pairing;
+    let plan = Plan {
+        disk_kib: [1024; 2],
+        resource: resource("resftp", "", &[]),
+        snap: 0,
+        memory_mib: Some(768),
+        ..Plan::default()
+    };
+    let pair = Pair::boot(&bed, &format!("bench_{name}"), &plan)?;
+    // Every page of the disk exists before anything is measured.
+    pair.run_both(&format!(
+        "modprobe brd rd_nr=1 rd_size={DISK_KIB} && rm /dev/sda2 && \
+         mknod /dev/sda2 b $(stat -Lc '0x%t 0x%T' /dev/ram0) && \
+         dd if=/dev/zero of=/dev/ram0 bs=1M oflag=direct 2>/dev/null; \
+         modprobe drbd && drbdadm create-md resftp"
+    ))?;
+    let raw_read = fio(&pair.m, "/dev/ram0", PROFILES[5].1, "read", 2)?;
+    let free_before = free_kib(&pair.m)?;
+    pair.run_both("drbdadm up resftp && drbdadm wait-connect resftp")?;
+    let attach_kib = free_before - free_kib(&pair.m)?;
+    let sync = first_sync(&pair)?;
+    let mut profiles = Vec::new();
+    let mut least = i64::MAX;
+    for (_, options, direction) in PROFILES {
+        let watch = pair.m.start(
+            &format!(
+                "end=$(($(date +%s) + {SECONDS})); low=999999999; \
+                 while [ $(date +%s) -lt $end ]; do \
+                 while read k v u; do [ $k = MemFree: ] && [ $v -lt $low ] && low=$v; done \
+                 </proc/meminfo; sleep 0.2; done; echo $low"
+            ),
+            Duration::from_secs(60),
+        )?;
+        profiles.push(fio(&pair.m, "/dev/drbd0", options, direction, SECONDS)?);
+        least = least.min(watch.wait()?.line().parse().context("MemFree")?);
+    }
+    pair.m
+        .wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate"], 30)?;
+    pair.m.run("drbdadm secondary resftp")?.ok()?;
+    pair.run_both("drbdadm down resftp && rmmod drbd")?;
+    pair.finish()?;
+    Ok(Measured {
+        sync,
+        profiles,
+        raw_read,
+        attach_kib,
+        peak_kib: free_before - least,
+    })
+}
+
+/// MB/s (millions of bytes) of the first sync of the whole disk, default options.
+fn first_sync(pair: &Pair) -> Result<f64> {
+    let start = Instant::now();
+    pair.m
+        .run("drbdadm -- --overwrite-data-of-peer primary resftp")?
+        .ok()?;
+    pair.m
+        .wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate"], 300)?;
+    #[allow(clippy::cast_precision_loss)]
+    let bytes = (DISK_KIB * 1024) as f64;
+    Ok(bytes / 1e6 / start.elapsed().as_secs_f64())
+}
+
+fn free_kib(node: &Node) -> Result<i64> {
+    let out = node.run(
+        "sync; echo 3 >/proc/sys/vm/drop_caches; sed -n 's/^MemFree: *\\([0-9]*\\).*/\\1/p' \
+         /proc/meminfo",
+    )?;
+    out.ok()?.line().parse().context("MemFree")
+}
+
+/// IOPS, or MB/s for the profile of large writes.
+fn fio(node: &Node, device: &str, options: &str, direction: &str, seconds: u32) -> Result<f64> {
+    let out = node.run_within(
+        &format!(
+            "fio --name=b --filename={device} --direct=1 --ioengine=libaio --thread \
+             --time_based --runtime={seconds} --output-format=json {options}"
+        ),
+        Duration::from_secs(120),
+    )?;
+    let out = out.ok()?;
+    let json = out.stdout.find('{').map_or("", |at| &out.stdout[at..]);
+    let report: serde_json::Value = serde_json::from_str(json).context("fio's report")?;
+    let job = &report["jobs"][0][direction];
+    let value = if options.contains("bs=1M") {
+        job["bw_bytes"].as_f64().map(|bytes| bytes / 1e6)
+    } else {
+        job["iops"].as_f64()
+    };
+    value.context("a number in fio's report")
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+fn table(pairs: &[(Measured, Measured)], subject: Pairing) -> String {
+    let mut out = format!(
+        "\n{:?} against the C pair, {} rounds in turns, disks of {} MiB in memory, {SECONDS} s each\n\
+         {:38} {:>9} {:>9} {:>7}  spread of the ratio\n",
+        subject.drivers,
+        pairs.len(),
+        DISK_KIB / 1024,
+        "",
+        "ours",
+        "C",
+        "ratio"
+    );
+    let mut row = |name: &str, pick: &dyn Fn(&Measured) -> f64| {
+        let ours = median(pairs.iter().map(|(ours, _)| pick(ours)).collect());
+        let c = median(pairs.iter().map(|(_, c)| pick(c)).collect());
+        let ratios: Vec<f64> = pairs.iter().map(|(ours, c)| pick(ours) / pick(c)).collect();
+        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = ratios.iter().copied().fold(0.0, f64::max);
+        let ratio = median(ratios);
+        let _ = writeln!(
+            out,
+            "{name:38} {ours:9.0} {c:9.0} {ratio:7.2}  {least:.2} to {most:.2}"
+        );
+    };
+    for (index, (name, _, _)) in PROFILES.iter().enumerate() {
+        row(name, &|measured| measured.profiles[index]);
+    }
+    row("first sync, default options, MB/s", &|measured| {
+        measured.sync
+    });
+    row("(raw disk: random read, depth 32)", &|measured| {
+        measured.raw_read
+    });
+    #[allow(clippy::cast_precision_loss)]
+    row("memory at attach and connect, KiB", &|measured| {
+        measured.attach_kib as f64
+    });
+    #[allow(clippy::cast_precision_loss)]
+    row("the same at the peak, fio included, KiB", &|measured| {
+        measured.peak_kib as f64
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_does_not_depend_on_the_order() {
+        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+}
