@@ -12,6 +12,8 @@ pub(crate) mod print;
 pub(crate) mod print_xml;
 pub(crate) mod resolve;
 pub(crate) mod source;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,40 @@
 //! prints, read with the grammar of the configuration.
 
 use super::call::Maker;
-use crate::config::model::{Host, MetaIndex, Name, Resource, Settings, Volume};
+use crate::config::model::{Host, MetaIndex, Name, Resource, Setting, Settings, Volume};
 use crate::config::resolve::LocalVolume;
+
+/// An option that has another value than it should.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct OptionChange {
+    /// Name of the option.
+    pub(crate) name: &'static str,
+    /// What the kernel has; `None`: its default.
+    pub(crate) from: Option<String>,
+    /// What the configuration says; `None`: the default.
+    pub(crate) to: Option<String>,
+}
+
+impl OptionChange {
+    fn new(from: Option<&Setting>, to: Option<&Setting>) -> Option<Self> {
+        let spec = from.or(to)?.spec;
+        let shown = |setting: &Setting| match spec.sensitive {
+            true => "(hidden)".to_owned(),
+            false => setting.value.clone(),
+        };
+        let (from, to) = (from.map(shown), to.map(shown));
+        Some(Self {
+            name: spec.name,
+            from,
+            to,
+        })
+    }
+
+    fn describe(&self) -> String {
+        let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "default".to_owned());
+        format!("{}: {} -> {}", self.name, side(&self.from), side(&self.to))
+    }
+}
 
 /// One thing to do about a resource.
 #[derive(Clone, Debug)]
@@ -25,31 +57,40 @@ pub(crate) enum Change {
     /// End the connection between these endpoints.
     Disconnect([String; 2]),
     /// Change the options of a disk.
-    DiskOptions(LocalVolume),
+    DiskOptions(LocalVolume, Vec<OptionChange>),
     /// Change the options of the connection.
-    NetOptions,
+    NetOptions(Vec<OptionChange>),
     /// Change the size of a volume.
-    Resize(LocalVolume),
+    Resize(LocalVolume, Vec<OptionChange>),
     /// Change the options of the resource.
-    ResourceOptions,
+    ResourceOptions(Vec<OptionChange>),
 }
 
 impl Change {
-    /// Says in words what is to be done.
-    pub(crate) fn describe(&self) -> String {
+    /// Says in words what is to be done, one line for each option.
+    pub(crate) fn describe(&self) -> Vec<String> {
         let of = |volume: &LocalVolume| format!("volume {}", volume.number);
+        let each = |what: &str, options: &[OptionChange]| -> Vec<String> {
+            options
+                .iter()
+                .map(|option| format!("{what}: {}", option.describe()))
+                .collect()
+        };
         match self {
-            Self::Attach(volume) => format!("{}: attach {}", of(volume), volume.disk),
-            Self::Connect => "connect".to_owned(),
-            Self::CreateMinor(volume) => format!("{}: create minor {}", of(volume), volume.minor),
-            Self::CreateResource => "create the resource".to_owned(),
-            Self::DeleteMinor(minor) => format!("delete minor {minor}"),
-            Self::Detach(minor) => format!("detach minor {minor}"),
-            Self::Disconnect([local, peer]) => format!("disconnect {local} from {peer}"),
-            Self::DiskOptions(volume) => format!("{}: change disk options", of(volume)),
-            Self::NetOptions => "change net options".to_owned(),
-            Self::Resize(volume) => format!("{}: change the size", of(volume)),
-            Self::ResourceOptions => "change resource options".to_owned(),
+            Self::Attach(volume) => vec![format!("{}: attach {}", of(volume), volume.disk)],
+            Self::Connect => vec!["connect".to_owned()],
+            Self::CreateMinor(volume) => {
+                vec![format!("{}: create minor {}", of(volume), volume.minor)]
+            }
+            Self::CreateResource => vec!["create the resource".to_owned()],
+            Self::DeleteMinor(minor) => vec![format!("delete minor {minor}")],
+            Self::Detach(minor) => vec![format!("detach minor {minor}")],
+            Self::Disconnect([local, peer]) => vec![format!("disconnect {local} from {peer}")],
+            Self::DiskOptions(volume, options) | Self::Resize(volume, options) => {
+                each(&format!("{}: disk", of(volume)), options)
+            }
+            Self::NetOptions(options) => each("net", options),
+            Self::ResourceOptions(options) => each("options", options),
         }
     }
 }
@@ -75,8 +116,9 @@ pub(crate) fn compare(maker: &Maker<'_>, running: Option<&Resource>) -> Differen
         return Difference { changes };
     };
     let own = &maker.view.resource.sections.options;
-    if !agree(own, &running.sections.options, |_| true) {
-        changes.push(Change::ResourceOptions);
+    let options = changed(own, &running.sections.options, |_| true);
+    if !options.is_empty() {
+        changes.push(Change::ResourceOptions(options));
     }
     let here = running.running.here.as_deref();
     let present = here.map_or(&[][..], |host| host.volumes.as_slice());
@@ -139,18 +181,20 @@ fn compare_volume(
         changes.push(Change::Attach(wanted.clone()));
         return;
     };
-    let same_bvecs = agree(&options, &present.options, |name| name == "max-bio-bvecs");
-    if !same_devices(wanted, disk, present) || !same_bvecs {
+    let bvecs = changed(&options, &present.options, |name| name == "max-bio-bvecs");
+    if !same_devices(wanted, disk, present) || !bvecs.is_empty() {
         changes.push(Change::Detach(wanted.minor));
         changes.push(Change::Attach(wanted.clone()));
         return;
     }
-    if !agree(&options, &present.options, |name| name == "size") {
-        changes.push(Change::Resize(wanted.clone()));
+    let size = changed(&options, &present.options, |name| name == "size");
+    if !size.is_empty() {
+        changes.push(Change::Resize(wanted.clone(), size));
     }
     let others = |name: &str| !matches!(name, "size" | "max-bio-bvecs");
-    if !agree(&options, &present.options, others) {
-        changes.push(Change::DiskOptions(wanted.clone()));
+    let others = changed(&options, &present.options, others);
+    if !others.is_empty() {
+        changes.push(Change::DiskOptions(wanted.clone(), others));
     }
 }
 
@@ -192,26 +236,33 @@ fn compare_connection(
         return;
     }
     let lasting = |name: &str| !matches!(name, "discard-my-data" | "tentative");
-    if !agree(&maker.net_options(), &running.sections.net, lasting) {
-        changes.push(Change::NetOptions);
+    let options = changed(&maker.net_options(), &running.sections.net, lasting);
+    if !options.is_empty() {
+        changes.push(Change::NetOptions(options));
     }
 }
 
-/// Reports whether both sides say the same about every option that `counts`.
+/// Returns the options that `counts` and about which the two sides do not say the same.
 ///
 /// An option that only one side has must hold its default.
-fn agree(wanted: &Settings, present: &Settings, counts: impl Fn(&str) -> bool) -> bool {
-    let one_way = |left: &Settings, right: &Settings| {
-        left.0
-            .iter()
-            .filter(|setting| counts(setting.name()))
-            .all(|setting| {
-                let left = left.get(setting.name()).unwrap_or(setting);
-                match right.get(setting.name()) {
-                    Some(right) => left.says_the_same(right),
-                    None => left.is_default(),
-                }
-            })
+fn changed(
+    wanted: &Settings,
+    present: &Settings,
+    counts: impl Fn(&str) -> bool,
+) -> Vec<OptionChange> {
+    let mut names: Vec<&str> = Vec::new();
+    for setting in wanted.0.iter().chain(&present.0) {
+        if counts(setting.name()) && !names.contains(&setting.name()) {
+            names.push(setting.name());
+        }
+    }
+    let differs = |name: &str| match (wanted.get(name), present.get(name)) {
+        (Some(wanted), Some(present)) => !wanted.says_the_same(present),
+        (Some(only), None) | (None, Some(only)) => !only.is_default(),
+        (None, None) => false,
     };
-    one_way(wanted, present) && one_way(present, wanted)
+    let changes = names.into_iter().filter(|name| differs(name));
+    changes
+        .filter_map(|name| OptionChange::new(present.get(name), wanted.get(name)))
+        .collect()
 }

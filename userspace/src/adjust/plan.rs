@@ -137,7 +137,7 @@ impl Plan {
                     self.add(view, Stage::CreateResource, "new-resource", calls)
                         .register = Register::Resource;
                 }
-                Change::ResourceOptions => {
+                Change::ResourceOptions(_) => {
                     let calls = vec![maker.adjust_resource()];
                     self.add(view, Stage::AdjustResource, "resource-options", calls);
                 }
@@ -159,11 +159,11 @@ impl Plan {
                     let calls = maker.attach(volume).to_vec();
                     self.add(view, Stage::AdjustDisk, "attach", calls);
                 }
-                Change::Resize(volume) => {
+                Change::Resize(volume, _) => {
                     let calls = maker.resize(volume).to_vec();
                     self.add(view, Stage::AdjustDisk, "resize", calls);
                 }
-                Change::DiskOptions(volume) => {
+                Change::DiskOptions(volume, _) => {
                     let calls = vec![maker.adjust_disk(volume)];
                     self.add(view, Stage::AdjustDisk, "disk-options", calls);
                 }
@@ -179,7 +179,7 @@ impl Plan {
                 Change::Connect => {
                     self.add(view, Stage::AdjustNet, "connect", vec![maker.connect()]);
                 }
-                Change::NetOptions => {
+                Change::NetOptions(_) => {
                     let call = maker
                         .net_options_call()
                         .with(&["--set-defaults".to_owned()]);

@@ -1,15 +1,17 @@
 //! `up` and `adjust`: work on several resources, stage by stage.
 
-use super::args::General;
 use super::runner::{Errors, CANNOT_RUN};
 use super::select::Selected;
 use super::{register, show, Ending, Session, MISUSED};
 use crate::adjust::call::{Limit, Maker};
 use crate::adjust::diff;
 use crate::adjust::plan::{Plan, Register, Stage, Step};
-use crate::config::model::{Config, Resource};
+use crate::config::model::Config;
 use crate::config::parser;
 use crate::config::source::Invalid;
+
+/// How often `-v` must be given for the decisions of adjust to be explained.
+const EXPLAINING: u8 = 3;
 
 /// Creates, attaches and connects the selected resources.
 pub(super) fn up(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending {
@@ -21,18 +23,32 @@ pub(super) fn up(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending {
 }
 
 /// Makes the kernel agree with the configuration of the selected resources.
+///
+/// With the option `--diff` the differences are printed and nothing is changed.
 pub(super) fn adjust(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending {
+    let wants_diff = session
+        .invocation
+        .backend
+        .iter()
+        .any(|option| option == "--diff");
     let mut plan = Plan::default();
     for one in selected {
         let maker = session.maker(one.view);
-        match running(session, &maker) {
-            Ok(config) => {
-                let difference = diff::compare(&maker, resource_of(&config));
-                explain(session.general(), &maker, &difference);
-                plan.adjust(&maker, &difference);
-            }
+        let difference = match running(session, &maker) {
+            Ok(config) => diff::compare(&maker, config.resources.first()),
             Err(code) => return Ok(code),
+        };
+        for line in difference.changes.iter().flat_map(diff::Change::describe) {
+            if wants_diff {
+                println!("{}: {line}", one.view.name());
+            } else if session.general().verbose >= EXPLAINING {
+                eprintln!("{}: {line}", one.view.name());
+            }
         }
+        plan.adjust(&maker, &difference);
+    }
+    if wants_diff {
+        return Ok(0);
     }
     let wants_progress = session.command().name == "adjust-with-progress";
     carry_out(
@@ -40,16 +56,6 @@ pub(super) fn adjust(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending
         &plan,
         wants_progress && !session.runner.is_talkative(),
     )
-}
-
-/// With `-v -v -v`, says which differences were found.
-fn explain(general: &General, maker: &Maker<'_>, difference: &diff::Difference) {
-    if general.verbose < 3 {
-        return;
-    }
-    for change in &difference.changes {
-        eprintln!("{}: {}", maker.view.name(), change.describe());
-    }
 }
 
 /// Returns what the kernel runs under the name of the resource.
@@ -67,10 +73,6 @@ fn running(session: &Session<'_>, maker: &Maker<'_>) -> Result<Config, u8> {
             Err(Invalid::CONFIGURATION)
         }
     }
-}
-
-fn resource_of(config: &Config) -> Option<&Resource> {
-    config.resources.first()
 }
 
 /// What became of the steps of one stage, for the progress lines.

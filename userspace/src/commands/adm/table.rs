@@ -214,7 +214,10 @@ pub(super) const COMMANDS: &[Command] = &[
         .passing(&["start=", "stop="]),
     help("pause-sync", Scope::Volume).with_ip(),
     help("resume-sync", Scope::Volume).with_ip(),
-    help("adjust", Scope::Resource).with_ip().with_peer(),
+    help("adjust", Scope::Resource)
+        .with_ip()
+        .with_peer()
+        .passing(&["diff"]),
     help("adjust-with-progress", Scope::Resource)
         .with_ip()
         .with_peer(),
