@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use drbd_core::action::Action;
 use drbd_core::activity_log::AlSlot;
 use drbd_core::bitmap::PageState;
+use drbd_core::control::{Held, Volume};
 use drbd_core::data::{
     is_ack_command, is_data_command, AlPlace, AlStep, AppIo, DataPlane, DiskMemory, DoneKind,
     FlushToken, Incoming, LocalPart, Payload, PeerIo, SentToken, Submit, VolumeSlot,
@@ -33,6 +35,10 @@ impl Memory for Vecs {
     type ResyncExtents = Vec<ResyncSlot>;
     type Bitmap = Vec<u64>;
     type BitmapPages = Vec<PageState>;
+    type ControlVolumes = Vec<Volume>;
+    type Actions = Vec<Option<Action>>;
+    type Orders = Vec<Option<Order>>;
+    type Outbox = Vec<Option<Held>>;
 }
 
 /// A disk whose writes are lost with the power unless they were flushed.
