@@ -177,7 +177,7 @@ options! {
             switch("discard-zeroes-if-aligned", true);
         /// Granularity in bytes at which the resync turns zeroes into discards, 0 for never.
         RS_DISCARD_GRANULARITY = 25 optional rs_discard_granularity: u32,
-            number("rs-discard-granularity", 0, 0, 1 << 20, Unit::Bytes);
+            number("rs-discard-granularity", 0, 0, 1 << 20, Unit::Plain);
         /// Stored and reported, without further meaning.
         DISABLE_WRITE_SAME = 26 optional disable_write_same: bool,
             switch("disable-write-same", false);
@@ -304,7 +304,7 @@ options! {
             switch("csums-after-crash-only", false);
         /// How long a new socket is given to prove itself in 0.1 s, 0 for `ping-timeout`.
         SOCK_CHECK_TIMEO = 34 optional sock_check_timeo: u32,
-            number("socket-check-timeout", 0, 0, 300, Unit::TenthSeconds);
+            number("socket-check-timeout", 0, 0, 300, Unit::Plain);
         /// A second local address. The C driver refuses it.
         MY_ADDR2 = 35 optional my_addr2: Option<Bytes<128>>,
             option("alternate-address", Domain::Address).change(Change::Connect);
