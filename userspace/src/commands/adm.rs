@@ -133,7 +133,11 @@ fn dispatch(program: &str, invocation: &Invocation) -> Ending {
     }
     version::warn_about_series();
     let expanded = loaded.config.expanded();
-    let views = match resolve(&expanded, &node, general.peer.as_deref()) {
+    let peer = match command.listed {
+        Listed::Handler => general.peer.clone().or_else(handler::peer),
+        _ => general.peer.clone(),
+    };
+    let views = match resolve(&expanded, &node, peer.as_deref()) {
         Ok(views) => views,
         Err(errors) => return Ok(refuse(sources, &errors)),
     };

@@ -310,7 +310,7 @@ fn is_called(side: &Side<'_>, wanted: &str) -> bool {
             .iter()
             .any(|a| a == wanted)
     });
-    side.names.contains(&wanted) || (side.names.is_empty() && by_address)
+    side.names.contains(&wanted) || by_address
 }
 
 /// Returns the place to blame for a wrong address of this node.

@@ -33,6 +33,13 @@ pub(super) fn config_file(invocation: &Invocation) -> Option<String> {
     }
 }
 
+/// Returns the address of the peer that the kernel module named, if any.
+pub(super) fn peer() -> Option<String> {
+    std::env::var("DRBD_PEER_ADDRESS")
+        .ok()
+        .filter(|address| !address.is_empty())
+}
+
 /// Runs the configured command, if there is one.
 pub(super) fn run(session: &Session<'_>) -> Ending {
     let command = session.command();

@@ -19,6 +19,8 @@ const IN_HOST: &str = "disk | device | address | meta-disk | flexible-meta-disk"
 const IN_STACKED: &str = "device | address | proxy";
 /// What a volume accepts.
 const IN_VOLUME: &str = "device | disk | meta-disk | flex-meta-disk | }";
+/// How the name of a device node begins that does not contain the minor.
+const FREE_NAME: &str = "/dev/drbd_";
 /// How an address begins.
 const ADDRESS: &str = "ssocks | sdp | ipv4 | ipv6 | <ipv4 address> ";
 
@@ -276,7 +278,21 @@ impl Parser<'_> {
         match keyword.as_str() {
             "device" => {
                 self.claim("device statement", format!("{scope}:device"), place)?;
-                volume.device = Some(device(cursor, place)?);
+                let device = device(cursor, place)?;
+                if device
+                    .node
+                    .as_deref()
+                    .is_some_and(|node| node.starts_with(FREE_NAME))
+                {
+                    let sentence = "device nodes with names of their own are no longer created";
+                    let remark = format!(
+                        "use /dev/drbd{} or a link in /dev/drbd/by-res",
+                        device.minor
+                    );
+                    let note = Diagnostic::error(device.place, sentence.into(), &remark);
+                    self.warnings.push(note.warning());
+                }
+                volume.device = Some(device);
             }
             "disk" => {
                 self.claim("disk statement", format!("{scope}:disk"), place)?;
