@@ -231,10 +231,12 @@ impl Runner {
             for argument in &call.args {
                 line.push(' ');
                 // With --dry-run the line is meant to be used; else it may end up in a log.
-                match argument.starts_with(SECRET) && !self.dry_run {
-                    true => line.push_str(&escape(&format!("{SECRET}..."))),
-                    false => line.push_str(&escape(argument)),
-                }
+                let shown = if self.dry_run {
+                    argument
+                } else {
+                    public(argument)
+                };
+                line.push_str(&escape(shown));
             }
             println!("{line}");
         }
@@ -247,11 +249,7 @@ impl Runner {
         let mut line = self.program(call.tool).shown.clone();
         for argument in &call.args {
             line.push(' ');
-            line.push_str(if argument.starts_with(SECRET) {
-                SECRET
-            } else {
-                argument
-            });
+            line.push_str(public(argument));
         }
         line
     }
@@ -331,6 +329,14 @@ impl Runner {
             eprintln!("lost '{}': {error}", self.plain(call));
             GaveUp
         })
+    }
+}
+
+/// Returns the argument, or what may be shown of it.
+fn public(argument: &str) -> &str {
+    match argument.starts_with(SECRET) {
+        true => "--shared-secret=...",
+        false => argument,
     }
 }
 
