@@ -31,7 +31,10 @@ pub(crate) enum ChannelError {
     #[error("Could not connect to 'drbd' generic netlink family")]
     NoFamily,
     /// The module speaks another dialect.
-    #[error("API mismatch!\n\tAPI version drbdsetup: {FAMILY_VERSION} kernel: {0}\n\theader size drbdsetup: {USER_HEADER_LEN} kernel: {1}")]
+    #[error(
+        "API mismatch!\n\tAPI version drbdsetup: {FAMILY_VERSION} kernel: {0}\n\
+         \theader size drbdsetup: {USER_HEADER_LEN} kernel: {1}"
+    )]
     Mismatch(u32, u32),
     /// The kernel refused the message as such.
     #[error("received netlink error reply: {}", strerror(.0))]

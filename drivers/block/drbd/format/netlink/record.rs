@@ -228,7 +228,8 @@ macro_rules! record {
     (
         $(#[$doc:meta])*
         struct $name:ident = $tla:ident {
-            $($(#[$field_doc:meta])* $const:ident = $nr:literal $mark:ident $field:ident: $type:ty;)*
+            $($(#[$field_doc:meta])*
+            $const:ident = $nr:literal $mark:ident $field:ident: $type:ty;)*
         }
     ) => {
         $(#[$doc])*
