@@ -26,10 +26,16 @@ pub const DISCONNECT: &[OptionSpec] = &[flag("force", DisconnectParms::FORCE_DIS
 
 /// Options of `resize`.
 pub const RESIZE: &[OptionSpec] = &[
-    count(number("size", 0, 0, 1 << 41, Unit::Sectors), ResizeParms::RESIZE_SIZE),
+    count(
+        number("size", 0, 0, 1 << 41, Unit::Sectors),
+        ResizeParms::RESIZE_SIZE,
+    ),
     flag("assume-peer-has-space", ResizeParms::RESIZE_FORCE),
     flag("assume-clean", ResizeParms::NO_RESYNC),
-    count(number("al-stripes", 1, 1, 1024, Unit::Plain), ResizeParms::AL_STRIPES),
+    count(
+        number("al-stripes", 1, 1, 1024, Unit::Plain),
+        ResizeParms::AL_STRIPES,
+    ),
     count(
         number("al-stripe-size-kB", 32, 4, 16_777_216, Unit::Kib),
         ResizeParms::AL_STRIPE_SIZE,
@@ -38,7 +44,10 @@ pub const RESIZE: &[OptionSpec] = &[
 
 /// Options of `verify`.
 pub const VERIFY: &[OptionSpec] = &[
-    count(number("start", 0, 0, 1 << 41, Unit::Sectors), StartVerifyParms::OV_START_SECTOR),
+    count(
+        number("start", 0, 0, 1 << 41, Unit::Sectors),
+        StartVerifyParms::OV_START_SECTOR,
+    ),
     count(
         number("stop", u64::MAX, 0, 1 << 41, Unit::Sectors),
         StartVerifyParms::OV_STOP_SECTOR,
