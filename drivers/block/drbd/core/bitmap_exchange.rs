@@ -13,7 +13,6 @@ use crate::bitmap::{Bitmap, PageState};
 use crate::data::{BitmapSend, DataPlane, Incoming, Outgoing, Payload, SentToken};
 use crate::link::{LinkError, Upcall, VolumeIndex};
 use crate::memory::Memory;
-use crate::time::Instant;
 
 /// Position of a transfer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -173,15 +172,13 @@ impl<M: Memory> DataPlane<M> {
         &mut self,
         volume: VolumeIndex,
         buf: &mut [u8],
-        now: Instant,
     ) -> Option<Outgoing> {
-        let _ = now;
         let max = self.terms.version.bitmap_payload_max() as usize;
         let place = &mut self.volumes[volume.slot()];
         let number = place.number.map_or(0, |number| number.0);
         let (BitmapSend::Queued(cursor), Some(disk)) = (&mut place.bitmap_send, &place.disk) else {
             // Given up meanwhile.
-            self.control.pop();
+            self.pop_control(volume.slot());
             return None;
         };
         let header_len = self.terms.version.header_len();
@@ -209,7 +206,7 @@ impl<M: Memory> DataPlane<M> {
             .encode(self.terms.version, buf.get_mut(..header_len)?)
             .ok()?;
         if done {
-            self.control.pop();
+            self.pop_control(volume.slot());
             self.volumes[volume.slot()].bitmap_send = BitmapSend::Idle;
             self.wants.submitters = true;
             self.upcall(Upcall::BitmapSent(volume));

@@ -42,10 +42,11 @@ pub use meta_in::is_ack_command;
 pub use receive::is_data_command;
 pub use types::*;
 
-/// Packets of the control plane that may wait on the data socket.
-const CONTROL_MAX: usize = 128;
+/// Packets of the control plane that may wait on the data socket, for each volume; those of the
+/// connection are with volume 0.
+const CONTROL_MAX: usize = 24;
 /// Upcalls that may wait; equal ones are merged.
-const UPCALLS_MAX: usize = 64;
+const UPCALLS_MAX: usize = 32;
 
 /// Memory lent to one volume when its disk is attached.
 pub struct DiskMemory<M: Memory> {
@@ -120,6 +121,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) verify_start: u64,
     pub(crate) bitmap_send: BitmapSend,
     pub(crate) bitmap_receive: Option<ReceiveCursor>,
+    /// Control packets and bitmaps that wait on the data socket.
+    pub(crate) control: Queue<(u64, QueuedItem), CONTROL_MAX>,
     /// Sequence number of the last data or ack packet sent.
     pub(crate) seq: u32,
     pub(crate) totals: Totals,
@@ -158,6 +161,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             verify_start: 0,
             bitmap_send: BitmapSend::Idle,
             bitmap_receive: None,
+            control: Queue::default(),
             seq: 0,
             totals: Totals::default(),
             app_in_flight: 0,
@@ -253,7 +257,10 @@ pub struct DataPlane<M: Memory> {
     /// Epoch of the writes sent last, and how many of it were sent without a barrier behind them.
     pub(crate) sending_epoch: u32,
     pub(crate) sending_writes: u32,
-    pub(crate) control: Queue<(u64, QueuedItem), CONTROL_MAX>,
+    /// Items in the queues of all volumes.
+    pub(crate) control_len: u32,
+    /// Volume whose item was handed out last.
+    pub(crate) control_at: usize,
     // Requests of the peer and of our resync.
     pub(crate) all_peers: List<{ peer::LIST_ALL }>,
     pub(crate) acks: List<{ peer::LIST_ACK }>,
@@ -301,7 +308,8 @@ impl<M: Memory> DataPlane<M> {
             epoch_writes: 0,
             sending_epoch: 0,
             sending_writes: 0,
-            control: Queue::default(),
+            control_len: 0,
+            control_at: 0,
             all_peers: List::default(),
             acks: List::default(),
             replies: List::default(),
@@ -566,7 +574,15 @@ impl<M: Memory> DataPlane<M> {
     }
 
     pub(crate) fn queue_item(&mut self, stamp: u64, item: QueuedItem) {
-        if self.control.push((stamp, item)).is_err() {
+        let volume = match item {
+            QueuedItem::Bitmap(volume) => volume,
+            QueuedItem::Control(item) => item.volume,
+        };
+        let place = self.volumes.get_mut(volume.slot());
+        let pushed = place.is_some_and(|place| place.control.push((stamp, item)).is_ok());
+        if pushed {
+            self.control_len += 1;
+        } else {
             self.upcall(Upcall::LinkFailed(crate::link::LinkError::NetworkFailure));
         }
         self.wants.sender = true;

@@ -11,7 +11,7 @@ use drbd_format::types::WriteOrdering;
 use crate::memory::queue::Queue;
 
 /// Epochs that may wait for their end; a peer that sends more barriers has to wait.
-pub const EPOCHS_MAX: usize = 128;
+pub const EPOCHS_MAX: usize = 48;
 
 /// How far the flush of an epoch is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -21,6 +21,9 @@ use crate::time::Instant;
 /// After so many packets a resync request may go although others wait.
 const RESYNC_EVERY: u32 = 8;
 
+/// Room for the longest header and fixed part, bitmap packets included.
+const BUFFER_BYTES: usize = 4096 + 64;
+
 /// What comes next on the data socket.
 #[derive(Clone, Copy, Debug)]
 pub enum NextPacket {
@@ -36,7 +39,7 @@ pub enum NextPacket {
 #[derive(Clone, Copy)]
 enum Source {
     App(u32),
-    Item(QueuedItem),
+    Item(usize, QueuedItem),
     None,
     Reply(u32),
 }
@@ -44,7 +47,7 @@ enum Source {
 impl<M: Memory> DataPlane<M> {
     /// Encodes the next packet into `buf` (at least 4096 + 64 bytes).
     pub fn next_packet(&mut self, buf: &mut [u8], now: Instant) -> NextPacket {
-        if !self.up {
+        if !self.up || buf.len() < BUFFER_BYTES {
             return NextPacket::None;
         }
         self.since_resync += 1;
@@ -53,26 +56,41 @@ impl<M: Memory> DataPlane<M> {
                 return NextPacket::Packet(outgoing);
             }
         }
-        let outgoing = match self.oldest() {
-            Source::Item(QueuedItem::Control(item)) => return NextPacket::Control(item),
-            Source::Item(QueuedItem::Bitmap(volume)) => self.next_bitmap_packet(volume, buf, now),
-            Source::App(slot) => self.app_packet(slot, buf, now),
-            Source::Reply(slot) => self.reply_packet(slot, buf),
-            Source::None => match self.idle_barrier(buf) {
-                Some(outgoing) => Some(outgoing),
-                None => self.next_resync_packet(buf, now),
-            },
-        };
-        match outgoing {
-            Some(outgoing) => NextPacket::Packet(outgoing),
-            None => NextPacket::None,
+        // Each round without a packet takes something out of a queue.
+        loop {
+            let outgoing = match self.oldest() {
+                Source::Item(volume, QueuedItem::Control(item)) => {
+                    self.control_at = volume;
+                    return NextPacket::Control(item);
+                }
+                Source::Item(_, QueuedItem::Bitmap(volume)) => self.next_bitmap_packet(volume, buf),
+                Source::App(slot) => self.app_packet(slot, buf, now),
+                Source::Reply(slot) => self.reply_packet(slot, buf),
+                Source::None => {
+                    return match self.idle_barrier(buf) {
+                        Some(outgoing) => NextPacket::Packet(outgoing),
+                        None => match self.next_resync_packet(buf, now) {
+                            Some(outgoing) => NextPacket::Packet(outgoing),
+                            None => NextPacket::None,
+                        },
+                    };
+                }
+            };
+            if let Some(outgoing) = outgoing {
+                return NextPacket::Packet(outgoing);
+            }
         }
     }
 
     /// The control packet at the head of the queue has been encoded.
     pub fn control_taken(&mut self) {
-        if matches!(self.control.front(), Some((_, QueuedItem::Control(_)))) {
-            self.control.pop();
+        self.pop_control(self.control_at);
+    }
+
+    pub(crate) fn pop_control(&mut self, volume: usize) {
+        let place = self.volumes.get_mut(volume);
+        if place.is_some_and(|place| place.control.pop().is_some()) {
+            self.control_len -= 1;
         }
     }
 
@@ -85,9 +103,13 @@ impl<M: Memory> DataPlane<M> {
     fn oldest(&self) -> Source {
         let mut best = u64::MAX;
         let mut source = Source::None;
-        if let Some((stamp, item)) = self.control.front() {
-            best = *stamp;
-            source = Source::Item(*item);
+        if self.control_len != 0 {
+            for (number, place) in self.volumes.iter().enumerate() {
+                if let Some((stamp, item)) = place.control.front().filter(|(s, _)| *s < best) {
+                    best = *stamp;
+                    source = Source::Item(number, *item);
+                }
+            }
         }
         if let Some(slot) = self.send.head() {
             if self.requests[slot].stamp < best {
@@ -104,7 +126,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     pub(crate) fn has_more(&self) -> bool {
-        !self.control.is_empty() || !self.send.is_empty() || !self.replies.is_empty()
+        self.control_len != 0 || !self.send.is_empty() || !self.replies.is_empty()
     }
 
     fn bare(&self, len: usize) -> Outgoing {

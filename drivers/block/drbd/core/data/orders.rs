@@ -134,7 +134,10 @@ impl<M: Memory> DataPlane<M> {
         self.up = false;
         self.connection = self.connection.wrapping_add(1);
         self.sending_writes = 0;
-        self.control.clear();
+        for place in self.volumes.iter_mut() {
+            place.control.clear();
+        }
+        self.control_len = 0;
         self.stalled.clear();
         self.to_flush = 0;
         self.unqueue_requests(now);

@@ -295,3 +295,11 @@ fn discards_and_zeroes_reach_both_disks() {
         world.check_equal();
     }
 }
+
+/// A shell builds it by value; kernel stacks have 16 KiB.
+#[test]
+fn the_data_plane_fits_on_a_kernel_stack() {
+    use drbd_core::data::{DataPlane, VolumeSlot};
+    assert!(size_of::<DataPlane<node::Vecs>>() <= 3072);
+    assert!(size_of::<VolumeSlot<node::Vecs>>() <= 2048);
+}
