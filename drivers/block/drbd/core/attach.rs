@@ -31,6 +31,8 @@ pub enum AttachStep {
         /// The whole bitmap is being set.
         full: bool,
     },
+    /// The data plane counts the bits.
+    Count,
     /// The superblock is being written.
     Metadata,
     /// The devices are being closed after a failure.
@@ -86,6 +88,13 @@ impl Control<'_> {
                 Some(true) => self.attach_bitmap(v, true),
             },
             AttachStep::Bitmap { full } => self.attach_bitmap_done(v, full),
+            AttachStep::Count => {
+                let volume = self.vol(v);
+                if volume.facts.bits_total == 0 && volume.capacity != 0 {
+                    return Step::Wait;
+                }
+                self.attach_state(v)
+            }
             AttachStep::Metadata => {
                 if !self.metadata_stable(v) {
                     return Step::Wait;
@@ -223,6 +232,7 @@ impl Control<'_> {
         self.install_disk(v, config, facts, &state, uuids);
         if self.apply_size(v, new, true) {
             // Another size than agreed before: nothing is known about any block.
+            self.order(Order::DiskAttached(v));
             self.order(Order::SetAllBits(v));
             return Step::Next(AttachStep::Layout);
         }
@@ -255,7 +265,6 @@ impl Control<'_> {
         volume.degraded_timeout =
             state.role != Role::Primary && marked && facts.flags & flag::CONNECTED_IND == 0;
         self.order(Order::View(v));
-        self.order(Order::DiskAttached(v));
         let bytes = self.max_bio_bytes(v);
         self.log(v, Line::MaxBio { bytes });
         self.set_limits(v);
@@ -268,11 +277,14 @@ impl Control<'_> {
         if flags & flag::FULL_SYNC != 0 || log_off {
             let text = "Assuming that all blocks are out of sync (aka FullSync)";
             self.text(v, Level::Info, text);
+            if !laid_out {
+                self.order(Order::DiskAttached(v));
+            }
             self.begin_job(v, VolumeJob::set_all(Then::Attach));
             return Step::Next(AttachStep::Bitmap { full: true });
         }
         if laid_out {
-            return self.attach_state(v);
+            return Step::Next(AttachStep::Count);
         }
         self.vol_mut(v).bitmap_io = Progress::Running;
         self.act(Action::ReadBitmap { volume: v });
@@ -294,7 +306,13 @@ impl Control<'_> {
         match ok {
             None => Step::Wait,
             Some(false) => self.attach_failed(v, code::IO_MD_DISK),
-            Some(true) => self.attach_state(v),
+            Some(true) => {
+                if !full {
+                    // The data plane counts the bits that have been loaded.
+                    self.order(Order::DiskAttached(v));
+                }
+                Step::Next(AttachStep::Count)
+            }
         }
     }
 

@@ -51,10 +51,12 @@ pub const ORDERS_MIN: usize = 256;
 /// Least number of slots for packets that wait for metadata.
 pub const OUTBOX_MIN: usize = 128;
 
-/// A control packet that must not leave before the metadata it relies on is stable.
+/// Something for the data socket that must not leave before the metadata it relies on is stable,
+/// and not before what was queued earlier.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
-    item: ControlItem,
+    order: Order,
+    volume: VolumeIndex,
     /// Version of the volume's metadata that has to be stable.
     needs: u32,
 }
@@ -396,9 +398,20 @@ impl<'a> Control<'a> {
 
     /// Queues a control packet behind those queued before, once the metadata is stable.
     pub(crate) fn send(&mut self, volume: VolumeIndex, kind: ControlKind) {
+        self.send_in_order(volume, Order::Send(ControlItem { volume, kind }));
+    }
+
+    /// Queues the bitmap behind the control packets queued before.
+    pub(crate) fn send_bitmap(&mut self, volume: VolumeIndex) {
+        self.order(Order::View(volume));
+        self.send_in_order(volume, Order::SendBitmap(volume));
+    }
+
+    fn send_in_order(&mut self, volume: VolumeIndex, order: Order) {
         let needs = self.volumes.get(volume.slot()).map_or(0, |v| v.md.version);
         let held = Held {
-            item: ControlItem { volume, kind },
+            order,
+            volume,
             needs,
         };
         if self.outbox.push(held).is_err() {

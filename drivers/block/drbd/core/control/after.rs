@@ -203,8 +203,7 @@ impl Control<'_> {
             }
             FollowUp::SendBitmap => {
                 if self.vol(v).state.conn == ConnState::WfBitMapS {
-                    self.order(Order::View(v));
-                    self.order(Order::SendBitmap(v));
+                    self.send_bitmap(v);
                 }
             }
             FollowUp::PeerDataLost => {

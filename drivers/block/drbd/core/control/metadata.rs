@@ -94,7 +94,7 @@ impl Control<'_> {
     /// Hands the packets to the data plane whose metadata is stable, in order.
     pub(crate) fn flush_outbox(&mut self) {
         while let Some(held) = self.outbox.front() {
-            let v = held.item.volume;
+            let v = held.volume;
             let stable = !self.exists(v)
                 || self.vol(v).disk.is_none()
                 || self.vol(v).md.is_stable(held.needs);
@@ -102,7 +102,7 @@ impl Control<'_> {
                 return;
             }
             self.outbox.pop();
-            self.order(Order::Send(held.item));
+            self.order(held.order);
         }
     }
 

@@ -256,6 +256,8 @@ impl Control<'_> {
         let Some(disk) = volume.disk else {
             return false;
         };
+        // While attaching the data plane takes the size from the view.
+        let volume_attached = volume.state.disk >= DiskState::Negotiating;
         let same_size = volume.capacity == new;
         if same_size && disk.la_size == new {
             return false;
@@ -266,11 +268,13 @@ impl Control<'_> {
             self.log(v, Line::BitmapSize { bits });
         }
         self.order(Order::View(v));
-        self.order(Order::Resize {
-            volume: v,
-            capacity: SectorCount(new),
-            set_new_bits,
-        });
+        if volume_attached {
+            self.order(Order::Resize {
+                volume: v,
+                capacity: SectorCount(new),
+                set_new_bits,
+            });
+        }
         let agreed_before = disk.la_size;
         if agreed_before == new {
             return false;

@@ -126,8 +126,8 @@ impl Control<'_> {
             return Handled::Fail(LinkError::ProtocolError);
         }
         if !matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind) {
-            if state.disk < DiskState::Inconsistent || state.conn == ConnState::Connected {
-                // The disk or the plan went away meanwhile; there is nothing to begin.
+            if state.disk < DiskState::Negotiating {
+                // The disk went away meanwhile; there is nothing to begin.
                 return Handled::Done;
             }
             self.s.link.pending = Some(Pending::SyncUuid { volume: v, uuid });
@@ -153,10 +153,7 @@ impl Control<'_> {
     /// The peer's bitmap has arrived.
     pub(crate) fn bitmap_received(&mut self, v: VolumeIndex) {
         match self.vol(v).state.conn {
-            ConnState::WfBitMapT => {
-                self.order(Order::View(v));
-                self.order(Order::SendBitmap(v));
-            }
+            ConnState::WfBitMapT => self.send_bitmap(v),
             ConnState::WfBitMapS => self.start_resync(v, Side::Source),
             _ => {}
         }

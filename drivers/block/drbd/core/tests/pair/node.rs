@@ -12,7 +12,7 @@ use drbd_core::data::{
     Submit, VolumeSlot,
 };
 use drbd_core::input::{AdminRequest, BackingFacts, Input};
-use drbd_core::link::{Order, VolumeIndex};
+use drbd_core::link::{LinkError, Order, VolumeIndex, VolumeNumber};
 use drbd_core::memory::Memory;
 use drbd_core::peer_request::PeerSlot;
 use drbd_core::request::{IoError, Op, RequestId, RequestSlot};
@@ -21,7 +21,7 @@ use drbd_core::resync::extents::ResyncSlot;
 use drbd_core::state::VolumeState;
 use drbd_core::time::Instant;
 use drbd_format::disk::layout::Striping;
-use drbd_format::disk::superblock::Superblock;
+use drbd_format::disk::superblock::{MdFlags, Superblock};
 use drbd_format::units::{Sector, SectorCount};
 
 pub(crate) const V: VolumeIndex = VolumeIndex(0);
@@ -67,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) connecting: bool,
     /// Sockets exist.
     pub(crate) linked: bool,
+    /// The loss has been reported; the core has not closed the sockets yet.
+    pub(crate) lost: bool,
     pub(crate) data_out: VecDeque<u8>,
     pub(crate) meta_out: VecDeque<u8>,
     pub(crate) data_in: VecDeque<u8>,
@@ -116,6 +118,7 @@ impl Node {
             now: Instant(1_000_000_000),
             connecting: false,
             linked: false,
+            lost: false,
             data_out: VecDeque::new(),
             meta_out: VecDeque::new(),
             data_in: VecDeque::new(),
@@ -244,6 +247,51 @@ impl Node {
         self.core.local_done(id, true, self.now);
     }
 
+    /// Both sockets exist.
+    pub(crate) fn sockets_up(&mut self, resolver: bool, random: u8) {
+        self.linked = true;
+        let random = &[random; 64];
+        self.core
+            .handle(&Input::SocketsUp { resolver, random }, self.now);
+    }
+
+    /// Reports the end of the sockets once everything received before is used up.
+    pub(crate) fn notice_end(&mut self, peer_gone: bool) -> bool {
+        let used_up = self.data_in.is_empty() && self.meta_in.is_empty();
+        if !peer_gone || !self.linked || !used_up {
+            return false;
+        }
+        self.linked = false;
+        self.lost = true;
+        let error = LinkError::BrokenPipe;
+        self.core.handle(&Input::LinkLost(error), self.now);
+        true
+    }
+
+    /// The node loses its power and comes back with nothing but its disk.
+    pub(crate) fn crash(&mut self, seed: u64) {
+        let mut fresh = Self::new(seed, 8, 0);
+        std::mem::swap(&mut fresh.disk, &mut self.disk);
+        fresh.now = self.now;
+        *self = fresh;
+        self.apply_log();
+        let number = VolumeNumber(0);
+        self.admin(AdminRequest::NewVolume { volume: V, number });
+    }
+
+    /// What `drbdmeta apply-al` does, coarsely: on a former primary every block may differ.
+    fn apply_log(&mut self) {
+        let Some(block) = self.disk.superblock.as_mut() else {
+            return;
+        };
+        let superblock = Superblock::decode(block).expect("we wrote it");
+        if superblock.flags.contains(MdFlags::PRIMARY_IND) {
+            for bytes in self.disk.bitmap.values_mut() {
+                bytes.fill(0xff);
+            }
+        }
+    }
+
     /// Lets the executors run until nothing moves. Returns whether anything did.
     pub(crate) fn step(&mut self) -> bool {
         let wants = self.core.take_wants();
@@ -257,6 +305,7 @@ impl Node {
         }
         active |= self.volume_worker();
         active |= self.peer_io();
+        active |= self.volume_worker();
         active |= self.senders();
         active |= self.receive_data();
         active |= self.receive_meta();
@@ -296,6 +345,7 @@ impl Node {
             Action::CloseSockets => {
                 self.connecting = false;
                 self.linked = false;
+                self.lost = false;
                 self.data_out.clear();
                 self.meta_out.clear();
                 self.data_in.clear();
@@ -315,25 +365,9 @@ impl Node {
                 );
             }
             Action::Log { line, .. } => self.log.push(line.to_string()),
-            Action::ReadBitmap { volume } => {
-                for (page, bytes) in &self.disk.bitmap {
-                    self.core.load_bitmap_page(volume, *page, bytes);
-                }
-                self.core
-                    .handle(&Input::BitmapRead { volume, ok: true }, now);
-            }
-            Action::WriteBitmap { volume, all } => {
-                if all {
-                    self.core.mark_bitmap_changed(volume);
-                }
-                let mut from = 0;
-                while let Some(page) = self.core.next_dirty_page(volume, from) {
-                    self.write_page(volume, page);
-                    from = page + 1;
-                }
-                self.core
-                    .handle(&Input::BitmapWritten { volume, ok: true }, now);
-            }
+            Action::ReadBitmap { .. }
+            | Action::WriteBitmap { .. }
+            | Action::WriteMetadata { .. } => self.perform_metadata(action),
             Action::RunHelper {
                 handler,
                 volume,
@@ -355,6 +389,35 @@ impl Node {
             Action::SetCapacity { capacity, .. } => self.capacity = capacity.0,
             Action::SetReadOnly { read_only, .. } => self.read_only = read_only,
             Action::StartConnect => self.connecting = true,
+            Action::NotifyConnection { .. }
+            | Action::NotifyVolume { .. }
+            | Action::SetLimits { .. }
+            | Action::Uevent { .. } => {}
+        }
+    }
+
+    fn perform_metadata(&mut self, action: Action) {
+        let now = self.now;
+        match action {
+            Action::ReadBitmap { volume } => {
+                for (page, bytes) in &self.disk.bitmap {
+                    self.core.load_bitmap_page(volume, *page, bytes);
+                }
+                self.core
+                    .handle(&Input::BitmapRead { volume, ok: true }, now);
+            }
+            Action::WriteBitmap { volume, all } => {
+                if all {
+                    self.core.mark_bitmap_changed(volume);
+                }
+                let mut from = 0;
+                while let Some(page) = self.core.next_dirty_page(volume, from) {
+                    self.write_page(volume, page);
+                    from = page + 1;
+                }
+                self.core
+                    .handle(&Input::BitmapWritten { volume, ok: true }, now);
+            }
             Action::WriteMetadata { volume } => {
                 let mut block = vec![0; 4096];
                 if self.core.encode_superblock(volume, &mut block).is_some() {
@@ -369,10 +432,7 @@ impl Node {
                         .handle(&Input::MetadataWritten { volume, ok: true }, now);
                 }
             }
-            Action::NotifyConnection { .. }
-            | Action::NotifyVolume { .. }
-            | Action::SetLimits { .. }
-            | Action::Uevent { .. } => {}
+            _ => {}
         }
     }
 

@@ -1,0 +1,173 @@
+//! Two nodes and the network between them.
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::link::VolumeNumber;
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, Role};
+
+use crate::pair::node::{Node, V};
+
+pub(crate) const SECTORS: u64 = 4096 * 8 + 24;
+
+pub(crate) struct Pair {
+    pub(crate) a: Node,
+    pub(crate) b: Node,
+    /// Nothing gets through.
+    pub(crate) cut: bool,
+    /// First byte of each node's challenge.
+    pub(crate) random: [u8; 2],
+}
+
+impl Pair {
+    pub(crate) fn new() -> Self {
+        let mut pair = Self {
+            a: Node::new(1, SECTORS, 0x11),
+            b: Node::new(2, SECTORS, 0x22),
+            cut: false,
+            random: [1, 2],
+        };
+        for node in [&mut pair.a, &mut pair.b] {
+            node.admin(AdminRequest::NewVolume {
+                volume: V,
+                number: VolumeNumber(0),
+            });
+        }
+        pair.run();
+        pair
+    }
+
+    /// Lets both nodes work until nothing moves; time passes only when nothing else does.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..100_000 {
+            let mut active = self.a.step() | self.b.step();
+            active |= self.network();
+            if !active {
+                return;
+            }
+        }
+        panic!("no rest: {:?} {:?}", self.a.state(), self.b.state());
+    }
+
+    /// Carries bytes, makes connections and reports lost ones. Returns whether anything moved.
+    fn network(&mut self) -> bool {
+        let ready = |node: &Node| node.connecting && !node.linked && !node.lost;
+        let mut active = false;
+        if !self.cut && ready(&self.a) && ready(&self.b) {
+            self.a.sockets_up(false, self.random[0]);
+            self.b.sockets_up(true, self.random[1]);
+            active = true;
+        }
+        if self.cut {
+            return active;
+        }
+        active |= carry(&mut self.a, &mut self.b);
+        active |= carry(&mut self.b, &mut self.a);
+        active |= self.a.notice_end(!self.b.linked);
+        active | self.b.notice_end(!self.a.linked)
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        for node in [&mut self.a, &mut self.b] {
+            node.now = node.now.after(time);
+            node.core.on_timer(node.now);
+        }
+        self.run();
+    }
+
+    /// Lets time pass in small steps until `wanted` holds.
+    pub(crate) fn until(&mut self, what: &str, wanted: impl Fn(&mut Self) -> bool) {
+        for _ in 0..2000 {
+            self.run();
+            if wanted(self) {
+                return;
+            }
+            self.pass(Duration::from_millis(100));
+        }
+        panic!(
+            "{what}: a {} b {}\na: {:#?}\nb: {:#?}",
+            self.a.state(),
+            self.b.state(),
+            self.a.log,
+            self.b.log
+        );
+    }
+
+    pub(crate) fn connect(&mut self, config: NetConfig) {
+        for node in [&mut self.a, &mut self.b] {
+            let digests = DigestLengths {
+                hmac: 32,
+                ..DigestLengths::default()
+            };
+            node.admin(AdminRequest::Connect { config, digests });
+        }
+        self.run();
+    }
+
+    pub(crate) fn attach(&mut self) {
+        self.a.attach(DiskConfig::DEFAULT);
+        self.b.attach(DiskConfig::DEFAULT);
+        self.run();
+    }
+
+    pub(crate) fn role(&mut self, on_a: bool, role: Role, force: bool) -> i32 {
+        self.command(
+            on_a,
+            AdminRequest::SetRole {
+                volume: V,
+                role,
+                force,
+            },
+        )
+    }
+
+    pub(crate) fn node(&mut self, on_a: bool) -> &mut Node {
+        if on_a {
+            &mut self.a
+        } else {
+            &mut self.b
+        }
+    }
+
+    /// Runs a command to its answer.
+    pub(crate) fn command(&mut self, on_a: bool, request: AdminRequest) -> i32 {
+        let before = self.node(on_a).answers.len();
+        self.node(on_a).admin(request);
+        self.until("an answer", |pair| pair.node(on_a).answers.len() > before);
+        self.node(on_a).answers[before].1
+    }
+
+    pub(crate) fn in_sync(&mut self) -> bool {
+        [self.a.state(), self.b.state()].iter().all(|state| {
+            state.conn == ConnState::Connected
+                && state.disk == DiskState::UpToDate
+                && state.pdsk == DiskState::UpToDate
+        })
+    }
+
+    /// Up to the point where both nodes are in sync, `a` primary.
+    pub(crate) fn synced() -> Self {
+        let mut pair = Self::new();
+        pair.attach();
+        pair.connect(NetConfig::DEFAULT);
+        assert_eq!(pair.role(true, Role::Primary, true), 1);
+        pair.until("first sync", Pair::in_sync);
+        pair
+    }
+}
+
+fn carry(from: &mut Node, to: &mut Node) -> bool {
+    let active = !from.data_out.is_empty() || !from.meta_out.is_empty();
+    if to.linked {
+        to.data_in.append(&mut from.data_out);
+        to.meta_in.append(&mut from.meta_out);
+    } else {
+        from.data_out.clear();
+        from.meta_out.clear();
+    }
+    active
+}
+
+pub(crate) fn shape(node: &mut Node) -> String {
+    node.state().to_string()
+}

@@ -1,0 +1,276 @@
+//! Commands on two connected resources: what they do and what they answer.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_format::types::{ConnState, DiskState, Role};
+use pair::both::{shape, Pair, SECTORS};
+use pair::node::V;
+
+const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
+const DETACH: AdminRequest = AdminRequest::Detach {
+    volume: V,
+    force: false,
+};
+
+fn said(log: &[String], text: &str) -> bool {
+    log.iter().any(|line| line.contains(text))
+}
+
+#[test]
+fn invalidate_makes_this_node_the_target_of_a_full_sync() {
+    let mut pair = Pair::synced();
+    pair.b.disk.data[4096] ^= 0xff;
+    assert_eq!(
+        pair.command(false, AdminRequest::Invalidate { volume: V }),
+        1
+    );
+    pair.until("synced again", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+    assert!(pair.a.core.counters(V).sent_sectors >= SECTORS);
+}
+
+#[test]
+fn invalidate_remote_makes_the_peer_the_target_of_a_full_sync() {
+    let mut pair = Pair::synced();
+    pair.b.disk.data[4096] ^= 0xff;
+    let request = AdminRequest::InvalidateRemote { volume: V };
+    assert_eq!(pair.command(true, request), 1);
+    pair.until("synced again", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
+
+#[test]
+fn a_stand_alone_secondary_can_be_invalidated_and_syncs_fully_on_connect() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    assert_eq!(
+        pair.command(false, AdminRequest::Invalidate { volume: V }),
+        1
+    );
+    assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+    let digests = DigestLengths::default();
+    let config = NetConfig::DEFAULT;
+    pair.command(false, AdminRequest::Connect { config, digests });
+    pair.until("synced again", Pair::in_sync);
+    assert!(pair.a.core.counters(V).sent_sectors >= SECTORS);
+}
+
+#[test]
+fn commands_that_do_not_fit_the_state_are_refused_with_their_codes() {
+    let mut pair = Pair::synced();
+    let verify = AdminRequest::Verify {
+        volume: V,
+        start: None,
+        stop: u64::MAX,
+    };
+    assert_eq!(pair.command(true, verify), -14);
+    assert_eq!(pair.command(true, AdminRequest::Outdate { volume: V }), 2);
+    assert_eq!(
+        pair.command(true, AdminRequest::ResumeSync { volume: V }),
+        135
+    );
+    assert_eq!(
+        pair.command(true, AdminRequest::PauseSync { volume: V }),
+        101
+    );
+    assert_eq!(
+        pair.command(true, AdminRequest::PauseSync { volume: V }),
+        134
+    );
+    assert_eq!(
+        pair.command(true, AdminRequest::ResumeSync { volume: V }),
+        101
+    );
+    let again = AdminRequest::Connect {
+        config: NetConfig::DEFAULT,
+        digests: DigestLengths::default(),
+    };
+    assert_eq!(pair.command(true, again), 125);
+    assert_eq!(
+        pair.command(true, AdminRequest::DelVolume { volume: V }),
+        160
+    );
+    let fresh = AdminRequest::NewCurrentUuid {
+        volume: V,
+        clear_bitmap: true,
+    };
+    assert_eq!(pair.command(true, fresh), 151);
+    assert_eq!(pair.role(true, Role::Primary, false), 2);
+
+    assert_eq!(pair.command(true, DISCONNECT), 101);
+    assert_eq!(pair.command(true, DISCONNECT), 101, "already alone is fine");
+    assert_eq!(pair.command(true, verify), -15);
+    assert_eq!(pair.command(true, AdminRequest::Outdate { volume: V }), -2);
+    assert_eq!(pair.command(true, DETACH), -2, "the last good data");
+    pair.until("b notices", |pair| {
+        pair.b.state().conn < ConnState::Connected
+    });
+    assert_eq!(pair.command(false, AdminRequest::Outdate { volume: V }), 1);
+    assert_eq!(pair.command(false, DETACH), 1);
+    assert_eq!(pair.command(false, DETACH), 2);
+    assert_eq!(
+        pair.command(false, AdminRequest::Invalidate { volume: V }),
+        138
+    );
+    assert_eq!(
+        pair.command(false, AdminRequest::Outdate { volume: V }),
+        -16
+    );
+}
+
+#[test]
+fn a_device_in_use_stays_primary() {
+    use drbd_core::input::Input;
+    let mut pair = Pair::synced();
+    let now = pair.a.now;
+    pair.a.core.handle(&Input::Opened { volume: V }, now);
+    assert_eq!(pair.role(true, Role::Secondary, false), -12);
+    pair.a.core.handle(&Input::Closed { volume: V }, now);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+}
+
+#[test]
+fn a_primary_without_its_disk_goes_on_through_the_peer_and_attaches_again() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, DETACH), 1);
+    assert_eq!(
+        shape(&mut pair.a),
+        "cs:Connected ro:Primary/Secondary ds:Diskless/UpToDate r-----"
+    );
+    pair.a.write(800, 4096, 0x91);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.b.disk.data[800 * 512], 0x91);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("synced again", Pair::in_sync);
+    assert_eq!(pair.a.answers.last().unwrap().1, 101);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+    assert_eq!(pair.a.state().role, Role::Primary);
+}
+
+#[test]
+fn a_secondary_that_was_detached_syncs_only_what_was_written_meanwhile() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DETACH), 1);
+    pair.a.write(800, 4096, 0x91);
+    pair.run();
+    let before = pair.a.core.counters(V).sent_sectors;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("synced again", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+    assert!(
+        pair.a.core.counters(V).sent_sectors - before <= 8,
+        "{:#?}",
+        pair.a.log
+    );
+}
+
+#[test]
+fn verify_finds_and_marks_what_differs() {
+    let config = NetConfig {
+        verify_alg: Name::new(b"crc32c").unwrap(),
+        ..NetConfig::DEFAULT
+    };
+    let digests = DigestLengths {
+        verify: 4,
+        ..DigestLengths::default()
+    };
+    let mut pair = Pair::synced();
+    for on_a in [true, false] {
+        assert_eq!(
+            pair.command(on_a, AdminRequest::NetOptions { config, digests }),
+            101
+        );
+    }
+    pair.b.disk.data[8192] ^= 0xff;
+    let verify = AdminRequest::Verify {
+        volume: V,
+        start: Some(0),
+        stop: u64::MAX,
+    };
+    assert_eq!(pair.command(true, verify), 1);
+    pair.until("verified", Pair::in_sync);
+    assert!(
+        said(&pair.a.log, "Online verify found 1 4k block out of sync!"),
+        "{:#?}",
+        pair.a.log
+    );
+    assert!(pair.a.helpers.contains(&"out-of-sync"));
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 1);
+    assert_eq!(pair.b.core.counters(V).out_of_sync_bits, 1);
+}
+
+#[test]
+fn the_initial_sync_can_be_skipped() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    let request = AdminRequest::NewCurrentUuid {
+        volume: V,
+        clear_bitmap: true,
+    };
+    assert_eq!(pair.command(true, request), 101);
+    pair.until("no sync needed", Pair::in_sync);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+    assert_eq!(pair.b.core.counters(V).out_of_sync_bits, 0);
+    assert_ne!(pair.a.disk.data, pair.b.disk.data, "nothing was copied");
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+}
+
+#[test]
+fn a_paused_resync_waits_and_goes_on() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(
+        pair.command(false, AdminRequest::PauseSync { volume: V }),
+        101
+    );
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("paused", |pair| {
+        pair.b.state().conn == ConnState::PausedSyncT
+    });
+    assert_eq!(pair.a.state().conn, ConnState::PausedSyncS);
+    assert_ne!(pair.a.disk.data, pair.b.disk.data);
+    assert_eq!(
+        pair.command(false, AdminRequest::ResumeSync { volume: V }),
+        101
+    );
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
+
+#[test]
+fn both_nodes_may_leave_at_the_same_time() {
+    let mut pair = Pair::synced();
+    pair.a.admin(DISCONNECT);
+    pair.b.admin(DISCONNECT);
+    pair.until("both alone", |pair| {
+        pair.a.state().conn == ConnState::StandAlone && pair.b.state().conn == ConnState::StandAlone
+    });
+    assert_eq!(pair.a.answers.last().unwrap().1, 101);
+    assert_eq!(pair.b.answers.last().unwrap().1, 101);
+}
+
+#[test]
+fn two_nodes_may_be_primary_if_both_allow_it() {
+    let config = NetConfig {
+        two_primaries: true,
+        ..NetConfig::DEFAULT
+    };
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(config);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.b.write(80, 4096, 0x61);
+    pair.a.write(800, 4096, 0x62);
+    pair.run();
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}

@@ -1,0 +1,361 @@
+//! What two resources do when something is wrong: settings, secrets, links, power, data.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::time::Duration;
+use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, Protocol, Role};
+use pair::both::{shape, Pair};
+use pair::node::V;
+
+const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
+
+fn connect(config: NetConfig) -> AdminRequest {
+    let digests = DigestLengths {
+        hmac: 32,
+        ..DigestLengths::default()
+    };
+    AdminRequest::Connect { config, digests }
+}
+
+fn both_with(a: NetConfig, b: NetConfig) -> Pair {
+    let mut pair = Pair::new();
+    pair.attach();
+    assert_eq!(pair.command(true, connect(a)), 1);
+    assert_eq!(pair.command(false, connect(b)), 1);
+    pair.run();
+    pair
+}
+
+fn said(log: &[String], text: &str) -> bool {
+    log.iter().any(|line| line.contains(text))
+}
+
+fn secret(text: &str) -> NetConfig {
+    NetConfig {
+        cram_hmac_alg: Name::new(b"sha1").unwrap(),
+        shared_secret: Name::new(text.as_bytes()).unwrap(),
+        ..NetConfig::DEFAULT
+    }
+}
+
+#[test]
+fn the_right_secret_connects_and_a_wrong_one_stands_alone() {
+    let mut pair = both_with(secret("pomme"), secret("pomme"));
+    assert_eq!(
+        pair.a.state().conn,
+        ConnState::Connected,
+        "{:#?}",
+        pair.a.log
+    );
+    assert!(said(&pair.a.log, "Peer authenticated using 32 bytes HMAC"));
+
+    let mut pair = both_with(secret("pomme"), secret("poire"));
+    assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+    assert_eq!(pair.b.state().conn, ConnState::StandAlone);
+    assert!(said(&pair.a.log, "Authentication of peer failed"));
+}
+
+#[test]
+fn a_reflected_challenge_is_refused() {
+    let mut pair = Pair::new();
+    pair.random = [7, 7];
+    pair.attach();
+    pair.connect(secret("pomme"));
+    assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+    assert!(
+        !pair.a.sent.contains(&0x11),
+        "no response is computed for the peer"
+    );
+}
+
+#[test]
+fn a_peer_that_skips_the_authentication_gets_nowhere() {
+    let mut pair = both_with(secret("pomme"), NetConfig::DEFAULT);
+    assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+    assert!(pair.b.state().conn < ConnState::Connected);
+    assert!(!pair.a.sent.contains(&0x0b), "no parameters are told");
+}
+
+#[test]
+fn every_setting_that_must_match_is_named() {
+    let base = NetConfig::DEFAULT;
+    let policy = AfterSbPolicy::DiscardZeroChanges;
+    let cases = [
+        (
+            "protocol",
+            NetConfig {
+                protocol: Protocol::A,
+                ..base
+            },
+        ),
+        (
+            "after-sb-0pri",
+            NetConfig {
+                after_sb_0p: policy,
+                ..base
+            },
+        ),
+        (
+            "after-sb-1pri",
+            NetConfig {
+                after_sb_1p: AfterSbPolicy::Consensus,
+                ..base
+            },
+        ),
+        (
+            "after-sb-2pri",
+            NetConfig {
+                after_sb_2p: AfterSbPolicy::ViolentlyAs0p,
+                ..base
+            },
+        ),
+        (
+            "allow-two-primaries",
+            NetConfig {
+                two_primaries: true,
+                ..base
+            },
+        ),
+        (
+            "data-integrity-alg",
+            NetConfig {
+                integrity_alg: Name::new(b"md5").unwrap(),
+                ..base
+            },
+        ),
+    ];
+    for (name, config) in cases {
+        let mut pair = both_with(config, base);
+        let line = format!("incompatible {name} settings");
+        assert!(said(&pair.a.log, &line), "{name}: {:#?}", pair.a.log);
+        assert!(said(&pair.b.log, &line), "{name}: {:#?}", pair.b.log);
+        assert_eq!(pair.a.state().conn, ConnState::StandAlone, "{name}");
+        assert_eq!(pair.b.state().conn, ConnState::StandAlone, "{name}");
+    }
+    let verify = NetConfig {
+        verify_alg: Name::new(b"md5").unwrap(),
+        ..base
+    };
+    let mut pair = both_with(verify, base);
+    assert!(said(
+        &pair.a.log,
+        "Different verify-alg settings. me=\"md5\" peer=\"\""
+    ));
+    assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+}
+
+#[test]
+fn mirrored_discard_policies_fit_each_other() {
+    let local = AfterSbPolicy::DiscardLocal;
+    let a = NetConfig {
+        after_sb_0p: local,
+        ..NetConfig::DEFAULT
+    };
+    let b = NetConfig {
+        after_sb_0p: local.mirrored(),
+        ..NetConfig::DEFAULT
+    };
+    let mut pair = both_with(a, b);
+    assert_eq!(pair.a.state().conn, ConnState::Connected);
+}
+
+/// Both nodes write alone; afterwards both are Secondary and connecting again.
+fn diverged(config: NetConfig) -> Pair {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.command(true, DISCONNECT), 101);
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    for (on_a, sector, byte) in [(true, 0, 0xaa), (false, 80, 0xbb)] {
+        assert_eq!(pair.role(on_a, Role::Primary, false), 1);
+        pair.node(on_a)
+            .write(sector, if on_a { 4096 } else { 8192 }, byte);
+        pair.run();
+        assert_eq!(pair.role(on_a, Role::Secondary, false), 1);
+    }
+    assert_eq!(pair.command(true, connect(config)), 1);
+    pair
+}
+
+#[test]
+fn split_brain_is_refused_until_one_side_gives_up_its_changes() {
+    let mut pair = diverged(NetConfig::DEFAULT);
+    assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+    pair.run();
+    for on_a in [true, false] {
+        let node = pair.node(on_a);
+        let line = "Split-Brain detected but unresolved, dropping connection!";
+        assert!(said(&node.log, line), "{:#?}", node.log);
+        assert!(said(&node.log, "uuid_compare()=100 by rule 90"));
+        assert_eq!(node.state().conn, ConnState::StandAlone);
+        assert!(node.helpers.contains(&"split-brain"));
+    }
+    assert_ne!(pair.a.disk.data, pair.b.disk.data);
+    let discard = NetConfig {
+        discard_my_data: true,
+        ..NetConfig::DEFAULT
+    };
+    assert_eq!(pair.command(true, connect(discard)), 1);
+    assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+    pair.until("healed", Pair::in_sync);
+    let line = "Split-Brain detected, manually solved. Sync from peer node";
+    assert!(said(&pair.a.log, line), "{:#?}", pair.a.log);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+    assert_eq!(pair.a.disk.data[80 * 512], 0xbb);
+    assert_eq!(pair.a.disk.data[0], 0x11);
+}
+
+#[test]
+fn the_policy_for_no_primary_takes_the_node_with_more_changes() {
+    let config = NetConfig {
+        after_sb_0p: AfterSbPolicy::DiscardLeastChanges,
+        ..NetConfig::DEFAULT
+    };
+    let mut pair = diverged(config);
+    assert_eq!(pair.command(false, connect(config)), 1);
+    pair.until("healed", Pair::in_sync);
+    let line = "Split-Brain detected, 0 primaries, automatically solved. Sync from peer node";
+    assert!(said(&pair.a.log, line), "{:#?}", pair.a.log);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+    assert_eq!(pair.a.disk.data[80 * 512], 0xbb);
+}
+
+#[test]
+fn a_cut_link_is_noticed_and_what_was_written_meanwhile_is_synced() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(800, 4096, 0x77);
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    assert!(said(&pair.a.log, "PingAck did not arrive in time."));
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.write(1600, 4096, 0x78);
+    pair.run();
+    assert_eq!(
+        shape(&mut pair.a),
+        "cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown r-----"
+    );
+    pair.cut = false;
+    pair.until("back in sync", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+    assert!(pair.a.core.counters(V).sent_sectors <= 16);
+}
+
+#[test]
+fn a_crashed_primary_comes_back_as_target_of_a_bitmap_resync() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    pair.a.crash(99);
+    pair.until("b notices", |pair| {
+        pair.b.state().conn < ConnState::Connected
+    });
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.b.write(2400, 4096, 0x79);
+    pair.run();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(
+        shape(&mut pair.a),
+        "cs:StandAlone ro:Secondary/Unknown ds:UpToDate/DUnknown r-----"
+    );
+    assert_eq!(pair.command(true, connect(NetConfig::DEFAULT)), 1);
+    pair.until("back in sync", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+    assert_eq!(pair.a.disk.data[2400 * 512], 0x79);
+    assert!(said(&pair.a.log, "by rule 50"), "{:#?}", pair.a.log);
+}
+
+#[test]
+fn unrelated_data_never_connects() {
+    let mut pair = Pair::new();
+    pair.attach();
+    for on_a in [true, false] {
+        assert_eq!(pair.role(on_a, Role::Primary, true), 1);
+        assert_eq!(pair.role(on_a, Role::Secondary, false), 1);
+    }
+    // Both came from "just created": wipe what they have in common.
+    for on_a in [true, false] {
+        for _ in 0..3 {
+            let clear_bitmap = false;
+            let request = AdminRequest::NewCurrentUuid {
+                volume: V,
+                clear_bitmap,
+            };
+            assert_eq!(pair.command(on_a, request), 101);
+        }
+    }
+    pair.connect(NetConfig::DEFAULT);
+    assert!(
+        said(&pair.a.log, "Unrelated data, aborting!"),
+        "{:#?}",
+        pair.a.log
+    );
+    assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+    assert_eq!(pair.b.state().conn, ConnState::StandAlone);
+}
+
+#[test]
+fn a_new_generation_is_on_disk_before_the_peer_hears_of_it() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    pair.a.hold_metadata = true;
+    pair.a.sent.clear();
+    pair.a.admin(AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: true,
+    });
+    pair.run();
+    assert_eq!(pair.a.state().role, Role::Primary);
+    assert!(
+        !pair.a.sent.contains(&0x0c),
+        "UUIDs were told before they were written"
+    );
+    assert!(pair.a.read_only, "no application may write yet");
+    pair.a.release_metadata();
+    pair.until("first sync", Pair::in_sync);
+    assert!(pair.a.sent.contains(&0x0c));
+}
+
+#[test]
+fn with_stonith_a_primary_freezes_until_the_peer_is_fenced() {
+    for (exit, thawed) in [(7, true), (4, true), (5, true), (1, false)] {
+        let mut pair = Pair::synced();
+        let config = DiskConfig {
+            fencing: Fencing::ResourceAndStonith,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        pair.a.exits.insert("fence-peer", exit);
+        pair.cut = true;
+        pair.a.write(800, 4096, 0x77);
+        pair.until("a notices", |pair| {
+            pair.a.state().conn < ConnState::Connected
+        });
+        pair.pass(Duration::from_secs(2));
+        assert!(pair.a.helpers.contains(&"fence-peer"));
+        assert_eq!(
+            pair.a.state().suspended(),
+            !thawed,
+            "exit {exit}: {:#?}",
+            pair.a.log
+        );
+        assert_eq!(pair.a.ended.len(), usize::from(thawed), "exit {exit}");
+        if thawed {
+            assert_eq!(pair.a.state().pdsk, DiskState::Outdated);
+            assert!(said(&pair.a.log, "new current UUID"));
+        }
+        pair.cut = false;
+        pair.until("back in sync", Pair::in_sync);
+        assert_eq!(pair.a.disk.data, pair.b.disk.data);
+        assert!(!pair.a.state().suspended());
+    }
+}
