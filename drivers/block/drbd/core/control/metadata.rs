@@ -11,7 +11,7 @@ use drbd_format::units::SectorCount;
 
 use super::Control;
 use crate::action::Action;
-use crate::link::{LocalError, Order, VolumeIndex};
+use crate::link::{LocalError, VolumeIndex};
 use crate::state::VolumeState;
 
 /// Metadata flags (`reference/metadata.md` 2.2).

@@ -1,5 +1,7 @@
 //! One node: a resource with one volume, a disk in memory, and a shell that does as it is told.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::collections::{HashMap, VecDeque};
 
 use drbd_core::action::{Action, HmacJob, Ticket};
@@ -322,10 +324,6 @@ impl Node {
         active
     }
 
-    #[allow(
-        dead_code,
-        reason = "for tests that look at the order of writing and telling"
-    )]
     pub(crate) fn release_metadata(&mut self) {
         self.hold_metadata = false;
         for volume in std::mem::take(&mut self.held) {
