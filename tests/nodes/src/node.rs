@@ -251,23 +251,6 @@ impl Node {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until the console shows `wanted` at or after byte `from`.
-    pub(crate) fn wait_console(&self, wanted: &str, from: usize, seconds: u64) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            let console = self.console();
-            if console.get(from..).is_some_and(|new| new.contains(wanted)) {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < end,
-                "{}: no {wanted:?} on the console",
-                self.spec.name
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// Kernel reports on the console that must not be there.
     pub(crate) fn alarms(&self) -> Vec<String> {
         let console = self.console();
