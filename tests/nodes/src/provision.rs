@@ -156,6 +156,7 @@ END
 sysctl -qw kernel.hung_task_timeout_secs=60 2>/dev/null
 echo 7 >/proc/sys/kernel/printk
 mkdir -p /mnt
+[ -e /usr/sbin/poweroff ] || ln -s $(command -v busybox) /usr/sbin/poweroff
 id -u user >/dev/null 2>&1 || {
     useradd -m -s /bin/sh user
     echo user:secret | chpasswd

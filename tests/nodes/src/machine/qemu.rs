@@ -16,6 +16,10 @@ use crate::bed::Bed;
 /// A kernel that has not ended in its own panic after this time does not run under KVM.
 const KVM_PROBE: Duration = Duration::from_secs(12);
 
+/// Shell commands that make `/dev/ns2` lead to the namespace numbered 2, and so on.
+const NAME_DISKS: &str = "for n in /sys/block/nvme0n*/nsid; do d=${n%/nsid}; \
+                          ln -s ${d##*/} /dev/ns$(cat $n); done";
+
 /// The stock kernel and the image that its nodes start from.
 pub(crate) struct Qemu {
     vmlinuz: PathBuf,
@@ -28,7 +32,7 @@ impl Qemu {
     /// Finds kernel, image and QEMU, and whether KVM really works.
     pub(crate) fn find(bed: &Bed) -> Result<Self> {
         let kernel = bed.place("DRBD_STOCK_IMAGE", &["prepare-kernel", "--image"])?;
-        let image = bed.place("DRBD_NODE_IMAGE", &["build-node-image", "--print"])?;
+        let image = bed.place("DRBD_NODE_DISK", &["build-node-image", "--disk"])?;
         let vmlinuz = kernel.join("vmlinuz");
         ensure!(vmlinuz.exists(), "no kernel at {}", vmlinuz.display());
         Command::new("qemu-system-x86_64")
@@ -138,9 +142,11 @@ impl Backend for Qemu {
             .arg(format!("virtio-net-pci,netdev=cable,romfile=,mac={mac}"));
         self.disks(&mut command, boot, &drop_image);
         command.arg("-append").arg(format!(
-            "root=/dev/nvme0n1 rootfstype=ext4 ro console=ttyS0 loglevel=8 panic=-1 net.ifnames=0 \
+            "root=PARTUUID=d4bd0001-01 rootfstype=ext4 ro console=ttyS0 loglevel=8 panic=-1 \
+             net.ifnames=0 \
              agent_tty=/dev/ttyS1 login_tty=/dev/ttyS2 init=/bin/sh {} -- -c \
-             \"mount -t devtmpfs dev /dev; mount /dev/nvme0n2 /mnt; exec /mnt/drbd-nodes agent\"",
+             \"mount -t devtmpfs dev /dev; mount -t sysfs sys /sys; {NAME_DISKS}; \
+             umount /sys; mount /dev/ns2 /mnt; exec /mnt/drbd-nodes agent\"",
             boot.extra.join(" ")
         ));
         let machine = Process::start(&mut command, &[boot.net, theirs.as_fd()])?;
@@ -148,7 +154,7 @@ impl Backend for Qemu {
     }
 
     fn disk_path(&self, index: usize) -> String {
-        format!("/dev/nvme0n{}", index + 3)
+        format!("/dev/ns{}", index + 3)
     }
 
     fn interface(&self) -> &'static str {
@@ -169,7 +175,8 @@ impl Backend for Qemu {
 }
 
 impl Qemu {
-    /// One controller with a namespace per disk: their numbers do not depend on probe order.
+    /// One controller with a namespace per disk. The kernel meets the namespaces in any order,
+    /// so that the root is found by its partition and the others by [`NAME_DISKS`].
     fn disks(&self, command: &mut Command, boot: &Boot<'_>, drop_image: &Path) {
         command.args(["-device", "nvme,id=nvme,serial=disks"]);
         let mut add = |number: usize, path: &Path, options: &str| {

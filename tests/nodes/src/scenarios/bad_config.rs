@@ -69,7 +69,9 @@ fn refused(pair: &Pair, from: [usize; 2], wanted: &str) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(20);
     let said = loop {
         let said = pair.both().into_iter().zip(from).find(|(node, from)| {
-            node.console().get(*from..).is_some_and(|new| new.contains(wanted))
+            node.console()
+                .get(*from..)
+                .is_some_and(|new| new.contains(wanted))
         });
         if let Some((node, _)) = said {
             break node.spec.name;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -77,7 +77,10 @@ pub(crate) fn stay(pair: &mut Pair) -> Result<()> {
 pub(crate) fn login(socket: &Path) -> Result<()> {
     let line = UnixStream::connect(socket)
         .with_context(|| format!("no node is running behind {}", socket.display()))?;
-    let raw = Command::new("stty").args(["raw", "-echo"]).status();
+    let raw = Command::new("stty")
+        .args(["raw", "-echo"])
+        .stderr(Stdio::null())
+        .status();
     let mut from_node = line.try_clone()?;
     std::thread::spawn(move || {
         let mut bytes = [0_u8; 4096];
@@ -109,5 +112,8 @@ pub(crate) fn login(socket: &Path) -> Result<()> {
 }
 
 fn restore_terminal() {
-    let _ = Command::new("stty").arg("sane").status();
+    let _ = Command::new("stty")
+        .arg("sane")
+        .stderr(Stdio::null())
+        .status();
 }
