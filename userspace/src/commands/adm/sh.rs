@@ -33,12 +33,14 @@ pub(super) fn module_parameters(session: &Session<'_>) {
 
 /// Prints the state of all volumes as shell assignments (`reference/userland.md 2.10`).
 pub(super) fn status(session: &Session<'_>) -> Ending {
-    println!("_drbd_version={}", super::version::VERSION);
-    println!("_drbd_api=1");
-    println!(
-        "_config_file={}\n\n",
-        escape(&session.config_path.to_string_lossy())
-    );
+    if !session.runner.is_dry() {
+        println!("_drbd_version={}", super::version::VERSION);
+        println!("_drbd_api=1");
+        println!(
+            "_config_file={}\n\n",
+            escape(&session.config_path.to_string_lossy())
+        );
+    }
     for view in session.views.iter().filter(|view| !view.is_ignored()) {
         let maker = session.maker(view);
         let place = session.config.sources.at_path(view.resource.place);
