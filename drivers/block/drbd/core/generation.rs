@@ -303,3 +303,7 @@ fn compare_different(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comp
     }
     decided(-1000, 100)
 }
+
+#[cfg(test)]
+#[path = "generation_tests.rs"]
+mod tests;

@@ -8,13 +8,13 @@ use drbd_format::wire::command::{Frame, Stream};
 use drbd_format::wire::header::Header;
 use drbd_format::wire::packet::{decode_front, Packet, StreamError};
 
-use crate::action::{Action, HmacJob};
-use crate::config::{NetConfig, ResourceConfig};
+use crate::action::Action;
+use crate::config::ResourceConfig;
 use crate::control::packets::Handled;
 use crate::control::{Control, ControlState, Lent};
 use crate::data::{
-    is_ack_command, is_data_command, AcksOut, AcksToken, Counters, DataPlane, Incoming, Outgoing,
-    Payload, SentToken,
+    is_ack_command, is_data_command, AcksOut, AcksToken, DataPlane, Incoming, Outgoing, Payload,
+    SentToken,
 };
 use crate::input::Input;
 use crate::link::{LinkError, LinkView, Order, View, VolumeIndex};
@@ -69,7 +69,7 @@ pub struct ControlMemory<M: Memory> {
 
 /// One resource.
 pub struct Resource<M: Memory> {
-    state: ControlState,
+    pub(crate) state: ControlState,
     memory: ControlMemory<M>,
     /// The data plane; public for queries that concern nothing else.
     pub data: DataPlane<M>,
@@ -206,30 +206,6 @@ impl<M: Memory> Resource<M> {
         control!(self, Instant(0)).encode_superblock(volume, block)
     }
 
-    /// Copies key and message of a digest that the shell has to compute; returns their lengths.
-    pub fn hmac_input(
-        &self,
-        job: HmacJob,
-        key: &mut [u8; 64],
-        message: &mut [u8; 128],
-    ) -> (usize, usize) {
-        let secret = self.state.core.net.map(|net| net.shared_secret);
-        let copy = |to: &mut [u8], from: &[u8]| {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            from.len().min(to.len())
-        };
-        let key_len = secret.map_or(0, |secret| copy(key, secret.as_bytes()));
-        (
-            key_len,
-            copy(message, self.state.core.link.hmac_message(job)),
-        )
-    }
-
-    /// The network configuration in force.
-    pub fn net_config(&self) -> Option<&NetConfig> {
-        self.state.core.net.as_ref()
-    }
-
     /// State of a volume.
     pub fn state(&mut self, volume: VolumeIndex) -> VolumeState {
         control!(self, Instant(0)).state(volume)
@@ -248,11 +224,6 @@ impl<M: Memory> Resource<M> {
     /// What lasts of the control plane, for queries.
     pub fn control_state(&self) -> (&ControlState, &M::ControlVolumes) {
         (&self.state, &self.memory.volumes)
-    }
-
-    /// Numbers that users see.
-    pub fn counters(&self, volume: VolumeIndex) -> Counters {
-        self.data.counters(volume)
     }
 
     // Sockets.

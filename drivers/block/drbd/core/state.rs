@@ -8,3 +8,6 @@ pub mod transition;
 
 pub use state::{mask, VolumeState};
 pub use transition::{Change, StateError};
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,11 @@
-//! Methods of a resource that concern the data plane alone: forward, then settle.
+//! Questions to a resource, and methods that concern the data plane alone: forward, then settle.
 
 use super::Resource;
-use crate::data::{AlStep, AppIo, DiskMemory, Done, FlushToken, LocalPart, PeerIo, Submit};
+use crate::action::HmacJob;
+use crate::config::NetConfig;
+use crate::data::{
+    AlStep, AppIo, Counters, DiskMemory, Done, FlushToken, LocalPart, PeerIo, Submit,
+};
 use crate::link::VolumeIndex;
 use crate::memory::Memory;
 use crate::peer_request::PeerId;
@@ -10,6 +14,35 @@ use crate::time::Instant;
 
 /// Methods that concern the data plane alone.
 impl<M: Memory> Resource<M> {
+    /// Copies key and message of a digest that the shell has to compute; returns their lengths.
+    pub fn hmac_input(
+        &self,
+        job: HmacJob,
+        key: &mut [u8; 64],
+        message: &mut [u8; 128],
+    ) -> (usize, usize) {
+        let secret = self.state.core.net.map(|net| net.shared_secret);
+        let copy = |to: &mut [u8], from: &[u8]| {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            from.len().min(to.len())
+        };
+        let key_len = secret.map_or(0, |secret| copy(key, secret.as_bytes()));
+        (
+            key_len,
+            copy(message, self.state.core.link.hmac_message(job)),
+        )
+    }
+
+    /// The network configuration in force.
+    pub fn net_config(&self) -> Option<&NetConfig> {
+        self.state.core.net.as_ref()
+    }
+
+    /// Numbers that users see.
+    pub fn counters(&self, volume: VolumeIndex) -> Counters {
+        self.data.counters(volume)
+    }
+
     /// See [`DataPlane::lend_disk`].
     #[allow(
         clippy::missing_errors_doc,

@@ -1,0 +1,172 @@
+//! The comparison over all small sets, and the generations of a resync.
+
+use super::*;
+
+use std::collections::BTreeSet;
+
+const NOW: Situation = Situation {
+    version: 101,
+    feature_wsame: true,
+    self_crashed: false,
+    peer_crashed: false,
+    self_primary: false,
+    peer_primary: false,
+    resolver: false,
+};
+
+/// The same situation as the peer sees it.
+fn mirrored(now: Situation) -> Situation {
+    Situation {
+        self_crashed: now.peer_crashed,
+        peer_crashed: now.self_crashed,
+        self_primary: now.peer_primary,
+        peer_primary: now.self_primary,
+        resolver: !now.resolver,
+        ..now
+    }
+}
+
+/// Every set over a few generations, two of them a sync offset apart.
+fn sets() -> Vec<Uuids> {
+    let (a, b, c) = (0x10, 0x10 + SYNC_OFFSET, 0x30);
+    let currents = [JUST_CREATED, a, b | 1, c];
+    let others = [0, JUST_CREATED, a, b, c];
+    let mut sets = Vec::new();
+    for current in currents {
+        for bitmap in others {
+            for h0 in others {
+                for h1 in others {
+                    sets.push(Uuids::from_array([current, bitmap, h0, h1]));
+                }
+            }
+        }
+    }
+    sets
+}
+
+#[test]
+fn both_nodes_come_to_opposite_results_for_all_small_sets() {
+    let sets = sets();
+    let mut rules = BTreeSet::new();
+    for version in [86, 95, 101] {
+        for &one in &sets {
+            for &other in &sets {
+                let now = Situation { version, ..NOW };
+                let here = compare(&mut one.clone(), &mut other.clone(), &now);
+                let there = compare(&mut other.clone(), &mut one.clone(), &mirrored(now));
+                rules.insert(here.rule);
+                let symmetric = match here.result {
+                    -2..=2 => there.result == -here.result,
+                    _ => there.result == here.result,
+                };
+                // A set may match in two ways at once, then the first rule of each node wins.
+                let ambiguous = here.rule >= 50 && there.rule >= 50;
+                assert!(
+                    symmetric || ambiguous,
+                    "{one:x?} {other:x?} {version}: {here:?} {there:?}"
+                );
+            }
+        }
+    }
+    let all = [
+        10, 20, 30, 34, 35, 36, 37, 40, 50, 51, 60, 70, 71, 80, 90, 100,
+    ];
+    assert_eq!(rules.into_iter().collect::<Vec<_>>(), all);
+}
+
+#[test]
+fn crash_marks_decide_between_equal_generations() {
+    let set = Uuids::from_array([0x10, 0, 0, 0]);
+    for bits in 0..64u32 {
+        let bit = |n: u32| bits >> n & 1 != 0;
+        let now = Situation {
+            version: 101,
+            feature_wsame: bit(0),
+            self_crashed: bit(1),
+            peer_crashed: bit(2),
+            self_primary: bit(3),
+            peer_primary: bit(4),
+            resolver: bit(5),
+        };
+        let here = compare(&mut set.clone(), &mut set.clone(), &now);
+        let there = compare(&mut set.clone(), &mut set.clone(), &mirrored(now));
+        if !now.self_crashed && !now.peer_crashed {
+            assert_eq!((here.result, here.rule), (0, 40));
+        } else if !now.self_primary && !now.peer_primary {
+            assert_eq!(here.rule, 40);
+            assert_eq!(here.result.abs(), 1);
+        } else {
+            assert_eq!(here.rule, 41);
+            let expected = match (now.feature_wsame, now.self_primary, now.peer_primary) {
+                (false, _, _) => -(0x1_0000 + 101 + 4 * 256),
+                (true, true, true) => -100,
+                (true, true, false) => 1,
+                (true, false, _) => -1,
+            };
+            assert_eq!(here.result, expected);
+        }
+        if here.result.abs() < 100 {
+            assert_eq!(here.result, -there.result, "{now:?}");
+        }
+    }
+}
+
+#[test]
+fn a_resync_goes_through_the_documented_generations() {
+    let (c, b, x, y) = (0xc0, 0xb0, 0x80, 0x90);
+    let mut source = Uuids::from_array([c | 1, b, x, y]);
+    let mut target = Uuids::from_array([b, 0, x, y]);
+    // What the target has learned when the connection was made.
+    let told = source;
+    let sync = source.begin_source(0x7777);
+    assert_eq!(sync, b + SYNC_OFFSET);
+    assert_eq!(source.to_array(), [c | 1, sync, b, x]);
+    target.begin_target(sync, false);
+    assert_eq!(target.to_array(), [sync, 0, x, y]);
+    target.finish_target(&told, false);
+    source.clear_bitmap();
+    assert_eq!(source.to_array(), [c | 1, 0, sync, b]);
+    assert_eq!(target.to_array(), [c, 0, sync, b]);
+}
+
+#[test]
+fn without_a_base_the_sync_uuid_is_random() {
+    for base in [0, JUST_CREATED] {
+        let mut set = Uuids::from_array([0xc0, base, 0, 0]);
+        assert_eq!(set.begin_source(0x7776), 0x7776);
+        assert_eq!(set.history, [base, 0]);
+    }
+}
+
+/// A resync cut at any point is continued from the bitmap, never from scratch and never the wrong
+/// way round.
+#[test]
+fn a_resync_cut_anywhere_goes_on_with_the_bitmap() {
+    let fresh = || {
+        (
+            Uuids::from_array([0xc1, 0xb0, 0x80, 0x90]),
+            Uuids::from_array([0xb0, 0, 0x80, 0x90]),
+        )
+    };
+    for cut in 0..5 {
+        let (mut source, mut target) = fresh();
+        let told = source;
+        let sync = if cut >= 1 { source.begin_source(1) } else { 0 };
+        if cut >= 2 {
+            target.begin_target(sync, false);
+        }
+        if cut >= 3 {
+            target.finish_target(&told, false);
+        }
+        if cut >= 4 {
+            source.clear_bitmap();
+        }
+        let (mut own, mut peer) = (source, target);
+        let seen = compare(&mut own, &mut peer, &NOW);
+        let expected = if cut == 4 { 0 } else { 1 };
+        assert_eq!(seen.result, expected, "cut {cut}: {seen:?}");
+        let (mut own, mut peer) = (target, source);
+        let seen = compare(&mut own, &mut peer, &NOW);
+        assert_eq!(seen.result, -expected, "cut {cut}: {seen:?}");
+    }
+}
