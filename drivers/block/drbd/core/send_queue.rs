@@ -368,12 +368,13 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// When the oldest request that the peer has to answer was handed to the sender.
-    pub fn oldest_unanswered(&self) -> Option<(Instant, &Request)> {
-        let slot = self.unacked.head()?;
-        let request = &self.requests[slot];
-        (request.answer == Answer::Pending || request.is_replicated())
-            .then_some((request.since, request))
+    /// Since when the peer owes an answer: an ack, or the ack of a barrier that was sent
+    /// (`reference/io.md` 8.1). Not earlier than the connection.
+    pub(crate) fn answer_due_since(&self) -> Option<Instant> {
+        let request = &self.requests[self.unacked.head()?];
+        let barrier_sent = request.epoch != self.sending_epoch || self.sending_writes == 0;
+        let due = request.answer == Answer::Pending || barrier_sent;
+        due.then_some(request.since.max(self.link.since))
     }
 }
 

@@ -5,7 +5,6 @@ use drbd_format::types::{ConnState, DiskState, Protocol};
 use drbd_format::units::BitIndex;
 
 use super::{BitmapSend, DataPlane, VolumeSlot};
-use crate::epoch::Epochs;
 use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::Stage;
@@ -132,14 +131,12 @@ impl<M: Memory> DataPlane<M> {
 
     fn link_lost(&mut self, keep: bool, now: Instant) {
         self.up = false;
-        self.connection = self.connection.wrapping_add(1);
         self.sending_writes = 0;
         for place in self.volumes.iter_mut() {
             place.control.clear();
         }
         self.control_len = 0;
         self.stalled.clear();
-        self.to_flush = 0;
         self.unqueue_requests(now);
         if keep {
             while let Some(slot) = self.unacked.head() {
@@ -149,7 +146,6 @@ impl<M: Memory> DataPlane<M> {
             self.for_all_logged(now, Event::ConnectionLost);
         }
         self.cancel_peers();
-        self.epochs = Epochs::default();
         for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
             let volume = VolumeIndex(number);
             let place = &mut self.volumes[volume.slot()];
@@ -192,7 +188,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Work for the peer that is not with the disk or a thread of the shell ends at once; the rest
-    /// when it comes back.
+    /// when it comes back. Writes that were received go to the disk, epoch by epoch.
     fn cancel_peers(&mut self) {
         let mut at = self.all_peers.head();
         while let Some(slot) = at {
@@ -209,14 +205,13 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// Takes one request out of the lists of those that wait for something.
+    /// Takes one request out of the lists of those that wait for something. Writes of applications
+    /// stay: a receive ack may have promised that they reach the disk.
     fn next_waiting(&mut self) -> Option<u32> {
         let lists = [
             &mut self.replies,
-            &mut self.held,
             &mut self.resync_held,
             &mut self.lock_wait,
-            &mut self.io_ready,
             &mut self.to_digest,
         ];
         for list in lists {
@@ -224,12 +219,13 @@ impl<M: Memory> DataPlane<M> {
                 return Some(slot);
             }
         }
-        for place in self.volumes.iter_mut() {
-            for list in [&mut place.peer_al, &mut place.peer_commit] {
-                if let Some(slot) = list.pop(&mut self.peers) {
-                    return Some(slot);
-                }
+        let mut at = self.io_ready.head();
+        while let Some(slot) = at {
+            if !self.peers[slot].kind.is_application_write() {
+                self.io_ready.remove(&mut self.peers, slot);
+                return Some(slot);
             }
+            at = self.io_ready.after(&self.peers, slot);
         }
         None
     }
@@ -505,7 +501,7 @@ impl<M: Memory> DataPlane<M> {
     /// Returns the earliest time at which [`Self::on_timer`] has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
         let mut next = self.resync_timer;
-        if let (Some(limit), Some((since, _))) = (self.net_limit(), self.oldest_unanswered()) {
+        if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             next = earliest(next, Some(since.after(limit)));
         }
         for place in self.volumes.iter() {
@@ -533,12 +529,8 @@ impl<M: Memory> DataPlane<M> {
             self.resync_timer = None;
             self.wants.sender = true;
         }
-        if let (Some(limit), Some((since, request))) = (self.net_limit(), self.oldest_unanswered())
-        {
-            // Without its barrier an answered write does not count.
-            let due = request.answer == Answer::Pending || request.epoch != self.sending_epoch;
-            let old = now.since(since) >= limit && now.since(self.link.since) >= limit;
-            if due && old {
+        if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
+            if now.since(since) >= limit {
                 self.upcall(Upcall::LinkFailed(LinkError::Timeout));
             }
         }

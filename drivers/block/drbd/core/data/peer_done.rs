@@ -72,11 +72,12 @@ impl<M: Memory> DataPlane<M> {
         self.free_pages(slot);
         self.leave_tree(slot);
         self.release_peer_al(slot);
+        self.epochs.write_finished(epoch);
         if cancelled {
             self.retire(slot);
+            self.advance_epochs();
             return;
         }
-        self.epochs.write_finished(epoch);
         let place = &mut self.volumes[volume.slot()];
         let state = place.view.state;
         let resyncs = state.conn >= ConnState::SyncSource && state.conn <= ConnState::PausedSyncT;
@@ -292,6 +293,11 @@ impl<M: Memory> DataPlane<M> {
     /// Drops a request whose payload could not be received. It leaves its epoch unacknowledged:
     /// the connection goes away.
     pub(crate) fn abandon(&mut self, slot: u32) {
+        if self.peers[slot].in_epoch {
+            let epoch = self.peers[slot].epoch;
+            self.epochs.write_finished(epoch);
+            self.advance_epochs();
+        }
         self.retire(slot);
     }
 }

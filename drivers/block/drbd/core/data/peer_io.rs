@@ -13,7 +13,6 @@ use crate::time::Instant;
 impl<M: Memory> DataPlane<M> {
     /// Returns the next piece of work for the disk. Called until it answers `None`.
     pub fn next_peer_io(&mut self, now: Instant) -> Option<PeerIo> {
-        let _ = now;
         if let Some(slot) = self.to_free.pop(&mut self.peers) {
             let id = self.peers.id_of(slot);
             self.all_peers.remove(&mut self.peers, slot);
@@ -35,19 +34,19 @@ impl<M: Memory> DataPlane<M> {
             });
         }
         if let Some(slot) = self.io_ready.pop(&mut self.peers) {
-            return Some(self.start_peer(slot));
+            return Some(self.start_peer(slot, now));
         }
         if let Some(slot) = self.lock_next() {
-            return Some(self.start_peer(slot));
+            return Some(self.start_peer(slot, now));
         }
         if let Some(slot) = self.next_write(self.resync_held) {
             self.resync_held.remove(&mut self.peers, slot);
-            return Some(self.start_peer(slot));
+            return Some(self.start_peer(slot, now));
         }
         while let Some(slot) = self.next_write(self.held) {
             self.held.remove(&mut self.peers, slot);
             if !self.needs_log(slot) {
-                return Some(self.start_peer(slot));
+                return Some(self.start_peer(slot, now));
             }
         }
         None
@@ -140,13 +139,19 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Hands a request to the disk.
-    fn start_peer(&mut self, slot: u32) -> PeerIo {
+    fn start_peer(&mut self, slot: u32, now: Instant) -> PeerIo {
         let id = self.peers.id_of(slot);
         let peer = &mut self.peers[slot];
         peer.stage = Stage::InFlight;
         let (volume, sector, len_bytes) = (peer.volume, peer.sector, peer.len_bytes);
         let place = &mut self.volumes[volume.slot()];
         place.local_in_flight += 1;
+        if !peer.kind.holds_extent() {
+            // Load that a resync competes with.
+            if let Some(session) = &mut place.session {
+                session.rate.application(peer.sectors().0, now);
+            }
+        }
         match peer.kind {
             PeerKind::Write | PeerKind::ResyncWrite => {
                 place.cache_dirty |= !peer.fua;

@@ -457,7 +457,14 @@ impl<M: Memory> DataPlane<M> {
         request: &BlockRequest<'_>,
     ) -> Handled {
         let range = self.peer_range(volume, request.sector, request.len_bytes)?;
-        if range.is_empty() {
+        let digest_len = request.digest.len();
+        let expected = match kind {
+            PeerKind::ChecksumCompare => digest_len == usize::from(self.link.csums_len),
+            PeerKind::VerifyRead => self.link.verify_len != 0,
+            _ => true,
+        };
+        let algorithm = kind != PeerKind::ChecksumCompare || digest_len != 0;
+        if range.is_empty() || !expected || !algorithm {
             return VIOLATION;
         }
         let state = self.volumes[volume.slot()].view.state;
@@ -516,7 +523,8 @@ impl<M: Memory> DataPlane<M> {
                 .as_ref()
                 .is_some_and(|disk| disk.extents.is_locked(range.start().resync_extent().0));
         let has_disk = place.has_disk();
-        if !asked && has_disk {
+        let len_fits = reply.digest.len() == usize::from(self.link.verify_len);
+        if !len_fits || (!asked && has_disk) {
             return VIOLATION;
         }
         let kind = if asked && has_disk {

@@ -40,7 +40,7 @@ fn random_writes_leave_equal_disks() {
         for protocol in PROTOCOLS {
             let mut world = World::new(seed, SECTORS, protocol);
             world.connect();
-            for round in 0..300 {
+            for round in 0..200 {
                 world.random_io(0);
                 world.random_steps(30);
                 if round % 10 == 0 {
@@ -58,9 +58,9 @@ fn random_writes_leave_equal_disks() {
 #[test]
 fn a_small_activity_log_and_small_tables_only_delay() {
     for seed in 0..6 {
-        let mut world = World::with_limits(seed, 8192 * 40, Protocol::C, 3, 12, 4);
+        let mut world = World::with_limits(seed, 8192 * 12, Protocol::C, 3, 12, 4);
         world.connect();
-        for _ in 0..300 {
+        for _ in 0..200 {
             world.random_io(0);
             world.random_steps(20);
             world.check_al();
@@ -73,7 +73,7 @@ fn a_small_activity_log_and_small_tables_only_delay() {
 
 #[test]
 fn a_full_sync_makes_disks_equal_while_the_source_is_written_to() {
-    for seed in 0..9 {
+    for seed in 0..6 {
         let mut world = World::new(seed, SECTORS, PROTOCOLS[(seed % 3) as usize]);
         world.fill(0);
         world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
@@ -96,7 +96,7 @@ fn a_full_sync_makes_disks_equal_while_the_source_is_written_to() {
 
 #[test]
 fn what_was_written_while_disconnected_is_synced_afterwards() {
-    for seed in 0..12 {
+    for seed in 0..6 {
         let mut world = World::new(seed, SECTORS, PROTOCOLS[(seed % 3) as usize]);
         world.connect();
         for round in 0..3 {
@@ -125,7 +125,7 @@ fn what_was_written_while_disconnected_is_synced_afterwards() {
 
 #[test]
 fn a_sync_that_is_interrupted_goes_on_later() {
-    for seed in 0..9 {
+    for seed in 0..6 {
         let mut world = World::new(seed, SECTORS, Protocol::C);
         world.fill(0);
         world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
@@ -152,7 +152,7 @@ fn a_sync_that_is_interrupted_goes_on_later() {
 
 #[test]
 fn nothing_acknowledged_as_stable_is_lost_with_the_peers_cache() {
-    for seed in 0..18 {
+    for seed in 0..6 {
         let mut world = World::new(seed, SECTORS, PROTOCOLS[(seed % 3) as usize]);
         world.connect();
         for _ in 0..120 {
@@ -293,6 +293,58 @@ fn discards_and_zeroes_reach_both_disks() {
         world.settle();
         world.check_idle();
         world.check_equal();
+    }
+}
+
+/// Protocols B and C: a write reported as done survives the end of the connection on the peer,
+/// even if it was only received and waited for an earlier epoch.
+#[test]
+fn a_promise_of_the_peer_outlives_the_connection() {
+    for seed in 0..8 {
+        let mut world = World::new(seed, SECTORS, PROTOCOLS[1 + (seed % 2) as usize]);
+        world.connect();
+        for _ in 0..100 {
+            world.random_io(0);
+            world.random_steps(15);
+        }
+        let done = world.done_writes();
+        world.disconnect();
+        world.settle();
+        world.check_promised(&done);
+    }
+}
+
+#[test]
+fn frozen_requests_are_sent_again_and_succeed() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, SECTORS, PROTOCOLS[(seed % 3) as usize]);
+        world.connect();
+        for _ in 0..3 {
+            for _ in 0..40 {
+                world.random_io(0);
+                world.random_steps(15);
+            }
+            world.disconnect_and_freeze();
+            let told = world.nodes[0].results.len();
+            for _ in 0..20 {
+                world.random_io(0);
+                world.random_steps(20);
+            }
+            world.settle();
+            let noted = world.nodes[0].results.len();
+            assert!(
+                noted <= told + 64,
+                "what ended before was noted later, nothing else"
+            );
+            world.reconnect_and_resend();
+            world.settle();
+            world.check_idle();
+            world.check_marked();
+        }
+        assert!(
+            world.nodes[0].results.values().all(Result::is_ok),
+            "seed {seed}"
+        );
     }
 }
 

@@ -21,6 +21,9 @@ pub(crate) struct World {
     pub(crate) synced: bool,
     pub(crate) verified: u32,
     pub(crate) checksums: bool,
+    keep: bool,
+    /// Number, first sector and length of every write.
+    writes: Vec<(u64, u64, u64)>,
     state: [VolumeState; 2],
     connected: bool,
     max_buffers: u32,
@@ -59,6 +62,8 @@ impl World {
             synced: false,
             verified: 0,
             checksums: false,
+            keep: false,
+            writes: Vec::new(),
             state: [state; 2],
             connected: false,
             max_buffers,
@@ -148,11 +153,34 @@ impl World {
             self.state[at].conn = ConnState::NetworkFailure;
             self.state[at].pdsk = DiskState::DUnknown;
             self.publish(at);
-            self.nodes[at].order(&Order::LinkLost { keep: false });
+            let keep = self.keep && at == 0;
+            self.nodes[at].order(&Order::LinkLost { keep });
             let now = self.now;
             self.nodes[at].data.receiver_gone(now);
         }
         self.synced = false;
+    }
+
+    /// The connection breaks while the policy is to freeze I/O.
+    pub(crate) fn disconnect_and_freeze(&mut self) {
+        self.state[0].susp_fen = true;
+        self.keep = true;
+        self.disconnect();
+        self.keep = false;
+    }
+
+    /// The same peer is back, with everything it had.
+    pub(crate) fn reconnect_and_resend(&mut self) {
+        assert!(self.nodes.iter().all(|node| node.tokens.is_empty()));
+        for node in &mut self.nodes {
+            node.upcalls.clear();
+            node.broken = false;
+        }
+        self.connect();
+        self.nodes[0].order(&Order::ResendFrozen);
+        self.state[0].susp_fen = false;
+        self.publish(0);
+        self.nodes[0].order(&Order::NewEpoch);
     }
 
     /// Bitmaps are exchanged, then the target syncs.
@@ -360,6 +388,9 @@ impl World {
                 data.extend_from_slice(&block);
             }
         }
+        if op.is_write() && op != Op::Flush {
+            self.writes.push((number, sector, sectors));
+        }
         let bits = self.chance(16);
         let io = AppIo {
             volume: V,
@@ -452,6 +483,36 @@ impl World {
         for (number, (a, b)) in one.chunks(4096).zip(two.chunks(4096)).enumerate() {
             let marked = self.nodes[0].is_set(number as u64);
             assert!(a == b || marked, "block {number} differs and is not marked");
+        }
+    }
+
+    /// Returns the numbers of the writes that have been reported as done.
+    pub(crate) fn done_writes(&mut self) -> Vec<u64> {
+        while self.nodes[0].housekeeping() {}
+        self.nodes[0]
+            .results
+            .iter()
+            .filter(|(_, r)| r.is_ok())
+            .map(|(n, _)| *n)
+            .collect()
+    }
+
+    /// What was written once and reported as done is on the second node's disk.
+    pub(crate) fn check_promised(&self, done: &[u64]) {
+        let mut seen = vec![0_u64; self.sectors as usize];
+        let mut times = vec![0_u32; self.sectors as usize];
+        for (number, sector, sectors) in &self.writes {
+            for at in *sector..*sector + *sectors {
+                seen[at as usize] = *number;
+                times[at as usize] += 1;
+            }
+        }
+        let done: std::collections::HashSet<u64> = done.iter().copied().collect();
+        for (sector, number) in seen.iter().enumerate() {
+            if times[sector] == 1 && done.contains(number) {
+                let bytes = &self.nodes[1].disk.current[sector * 512..sector * 512 + 8];
+                assert_eq!(bytes, number.to_le_bytes(), "sector {sector}");
+            }
         }
     }
 
