@@ -70,6 +70,15 @@ impl Call {
         }
     }
 
+    /// Returns the command among the arguments; for a handler the shell's option.
+    pub(crate) fn command(&self) -> &str {
+        let at = match self.tool {
+            Tool::Meta => 4,
+            Tool::Setup | Tool::Shell => 0,
+        };
+        self.args.get(at).map_or("", String::as_str)
+    }
+
     /// Adds arguments.
     pub(crate) fn with(mut self, more: &[String]) -> Self {
         self.args.extend_from_slice(more);

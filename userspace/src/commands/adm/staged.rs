@@ -1,6 +1,6 @@
 //! `up` and `adjust`: work on several resources, stage by stage.
 
-use super::runner::{Errors, CANNOT_RUN};
+use super::runner::{Errors, GaveUp};
 use super::select::Selected;
 use super::{register, show, Ending, Session, MISUSED};
 use crate::adjust::call::{Limit, Maker};
@@ -10,6 +10,8 @@ use crate::config::model::Config;
 use crate::config::parser;
 use crate::config::source::Invalid;
 
+/// Exit code of drbdmeta if it finds no metadata.
+const NO_METADATA: u8 = 1;
 /// How often `-v` must be given for the decisions of adjust to be explained.
 const EXPLAINING: u8 = 3;
 
@@ -137,21 +139,15 @@ fn carry_out(session: &Session<'_>, plan: &Plan, with_progress: bool) -> Ending 
             continue;
         }
         progress.stage(stage);
-        let mut failed_here: Vec<&str> = Vec::new();
         for step in steps {
             if given_up.contains(&step.resource.as_str()) {
                 skip(session, step, &progress);
                 continue;
             }
-            if failed_here.contains(&step.resource.as_str()) && step.command != "attach" {
-                continue;
-            }
             progress.step(&step.resource);
-            let result = run_step(session, step, with_progress)?;
-            if result != 0 {
-                progress.failed(step.command, result);
+            if let Some((command, result)) = run_step(session, step, with_progress)? {
+                progress.failed(command, result);
                 code = MISUSED;
-                failed_here.push(&step.resource);
                 if stage.is_vital() {
                     given_up.push(&step.resource);
                 }
@@ -172,8 +168,12 @@ fn skip(session: &Session<'_>, step: &Step, progress: &Progress) {
     }
 }
 
-/// Runs the calls of one step until one fails.
-fn run_step(session: &Session<'_>, step: &Step, with_progress: bool) -> Ending {
+/// Runs the calls of one step until one fails. Returns that one's command and exit code.
+fn run_step<'s>(
+    session: &Session<'_>,
+    step: &'s Step,
+    with_progress: bool,
+) -> Result<Option<(&'s str, u8)>, GaveUp> {
     let errors = if with_progress {
         Errors::Hidden
     } else {
@@ -182,28 +182,22 @@ fn run_step(session: &Session<'_>, step: &Step, with_progress: bool) -> Ending {
     for call in &step.calls {
         let code = session.runner.run_with(&step.resource, call, errors)?.code;
         if code != 0 {
-            if step.command == "attach" && code < CANNOT_RUN && !with_progress {
-                hint_metadata(session, step, code);
+            if call.command() == "apply-al" && code == NO_METADATA && !with_progress {
+                hint_metadata(session, step);
             }
-            return Ok(code);
+            return Ok(Some((call.command(), code)));
         }
     }
     if step.register != Register::No && !session.runner.is_dry() {
         register::register(step.register, &step.resource, &session.config_path);
     }
-    Ok(0)
+    Ok(None)
 }
 
 /// After a failed replay of the activity log: most often there is no metadata yet.
-fn hint_metadata(session: &Session<'_>, step: &Step, code: u8) {
-    let is_replay = step
-        .calls
-        .first()
-        .is_some_and(|call| call.args.last().is_some());
-    if code == 1 && is_replay {
-        eprintln!(
-            "hint: if the disk of resource {0} is new, run '{1} create-md {0}' first",
-            step.resource, session.program
-        );
-    }
+fn hint_metadata(session: &Session<'_>, step: &Step) {
+    eprintln!(
+        "hint: if the disk of resource {0} is new, run '{1} create-md {0}' first",
+        step.resource, session.program
+    );
 }
