@@ -119,7 +119,7 @@ impl Lines {
             }
         }
         let what = blocked(statistics);
-        if (style.verbose && style.statistics) || what != "no" {
+        if style.verbose || what != "no" {
             self.pair("blocked", &what);
         }
     }

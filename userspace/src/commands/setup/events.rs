@@ -165,7 +165,8 @@ fn volume_lines(event: &Received) -> Result<String, Failure> {
         }
         sib_reason::SYNC_PROGRESS => {
             let conn = state_of(info.current_state)?.conn;
-            let percent = resynced_percent(&info, conn).unwrap_or_default();
+            // The last report comes when nothing is left to resync.
+            let percent = resynced_percent(&info, conn).unwrap_or_else(|| "100.0".to_owned());
             let _ = writeln!(text, "{sequence} SP {object} {percent}");
         }
         _ => state_line("ST", info.current_state)?,

@@ -247,7 +247,7 @@ pub(super) fn sh_status(call: &Call<'_>) -> Outcome {
         Err(failure) => return Err(failure),
     };
     if let (true, Some(minor)) = (messages.is_empty(), minor) {
-        outln!("_minor={minor}\n_res_name=\n_volume=");
+        outln!("_minor={minor}\n_res_name=\n_volume=-1");
         outln!("_known=NA # not available or not yet created\n");
         crate::report::out(&state_variables(None));
     }
@@ -282,11 +282,9 @@ fn message_has_state(messages: &[DrbdMessage]) -> bool {
 }
 
 fn state_variables(status: Option<&VolumeStatus>) -> String {
-    let status = status.filter(|status| status.state.is_some());
     let state = status
         .filter(|status| !status.is_unconfigured())
         .and_then(|s| s.state);
-    let unconfigured = if status.is_some() { "Unconfigured" } else { "" };
     let name = |of: fn(&VolumeState) -> &'static str| state.as_ref().map_or("", of);
     let flag = |of: fn(&VolumeState) -> bool| {
         if state.as_ref().is_some_and(of) {
@@ -306,7 +304,7 @@ fn state_variables(status: Option<&VolumeStatus>) -> String {
          _resynced_percent={percent}\n\n_sh_status_process\n\n\n",
         state
             .as_ref()
-            .map_or(unconfigured, |state| state.conn.name()),
+            .map_or("Unconfigured", |state| state.conn.name()),
         name(|state| state.role.name()),
         name(|state| state.peer_role.name()),
         name(|state| state.disk.name()),

@@ -116,6 +116,9 @@ fn configuration(messages: &[DrbdMessage], defaults: bool) -> Result<String, Fai
         defaults,
     };
     for (name, volumes) in &resources {
+        if !out.text.is_empty() {
+            out.text.push('\n');
+        }
         out.resource(&String::from_utf8_lossy(name), volumes)?;
     }
     Ok(out.text)
@@ -354,6 +357,19 @@ mod tests {
 }
 ";
         assert_eq!(configuration(&[element()], false).unwrap(), wanted);
+    }
+
+    #[test]
+    fn resources_are_separated_by_an_empty_line() {
+        let other = Request::new(Command::GetStatus)
+            .context(Some("r 1"), None, None)
+            .unwrap()
+            .into_message();
+        let text = configuration(&[element(), other], false).unwrap();
+        assert!(
+            text.ends_with("    }\n}\n\nresource \"r 1\" {\n}\n"),
+            "{text}"
+        );
     }
 
     #[test]
