@@ -48,6 +48,7 @@ impl<M: Memory> DataPlane<M> {
             return AlStep::Idle;
         }
         if let Some(page) = page_to_write(disk) {
+            disk.al_page = Some(page);
             return AlStep::WriteBitmapPage { page };
         }
         // A page that is still on its way must not change its meaning: wait for its end.
@@ -139,7 +140,11 @@ impl<M: Memory> DataPlane<M> {
         };
         let Some(disk) = &mut place.disk else { return };
         disk.bitmap.page_written(page, ok);
-        place.totals.bm_writes += 1;
+        // Bulk writes of the bitmap are not counted (watched on the C driver: `bm:0` after
+        // attach, sync and disconnect).
+        if disk.al_page.take_if(|due| *due == page).is_some() {
+            place.totals.bm_writes += 1;
+        }
         if !ok {
             self.upcall(Upcall::LocalIoFailed {
                 volume,

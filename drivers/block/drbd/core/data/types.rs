@@ -323,7 +323,7 @@ pub struct Counters {
     pub read_sectors: u64,
     /// `al`: transactions of the activity log.
     pub al_writes: u64,
-    /// `bm`: pages of the bitmap written.
+    /// `bm`: pages of the bitmap written because extents left the activity log.
     pub bm_writes: u64,
     /// `lo`: requests with the local disk.
     pub local: u32,
