@@ -1,3 +1,158 @@
 //! Runs seeds of the simulator.
+//!
+//! `drbd-sim seed=N` prints a trace of one run; `drbd-sim n=N [from=M] [jobs=J] [writes=W]` runs
+//! many on all processors and prints the first seed that fails.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
+use drbd_sim::faults::Faults;
+
+/// What the arguments ask for.
+struct Wanted {
+    seed: Option<u64>,
+    count: u64,
+    from: u64,
+    jobs: usize,
+    writes: u64,
+    keep_going: bool,
+    quiet: bool,
+}
+
+fn parse() -> Result<Wanted, String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut wanted = Wanted {
+        seed: None,
+        count: 200,
+        from: 0,
+        jobs: cores,
+        writes: 500,
+        keep_going: false,
+        quiet: false,
+    };
+    for argument in std::env::args().skip(1) {
+        let (name, value) = argument.split_once('=').unwrap_or(("seed", &argument));
+        let number = value
+            .parse::<u64>()
+            .map_err(|_| format!("{argument}: a number is expected"))?;
+        match name {
+            "seed" => wanted.seed = Some(number),
+            "n" => wanted.count = number,
+            "from" => wanted.from = number,
+            "jobs" => wanted.jobs = number.max(1) as usize,
+            "writes" => wanted.writes = number,
+            "all" => wanted.keep_going = number != 0,
+            "quiet" => wanted.quiet = number != 0,
+            _ => {
+                return Err(format!(
+                    "{name}: not known; seed, n, from, jobs, writes, all"
+                ))
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// What a run came to.
+struct Outcome {
+    failure: Option<String>,
+    simulated_ns: u64,
+    events: u64,
+}
+
+fn run(seed: u64, writes: u64, verbose: bool) -> Outcome {
+    let mut cluster = Cluster::new(seed, Faults::draw(seed));
+    cluster.world.verbose = verbose;
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drbd_sim::complete_run(&mut cluster, writes, HEAL_LIMIT_NS);
+    }));
+    if result.is_err() {
+        cluster.world.fail("panic".to_string());
+    }
+    Outcome {
+        failure: cluster.world.failure.clone(),
+        simulated_ns: cluster.world.now_ns,
+        events: cluster.world.events,
+    }
+}
+
+fn main() -> ExitCode {
+    let wanted = match parse() {
+        Ok(wanted) => wanted,
+        Err(text) => {
+            eprintln!("drbd-sim: {text}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Some(seed) = wanted.seed {
+        println!("seed {seed}: {:?}", Faults::draw(seed));
+        let outcome = run(seed, wanted.writes, !wanted.quiet);
+        let simulated_ms = outcome.simulated_ns / 1_000_000;
+        return match outcome.failure {
+            Some(text) => {
+                println!("seed {seed}: {text}");
+                ExitCode::FAILURE
+            }
+            None => {
+                println!(
+                    "seed {seed}: good, {simulated_ms} ms, {} events",
+                    outcome.events
+                );
+                ExitCode::SUCCESS
+            }
+        };
+    }
+    many(&wanted)
+}
+
+fn many(wanted: &Wanted) -> ExitCode {
+    let next = AtomicU64::new(wanted.from);
+    let end = wanted.from.saturating_add(wanted.count);
+    let totals = Mutex::new((0_u64, 0_u64, 0_u64));
+    let failed: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+    let start = Instant::now();
+    std::panic::set_hook(Box::new(|_| {}));
+    std::thread::scope(|scope| {
+        for _ in 0..wanted.jobs {
+            scope.spawn(|| loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                let stop = !wanted.keep_going && failed.lock().is_ok_and(|f| !f.is_empty());
+                if seed >= end || stop {
+                    return;
+                }
+                let outcome = run(seed, wanted.writes, false);
+                if let Ok(mut totals) = totals.lock() {
+                    totals.0 += 1;
+                    totals.1 += outcome.simulated_ns;
+                    totals.2 += outcome.events;
+                }
+                if let (Some(text), Ok(mut failed)) = (outcome.failure, failed.lock()) {
+                    failed.push((seed, text));
+                }
+            });
+        }
+    });
+    let (seeds, simulated_ns, events) = totals.into_inner().unwrap_or_default();
+    let mut failed = failed.into_inner().unwrap_or_default();
+    failed.sort();
+    for (seed, text) in &failed {
+        println!("seed {seed}: {text}");
+    }
+    let seconds = start.elapsed().as_secs_f64().max(0.001);
+    let hours = simulated_ns as f64 / 3.6e12;
+    println!(
+        "{seeds} seeds in {seconds:.1} s ({:.1} per second), {hours:.1} simulated hours ({:.2} per \
+         second), {events} events, {} failed",
+        seeds as f64 / seconds,
+        hours / seconds,
+        failed.len()
+    );
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

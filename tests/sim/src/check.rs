@@ -1,0 +1,188 @@
+//! Checkers: each knows one promise and says when it is broken.
+
+use drbd_core::link::VolumeIndex;
+use drbd_format::types::{ConnState, Role};
+
+use crate::cluster::Cluster;
+use crate::node::name;
+
+/// One promise.
+pub trait Checker {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// Looks at the cluster after every event.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        let _ = cluster;
+        Ok(())
+    }
+
+    /// Looks at the cluster when everything has come to rest.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        let _ = cluster;
+        Ok(())
+    }
+}
+
+/// Returns all checkers.
+pub fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(OnePrimary),
+        Box::new(AcknowledgedWrites),
+        Box::new(EqualReplicas),
+        Box::new(NoLeaks),
+        Box::new(NothingOutOfSync),
+    ]
+}
+
+/// At most one node is Primary while both are connected.
+struct OnePrimary;
+
+impl Checker for OnePrimary {
+    fn name(&self) -> &'static str {
+        "at most one primary"
+    }
+
+    fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        let (Some(a), Some(b)) = (cluster.state(0, 0), cluster.state(1, 0)) else {
+            return Ok(());
+        };
+        let both = |of: fn(&drbd_core::state::VolumeState) -> bool| of(&a) && of(&b);
+        if both(|s| s.role == Role::Primary) && both(|s| s.conn >= ConnState::Connected) {
+            return Err(format!("both are: {a} and {b}"));
+        }
+        Ok(())
+    }
+}
+
+/// Every acknowledged write can be read on both nodes.
+struct AcknowledgedWrites;
+
+impl Checker for AcknowledgedWrites {
+    fn name(&self) -> &'static str {
+        "acknowledged writes"
+    }
+
+    fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        for volume in 0..cluster.faults.volumes {
+            cluster.world.oracle.synced(volume);
+            for node in 0..2 {
+                let disk = &cluster.world.nodes[node].disks[volume].live;
+                cluster
+                    .world
+                    .oracle
+                    .check_disk(volume, node, disk)
+                    .map_err(|text| format!("lost on {}: {text}", name(node)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Both disks are equal.
+struct EqualReplicas;
+
+impl Checker for EqualReplicas {
+    fn name(&self) -> &'static str {
+        "equal replicas"
+    }
+
+    fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        (0..cluster.faults.volumes).try_for_each(|volume| replicas_equal(cluster, volume))
+    }
+}
+
+/// Compares both disks of a volume.
+///
+/// # Errors
+///
+/// The first sector that differs.
+pub fn replicas_equal(cluster: &mut Cluster, volume: usize) -> Result<(), String> {
+    let [a, b] = &cluster.world.nodes;
+    let difference = a.disks[volume].live.first_difference(&b.disks[volume].live);
+    match difference {
+        None => Ok(()),
+        Some((sector, a, b)) => Err(format!(
+            "volume {volume} is UpToDate on both nodes, but sector {sector} is {a:#x} on a and \
+             {b:#x} on b"
+        )),
+    }
+}
+
+/// Nothing is held that nobody needs.
+struct NoLeaks;
+
+impl Checker for NoLeaks {
+    fn name(&self) -> &'static str {
+        "no leaks"
+    }
+
+    fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        // The last barrier may still be under way.
+        cluster.run_for(30 * crate::world::SECOND);
+        for node in 0..2 {
+            let volumes = cluster.faults.volumes;
+            let Some(alive) = cluster.world.alive(node) else {
+                continue;
+            };
+            let who = name(node);
+            let bios = alive.app.iter().flatten().count() + alive.waiting.len();
+            if bios + alive.reissue.len() > 0 {
+                return Err(format!("{who} still holds {bios} upper requests"));
+            }
+            let pages = alive.peer.iter().flatten().count();
+            if pages > 0 {
+                return Err(format!("{who} still holds pages of {pages} peer requests"));
+            }
+            for volume in 0..volumes {
+                let counters = alive.core.counters(VolumeIndex(volume as u8));
+                let held = [
+                    ("requests with the disk", counters.local),
+                    ("requests without answer", counters.pending),
+                    ("requests of the peer", counters.unacked),
+                    ("application requests", counters.app),
+                    ("references in the activity log", counters.al_used),
+                ];
+                if let Some((what, count)) = held.iter().find(|(_, count)| *count > 0) {
+                    return Err(format!("{who} volume {volume}: {count} {what}"));
+                }
+                if counters.epochs > 1 {
+                    return Err(format!("{who}: {} epochs", counters.epochs));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No bit is set once both disks are equal.
+struct NothingOutOfSync;
+
+impl Checker for NothingOutOfSync {
+    fn name(&self) -> &'static str {
+        "bitmaps are clear"
+    }
+
+    fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        for node in 0..2 {
+            for volume in 0..cluster.faults.volumes {
+                let Some(core) = cluster.world.core(node) else {
+                    continue;
+                };
+                let bits = core.counters(VolumeIndex(volume as u8)).out_of_sync_bits;
+                if bits > 0 {
+                    return Err(format!("{} has {bits} bits set", name(node)));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,762 @@
+//! A run: two nodes and those who act on them from outside.
+
+use drbd_core::link::VolumeIndex;
+use drbd_core::state::VolumeState;
+use drbd_format::types::{ConnState, DiskState, Role};
+
+use crate::admin::{is_success, Admin, Command};
+use crate::check::{self, Checker};
+use crate::disk::Disk;
+use crate::faults::{Fault, Faults};
+use crate::heap::Heap;
+use crate::memory;
+use crate::network::Network;
+use crate::node::{Alive, Node};
+use crate::oracle::{Oracle, Promise};
+use crate::random::Random;
+use crate::shell::{create_metadata, CreateAs};
+use crate::workload::{is_replicating, Workload};
+use crate::world::{Event, World, MILLI, SECOND};
+
+/// Simulated time in which everything must be well again after the last fault.
+pub const HEAL_LIMIT_NS: u64 = 900 * SECOND;
+/// Simulated time after which faults end in any case.
+const FAULTS_LIMIT_NS: u64 = 900 * SECOND;
+/// Events after which a run counts as endless.
+const EVENTS_MAX: u64 = 30_000_000;
+
+/// Those who act from outside, and when they come back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Actor {
+    /// The administrators look after the cluster.
+    Tend,
+    /// The application submits something.
+    Work,
+    /// Something goes wrong.
+    Fault,
+    /// Power comes back.
+    PowerOn(usize, u32),
+    /// The network works again.
+    NetworkUp(u64),
+    /// A disk works again.
+    DiskWorks(usize),
+    /// An administrator gives a command.
+    Command(usize, Command),
+    /// The checkers look at a quiet moment.
+    Check,
+}
+
+/// A run.
+pub struct Cluster {
+    /// What exists.
+    pub world: World,
+    /// Its shape.
+    pub faults: Faults,
+    /// Administrators.
+    pub admins: [Admin; 2],
+    /// The application.
+    pub workload: Workload,
+    /// The node through which applications wrote last.
+    pub holder: usize,
+    /// Nothing goes wrong any more.
+    pub healed: bool,
+    /// Faults that happened.
+    pub happened: u64,
+    /// The nodes are looked after by themselves.
+    pub tended: bool,
+    /// Where the role is to move.
+    switch_to: Option<usize>,
+    /// Disconnected on purpose.
+    apart: bool,
+    cuts: u64,
+    replicating: bool,
+    checkers: Vec<Box<dyn Checker>>,
+}
+
+impl Cluster {
+    /// Two nodes that have just booted; nothing is configured.
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        let mut random = Random::new(seed);
+        let uuid = random.next() | 0x100;
+        let create = if faults.full_sync {
+            CreateAs::JustCreated
+        } else {
+            CreateAs::Equal { uuid: uuid & !1 }
+        };
+        let nodes = [0, 1].map(|id| {
+            let mut disks = Vec::new();
+            for _ in 0..faults.volumes {
+                let mut disk = Disk::new(faults.disk_sectors, faults.volatile);
+                let created = create_metadata(&mut disk, create);
+                debug_assert!(created.is_some(), "disks are large enough for metadata");
+                disks.push(disk);
+            }
+            Node {
+                id,
+                life: 0,
+                alive: None,
+                disks,
+                clock: (random.below(100) * SECOND, faults.drift_ppm[id]),
+            }
+        });
+        let world = World {
+            now_ns: 0,
+            random,
+            heap: Heap::default(),
+            nodes,
+            net: Network::new(faults.network),
+            oracle: Oracle::new(faults.volumes),
+            failure: None,
+            verbose: false,
+            ended: Vec::new(),
+            events: 0,
+            disk_latency_ns: faults.disk_latency_ns,
+            wakeup_ns: faults.wakeup_ns,
+            helpers: Vec::new(),
+            log: Vec::new(),
+        };
+        let mut cluster = Self {
+            world,
+            workload: Workload::new(0, &faults),
+            faults,
+            admins: [Admin::default(), Admin::default()],
+            holder: 0,
+            healed: false,
+            happened: 0,
+            tended: false,
+            switch_to: None,
+            apart: false,
+            cuts: 0,
+            replicating: false,
+            checkers: check::all(),
+        };
+        cluster.power_on(0);
+        cluster.power_on(1);
+        cluster
+    }
+
+    /// Looks after the nodes, gives them work and lets things go wrong, until `writes` writes
+    /// have been submitted or the faults have lasted long enough.
+    pub fn run(&mut self, writes: u64) {
+        self.workload = Workload::new(writes, &self.faults);
+        self.tended = true;
+        for actor in [Actor::Tend, Actor::Work, Actor::Check] {
+            self.world.after(MILLI, Event::Act(actor));
+        }
+        if let Some((_, high)) = self.faults.pause_ns {
+            let first = self.world.random.below(high);
+            self.world.after(first + SECOND, Event::Act(Actor::Fault));
+        }
+        while self.workload.left > 0 && self.world.now_ns < FAULTS_LIMIT_NS {
+            if !self.step() {
+                return;
+            }
+        }
+    }
+
+    /// Ends all faults: network, disks and power are good from now on.
+    pub fn heal(&mut self) {
+        self.healed = true;
+        self.apart = false;
+        self.world.trace(0, || "HEAL".to_string());
+        self.network_up();
+        for node in 0..2 {
+            self.disk_works(node);
+            if self.world.nodes[node].alive.is_none() {
+                self.power_on(node);
+            }
+        }
+    }
+
+    /// Runs until both nodes are connected, in sync and have nothing to do, or the time is over.
+    pub fn run_until_idle(&mut self, limit_ns: u64) {
+        let end_ns = self.world.now_ns + limit_ns;
+        while !self.is_idle() {
+            if self.world.now_ns > end_ns {
+                let text = self.describe();
+                self.world.fail(format!("did not come to rest: {text}"));
+            }
+            if !self.step() {
+                return;
+            }
+        }
+    }
+
+    /// Lets everything settle for a while.
+    pub fn run_for(&mut self, span_ns: u64) {
+        let end_ns = self.world.now_ns + span_ns;
+        while self.world.heap.next_at_ns().is_some_and(|at| at <= end_ns) {
+            if !self.step() {
+                return;
+            }
+        }
+        self.world.now_ns = end_ns;
+    }
+
+    /// Checks what must hold at the end.
+    pub fn check_end(&mut self) {
+        let mut checkers = std::mem::take(&mut self.checkers);
+        for checker in &mut checkers {
+            if self.world.failure.is_some() {
+                break;
+            }
+            if let Err(text) = checker.at_rest(self) {
+                self.world.fail(format!("{}: {text}", checker.name()));
+            }
+        }
+        self.checkers = checkers;
+    }
+
+    /// Lets the next event happen. False: nothing happens any more, or something is wrong.
+    pub fn step(&mut self) -> bool {
+        if self.world.failure.is_some() {
+            return false;
+        }
+        let Some((at_ns, event)) = self.world.heap.pop() else {
+            self.world.fail("nothing happens any more".to_string());
+            return false;
+        };
+        self.world.now_ns = self.world.now_ns.max(at_ns);
+        self.world.events += 1;
+        if self.world.events > EVENTS_MAX {
+            let text = self.describe();
+            self.world.fail(format!("too many events: {text}"));
+        }
+        self.happen(event);
+        self.after_event();
+        self.world.failure.is_none()
+    }
+
+    fn happen(&mut self, event: Event) {
+        let world = &mut self.world;
+        match event {
+            Event::Run(node, life, thread) if world.is_current(node, life) => {
+                world.run(node, thread);
+            }
+            Event::Disk {
+                node,
+                life,
+                volume,
+                request,
+                waiter,
+            } if world.is_current(node, life) => {
+                world.disk_done(node, VolumeIndex(volume), request, waiter);
+            }
+            Event::Timer(node, life, number) if world.is_current(node, life) => {
+                world.timer(node, number);
+            }
+            Event::Arrive(end) => world.arrive(end),
+            Event::Knock(node, life, end) if world.is_current(node, life) => {
+                world.knocked(node, life, end);
+            }
+            Event::ConnectDone(node, life, end) if world.is_current(node, life) => {
+                world.connect_done(node, end);
+            }
+            Event::Act(actor) => self.act(actor),
+            _ => {}
+        }
+    }
+
+    fn after_event(&mut self) {
+        while let Some((node, bio, ok)) = self.world.ended.pop() {
+            self.workload.ended(&mut self.world, node, &bio, ok);
+        }
+        for node in 0..2 {
+            while let Some((command, code)) =
+                self.admins[node].step(&mut self.world, node, &self.faults)
+            {
+                self.answered(node, command, code);
+            }
+        }
+        let replicating = self.workload.node.is_some_and(|node| {
+            (0..self.faults.volumes).all(|volume| is_replicating(&mut self.world, node, volume))
+        });
+        if self.replicating && !replicating {
+            self.workload.breaks += 1;
+        }
+        self.replicating = replicating;
+        let mut checkers = std::mem::take(&mut self.checkers);
+        for checker in &mut checkers {
+            if let Err(text) = checker.after_event(self) {
+                self.world.fail(format!("{}: {text}", checker.name()));
+            }
+        }
+        self.checkers = checkers;
+    }
+
+    /// State of a volume of a node; `None` while it has no power or no volume.
+    pub fn state(&mut self, node: usize, volume: usize) -> Option<VolumeState> {
+        let core = self.world.core(node)?;
+        Some(core.state(VolumeIndex(volume as u8)))
+    }
+
+    /// Both nodes are connected and in sync for this volume.
+    pub fn is_in_sync(&mut self, volume: usize) -> bool {
+        (0..2).all(|node| {
+            self.state(node, volume).is_some_and(|state| {
+                state.conn == ConnState::Connected
+                    && state.disk == DiskState::UpToDate
+                    && state.pdsk == DiskState::UpToDate
+            })
+        })
+    }
+
+    /// Nothing is in flight on behalf of applications.
+    pub fn is_quiet(&mut self) -> bool {
+        if self.workload.in_flight() > 0 {
+            return false;
+        }
+        (0..2).all(|node| {
+            let volumes = self.faults.volumes;
+            let Some(alive) = self.world.alive(node) else {
+                return false;
+            };
+            (0..volumes).all(|volume| {
+                let counters = alive.core.counters(VolumeIndex(volume as u8));
+                counters.app == 0
+                    && counters.local == 0
+                    && counters.pending == 0
+                    && counters.unacked == 0
+            })
+        })
+    }
+
+    fn is_idle(&mut self) -> bool {
+        self.workload.left == 0
+            && self.is_quiet()
+            && self.admins.iter().all(Admin::is_idle)
+            && (0..self.faults.volumes).all(|volume| self.is_in_sync(volume))
+    }
+
+    /// One line about everybody.
+    pub fn describe(&mut self) -> String {
+        let mut text = format!(
+            "at {} s, {} writes left, {} in flight, oldest {}",
+            self.world.now_ns / SECOND,
+            self.workload.left,
+            self.workload.in_flight(),
+            self.workload.oldest()
+        );
+        for node in 0..2 {
+            text += &format!("; {}:", self.world.nodes[node].name());
+            for volume in 0..self.faults.volumes {
+                match self.state(node, volume) {
+                    Some(state) => {
+                        let counters = self.world.core(node).map(|core| {
+                            let c = core.counters(VolumeIndex(volume as u8));
+                            format!(
+                                "lo {} pe {} ua {} ap {} oos {}",
+                                c.local, c.pending, c.unacked, c.app, c.out_of_sync_bits
+                            )
+                        });
+                        text += &format!(" {state} {}", counters.unwrap_or_default());
+                    }
+                    None => text += " no power",
+                }
+            }
+            let admin = &self.admins[node];
+            text += &format!(" {:?} {:?}", admin.current, admin.queue.front());
+        }
+        text
+    }
+
+    // Power, network, disks.
+
+    /// Boots a node; its administrator brings the resource up.
+    pub fn power_on(&mut self, node: usize) {
+        let (requests, peers) = self.faults.slots;
+        let seed = [self.world.random.next() | 1, self.world.random.next() | 1];
+        let core = memory::resource(seed, requests, peers);
+        let it = &mut self.world.nodes[node];
+        it.life += 1;
+        it.alive = Some(Box::new(Alive::new(core, requests, peers)));
+        let life = it.life;
+        self.world.net.set_life(node, Some(life));
+        self.world.trace(node, || format!("POWER ON, life {life}"));
+        let admin = &mut self.admins[node];
+        admin.reset();
+        for volume in 0..self.faults.volumes as u8 {
+            admin.add(Command::NewVolume(volume));
+        }
+        for volume in 0..self.faults.volumes as u8 {
+            admin.add(Command::Attach(volume));
+        }
+        admin.add(Command::Connect(false));
+        // What was on its way meets a reset.
+        for end in self.world.net.all_ends() {
+            if self.world.net.owner(end).node == node {
+                self.world.after(0, Event::Arrive(end));
+            }
+        }
+    }
+
+    /// A node stops at once.
+    pub fn power_off(&mut self, node: usize) {
+        let world = &mut self.world;
+        if world.nodes[node].alive.take().is_none() {
+            return;
+        }
+        world.trace(node, || "POWER LOSS".to_string());
+        world.net.set_life(node, None);
+        let mut random = Random::new(world.random.next());
+        for disk in &mut world.nodes[node].disks {
+            disk.lose_power(&mut random);
+        }
+        self.admins[node].reset();
+        self.workload.forget(node);
+        self.world.oracle.power_lost(node, node == self.holder);
+        if self.switch_to.is_some() {
+            self.switch_to = None;
+            self.workload.resting = false;
+        }
+    }
+
+    fn network_up(&mut self) {
+        self.world.net.cut = false;
+        self.world.trace(0, || "network up".to_string());
+        for end in self.world.net.all_ends() {
+            self.world.net.stall(end, 0);
+            self.world.after(0, Event::Arrive(end));
+        }
+    }
+
+    fn disk_works(&mut self, node: usize) {
+        for disk in &mut self.world.nodes[node].disks {
+            disk.fail_reads = false;
+            disk.fail_writes = false;
+        }
+    }
+
+    fn later(&mut self, low_ns: u64, high_ns: u64, actor: Actor) {
+        let delay = self.world.random.between(low_ns, high_ns);
+        self.world.after(delay, Event::Act(actor));
+    }
+
+    // Actors.
+
+    fn act(&mut self, actor: Actor) {
+        match actor {
+            Actor::Tend => {
+                self.later(200 * MILLI, 2 * SECOND, Actor::Tend);
+                if self.tended {
+                    self.tend();
+                }
+            }
+            Actor::Work => {
+                let pause = if self.world.random.chance(3) {
+                    3 * SECOND
+                } else {
+                    20 * MILLI
+                };
+                self.later(0, pause, Actor::Work);
+                let volumes = self.faults.volumes;
+                self.workload.tick(&mut self.world, volumes);
+            }
+            Actor::Fault => {
+                if let Some((low, high)) = self.faults.pause_ns.filter(|_| !self.healed) {
+                    self.later(low, high, Actor::Fault);
+                    self.fault();
+                }
+            }
+            Actor::PowerOn(node, life) => {
+                let it = &self.world.nodes[node];
+                if it.alive.is_none() && it.life == life {
+                    self.power_on(node);
+                }
+            }
+            Actor::NetworkUp(cut) => {
+                if cut == self.cuts {
+                    self.network_up();
+                }
+            }
+            Actor::DiskWorks(node) => self.disk_works(node),
+            Actor::Command(node, command) => {
+                if command == Command::Connect(false) {
+                    self.apart = false;
+                } else {
+                    self.admins[node].add(command);
+                }
+            }
+            Actor::Check => {
+                self.later(50 * MILLI, SECOND, Actor::Check);
+                self.check_quiet();
+            }
+        }
+    }
+
+    /// At a quiet moment both disks of a pair in sync are equal.
+    fn check_quiet(&mut self) {
+        for volume in 0..self.faults.volumes {
+            if !self.is_in_sync(volume) {
+                continue;
+            }
+            if self.is_quiet() {
+                if let Err(text) = check::replicas_equal(self, volume) {
+                    self.world.fail(text);
+                }
+                self.world.oracle.synced(volume);
+            }
+        }
+    }
+
+    fn fault(&mut self) {
+        let Some(fault) = self.faults.next(&mut self.world.random) else {
+            return;
+        };
+        self.happened += 1;
+        let node = self.world.random.below(2) as usize;
+        self.world.trace(node, || format!("FAULT {fault:?}"));
+        match fault {
+            Fault::PowerLoss => self.lose_power(node),
+            Fault::BothLosePower => {
+                self.lose_power(node);
+                self.lose_power(1 - node);
+            }
+            Fault::Cut => {
+                self.cuts += 1;
+                self.world.net.cut = true;
+                let most = self.world.random.pick(&[SECOND, 5 * SECOND, 60 * SECOND]);
+                self.later(MILLI, most, Actor::NetworkUp(self.cuts));
+            }
+            Fault::Stall => {
+                let link = self.world.alive(node).and_then(|alive| alive.link);
+                if let Some(link) = link {
+                    let end = self.world.random.pick(&[link.data, link.meta]);
+                    let span = self.world.random.between(10 * MILLI, 20 * SECOND);
+                    self.world.net.stall(end, self.world.now_ns + span);
+                }
+            }
+            Fault::Reset => {
+                let link = self.world.alive(node).and_then(|alive| alive.link);
+                if let Some(link) = link {
+                    let end = self.world.random.pick(&[link.data, link.meta]);
+                    self.world.close_end(end);
+                    self.world.after(0, Event::Arrive(end));
+                    self.world.ring(node, crate::node::Thread::Sender);
+                    self.world.ring(node, crate::node::Thread::MetaIn);
+                    self.world.ring(node, crate::node::Thread::Receiver);
+                }
+            }
+            Fault::DiskError => {
+                let volume = self.world.random.below(self.faults.volumes as u64) as usize;
+                let which = self.world.random.below(3);
+                let disk = &mut self.world.nodes[node].disks[volume];
+                disk.fail_reads = which != 1;
+                disk.fail_writes = which != 0;
+                self.later(MILLI, 3 * SECOND, Actor::DiskWorks(node));
+            }
+            other => self.administer(node, other),
+        }
+    }
+
+    fn lose_power(&mut self, node: usize) {
+        self.power_off(node);
+        let life = self.world.nodes[node].life;
+        let most = self.world.random.pick(&[SECOND, 10 * SECOND, 60 * SECOND]);
+        self.later(100 * MILLI, most, Actor::PowerOn(node, life));
+    }
+
+    fn administer(&mut self, node: usize, fault: Fault) {
+        let volume = self.world.random.below(self.faults.volumes as u64) as u8;
+        if !self.admins[node].is_idle() || self.world.nodes[node].alive.is_none() {
+            return;
+        }
+        let away = node != self.holder || self.workload.node.is_none();
+        let (now, then) = match fault {
+            Fault::Disconnect => {
+                self.apart = true;
+                (Command::Disconnect, Command::Connect(false))
+            }
+            Fault::Switch => {
+                if self.switch_to.is_none() && self.workload.node.is_some() {
+                    self.switch_to = Some(1 - self.holder);
+                    self.workload.resting = true;
+                }
+                return;
+            }
+            Fault::Detach if away => (Command::Detach(volume), Command::Attach(volume)),
+            Fault::Invalidate if away => {
+                let one = VolumeIndex(volume);
+                let good = self.world.oracle.promises[one.slot()][1 - node];
+                if good != Promise::Everything {
+                    return;
+                }
+                self.admins[node].add(Command::Invalidate(volume));
+                return;
+            }
+            Fault::Suspend => (Command::SuspendIo(volume), Command::ResumeIo(volume)),
+            Fault::PauseSync => (Command::PauseSync(volume), Command::ResumeSync(volume)),
+            _ => return,
+        };
+        self.admins[node].add(now);
+        self.later(MILLI, 10 * SECOND, Actor::Command(node, then));
+    }
+
+    // Looking after the nodes.
+
+    fn tend(&mut self) {
+        for node in 0..2 {
+            self.tend_node(node);
+        }
+        self.tend_roles();
+    }
+
+    fn tend_node(&mut self, node: usize) {
+        if !self.admins[node].is_idle() {
+            return;
+        }
+        let mut commands = Vec::new();
+        for volume in 0..self.faults.volumes {
+            let Some(state) = self.state(node, volume) else {
+                return;
+            };
+            let v = volume as u8;
+            if state.susp && self.healed {
+                commands.push(Command::ResumeIo(v));
+            }
+            if state.user_isp && self.healed {
+                commands.push(Command::ResumeSync(v));
+            }
+            if state.disk == DiskState::Diskless && self.may_attach(node, volume) {
+                commands.push(Command::Attach(v));
+            }
+            if state.conn == ConnState::StandAlone && !self.apart {
+                let victim = node != self.holder;
+                if victim && state.role == Role::Primary {
+                    commands.push(Command::Secondary(v));
+                } else if volume == 0 {
+                    commands.push(Command::Connect(victim));
+                }
+            }
+        }
+        for command in commands {
+            self.admins[node].add(command);
+        }
+    }
+
+    fn may_attach(&mut self, node: usize, volume: usize) -> bool {
+        let disk = &self.world.nodes[node].disks[volume];
+        let works = !disk.fail_reads && !disk.fail_writes;
+        works && (self.healed || self.world.random.chance(30))
+    }
+
+    fn tend_roles(&mut self) {
+        if let Some(to) = self.switch_to {
+            self.tend_switch(to);
+            return;
+        }
+        if self.workload.node.is_some() || !self.admins.iter().all(Admin::is_idle) {
+            return;
+        }
+        let Some(node) = self.candidate() else {
+            return;
+        };
+        // A stale Primary that nobody uses has to step back first.
+        let other = 1 - node;
+        let stale = self
+            .state(other, 0)
+            .is_some_and(|s| s.role == Role::Primary);
+        let connected = self
+            .state(node, 0)
+            .is_some_and(|s| s.conn >= ConnState::Connected);
+        if stale && connected {
+            for volume in 0..self.faults.volumes as u8 {
+                self.admins[other].add(Command::Secondary(volume));
+            }
+            return;
+        }
+        let force = self.faults.full_sync && self.is_new();
+        for volume in 0..self.faults.volumes as u8 {
+            self.admins[node].add(Command::Primary(volume, force));
+        }
+    }
+
+    /// Nobody has ever written anything.
+    fn is_new(&mut self) -> bool {
+        (0..self.faults.volumes).all(|volume| {
+            (0..2).all(|node| {
+                self.state(node, volume)
+                    .is_some_and(|state| state.disk == DiskState::Inconsistent)
+            })
+        })
+    }
+
+    /// The node to be promoted next.
+    fn candidate(&mut self) -> Option<usize> {
+        let holder = self.holder;
+        let other = 1 - holder;
+        let alive = |cluster: &Self, node: usize| cluster.world.nodes[node].alive.is_some();
+        let complete = self
+            .world
+            .oracle
+            .promises
+            .iter()
+            .all(|promises| promises[other] == Promise::Everything);
+        let in_sync = (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
+        if alive(self, holder) && !self.world.random.chance(20) {
+            return Some(holder);
+        }
+        let allowed = complete || in_sync || (self.faults.reckless && !self.healed);
+        let diskless = self.state(other, 0)?.disk < DiskState::UpToDate;
+        (alive(self, other) && allowed && !diskless).then_some(other)
+    }
+
+    fn tend_switch(&mut self, to: usize) {
+        let from = 1 - to;
+        let volumes = self.faults.volumes;
+        if !self.admins.iter().all(Admin::is_idle) {
+            return;
+        }
+        let Some(state) = self.state(from, 0) else {
+            return;
+        };
+        if state.role == Role::Primary {
+            let good = (0..volumes).all(|volume| self.is_in_sync(volume));
+            if !good || !self.workload.leave(&mut self.world, from, volumes) {
+                // Not now.
+                self.switch_to = None;
+                self.workload.resting = false;
+                return;
+            }
+            for volume in 0..volumes as u8 {
+                self.admins[from].add(Command::Secondary(volume));
+            }
+            return;
+        }
+        self.switch_to = None;
+        self.workload.resting = false;
+        for volume in 0..volumes as u8 {
+            self.admins[to].add(Command::Primary(volume, false));
+        }
+    }
+
+    fn answered(&mut self, node: usize, command: Command, code: i32) {
+        if let (Command::Primary(volume, _), true) = (command, is_success(code)) {
+            self.promoted(node, usize::from(volume));
+        }
+    }
+
+    /// A node has become Primary for a volume: what it shows is what counts from now on.
+    fn promoted(&mut self, node: usize, volume: usize) {
+        let connected = self.is_in_sync(volume);
+        if connected {
+            self.world.oracle.synced(volume);
+        }
+        let disk = &self.world.nodes[node].disks[volume].live;
+        let checked = self.world.oracle.check_disk(volume, node, disk);
+        self.world.oracle.adopt(volume, node, disk);
+        if let Err(text) = checked {
+            let name = self.world.nodes[node].name();
+            self.world.fail(format!("promoted {name}: {text}"));
+        }
+        if connected {
+            self.world.oracle.promises[volume] = [Promise::Everything; 2];
+        }
+        let last = volume + 1 == self.faults.volumes;
+        if last {
+            self.holder = node;
+            let volumes = self.faults.volumes;
+            self.workload.move_to(&mut self.world, node, volumes);
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! A disk with a volatile cache.
+//!
+//! Sectors of data hold one number instead of 512 bytes; blocks of metadata hold real bytes. A
+//! completed write is visible at once, and durable after a flush or with forced unit access. At
+//! power loss every sector that was not durable takes any of the values it had since then, each
+//! sector for itself: writes are lost, torn and reordered. Writes that had not completed count too.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::random::Random;
+
+/// Sectors of a block.
+pub const BLOCK_SECTORS: u64 = 8;
+
+/// Hashes block numbers the same way in every process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BlockHasher(u64);
+
+impl Hasher for BlockHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
+}
+
+/// Contents of the data sectors; what was never written is 0.
+#[derive(Clone, Debug, Default)]
+pub struct Sectors {
+    blocks: HashMap<u64, [u64; 8], BuildHasherDefault<BlockHasher>>,
+}
+
+impl Sectors {
+    /// Returns the content of one sector.
+    pub fn get(&self, sector: u64) -> u64 {
+        let block = self.blocks.get(&(sector / BLOCK_SECTORS));
+        block.map_or(0, |block| block[(sector % BLOCK_SECTORS) as usize])
+    }
+
+    /// Sets the content of one sector.
+    pub fn set(&mut self, sector: u64, value: u64) {
+        let number = sector / BLOCK_SECTORS;
+        if value == 0 && !self.blocks.contains_key(&number) {
+            return;
+        }
+        let block = self.blocks.entry(number).or_default();
+        block[(sector % BLOCK_SECTORS) as usize] = value;
+    }
+
+    /// Returns the first sector whose content differs, with both contents.
+    pub fn first_difference(&self, other: &Self) -> Option<(u64, u64, u64)> {
+        let mut numbers: Vec<u64> = self
+            .blocks
+            .keys()
+            .chain(other.blocks.keys())
+            .copied()
+            .collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            for sector in number * BLOCK_SECTORS..(number + 1) * BLOCK_SECTORS {
+                let (a, b) = (self.get(sector), other.get(sector));
+                if a != b {
+                    return Some((sector, a, b));
+                }
+            }
+        }
+        None
+    }
+
+    /// Returns the numbers of all blocks that differ, in order.
+    pub fn differing_blocks(&self, other: &Self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = self
+            .blocks
+            .keys()
+            .chain(other.blocks.keys())
+            .copied()
+            .collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let empty = [0; 8];
+        numbers.retain(|number| {
+            self.blocks.get(number).unwrap_or(&empty) != other.blocks.get(number).unwrap_or(&empty)
+        });
+        numbers
+    }
+}
+
+/// A block of metadata.
+pub type Block = Box<[u8; 4096]>;
+
+/// What a request does.
+#[derive(Clone, Debug)]
+pub enum DiskOp {
+    /// Nothing but what the flags say.
+    Flush,
+    /// Reads data.
+    Read {
+        /// Number of sectors.
+        count: u64,
+    },
+    /// Reads a block of metadata.
+    ReadBlock,
+    /// Writes data.
+    Write(Vec<u64>),
+    /// Writes a block of metadata.
+    WriteBlock(Block),
+    /// Makes sectors read as zero.
+    Zero {
+        /// Number of sectors.
+        count: u64,
+    },
+}
+
+/// One request of the disk.
+#[derive(Clone, Debug)]
+pub struct DiskRequest {
+    /// What it does.
+    pub op: DiskOp,
+    /// First sector.
+    pub sector: u64,
+    /// Flush before.
+    pub preflush: bool,
+    /// Durable when it completes.
+    pub fua: bool,
+}
+
+/// What a request gives back.
+#[derive(Clone, Debug)]
+pub enum DiskResult {
+    /// Contents of a metadata block.
+    Block(Block),
+    /// Success without data.
+    Done,
+    /// The disk reported an error.
+    Failed,
+    /// Contents of data sectors.
+    Sectors(Vec<u64>),
+}
+
+#[derive(Clone, Debug)]
+enum Cached {
+    Block(u64, Block),
+    Data(u64, Vec<u64>),
+}
+
+/// How a power loss treats what was not durable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Loss {
+    Everything,
+    Mixed,
+    Nothing,
+}
+
+/// One disk. It outlives its node.
+#[derive(Debug)]
+pub struct Disk {
+    /// Size in sectors.
+    pub size_sectors: u64,
+    /// There is a volatile cache.
+    pub volatile: bool,
+    /// What a reader sees.
+    pub live: Sectors,
+    durable: Sectors,
+    blocks: BTreeMap<u64, Block>,
+    durable_blocks: BTreeMap<u64, Block>,
+    /// Completed and not durable, in order.
+    cache: Vec<Cached>,
+    /// Writes that have begun, with the length of the cache at that time.
+    running: BTreeMap<u64, (DiskRequest, usize)>,
+    flushed: u64,
+    next_id: u64,
+    /// Writes fail.
+    pub fail_writes: bool,
+    /// Reads fail.
+    pub fail_reads: bool,
+    /// Number of durable writes of metadata blocks so far.
+    pub stable_writes: u64,
+}
+
+impl Disk {
+    /// An empty disk.
+    pub fn new(size_sectors: u64, volatile: bool) -> Self {
+        Self {
+            size_sectors,
+            volatile,
+            live: Sectors::default(),
+            durable: Sectors::default(),
+            blocks: BTreeMap::new(),
+            durable_blocks: BTreeMap::new(),
+            cache: Vec::new(),
+            running: BTreeMap::new(),
+            flushed: 0,
+            next_id: 0,
+            fail_writes: false,
+            fail_reads: false,
+            stable_writes: 0,
+        }
+    }
+
+    /// Begins a request; it takes effect with [`Disk::complete`].
+    pub fn begin(&mut self, request: DiskRequest) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let cached = self.flushed as usize + self.cache.len();
+        self.running.insert(id, (request, cached));
+        id
+    }
+
+    /// Carries out a request that was begun. `None` if power was lost since.
+    pub fn complete(&mut self, id: u64) -> Option<DiskResult> {
+        let (request, cached) = self.running.remove(&id)?;
+        let reads = matches!(request.op, DiskOp::Read { .. } | DiskOp::ReadBlock);
+        if (reads && self.fail_reads) || (!reads && self.fail_writes) {
+            // A failed write may have reached some of its sectors.
+            if let DiskOp::Write(values) = request.op {
+                let half = values.len() / 2;
+                self.write(request.sector, values[..half].to_vec(), false);
+            }
+            return Some(DiskResult::Failed);
+        }
+        if request.preflush || matches!(request.op, DiskOp::Flush) {
+            self.flush(cached);
+        }
+        let fua = request.fua || !self.volatile;
+        match request.op {
+            DiskOp::Flush => {}
+            DiskOp::Read { count } => {
+                let sectors = request.sector..request.sector + count;
+                return Some(DiskResult::Sectors(
+                    sectors.map(|sector| self.live.get(sector)).collect(),
+                ));
+            }
+            DiskOp::ReadBlock => return Some(DiskResult::Block(self.block(request.sector))),
+            DiskOp::Write(values) => self.write(request.sector, values, fua),
+            DiskOp::WriteBlock(block) => self.write_block(request.sector, block, fua),
+            DiskOp::Zero { count } => self.write(request.sector, vec![0; count as usize], fua),
+        }
+        Some(DiskResult::Done)
+    }
+
+    fn write(&mut self, sector: u64, values: Vec<u64>, fua: bool) {
+        for (offset, value) in (0..).zip(&values) {
+            self.live.set(sector + offset, *value);
+        }
+        if fua {
+            for (offset, value) in (0..).zip(&values) {
+                self.durable.set(sector + offset, *value);
+            }
+        }
+        // A durable write may still be overtaken by an older cached one that it replaces.
+        self.cache.push(Cached::Data(sector, values));
+        if fua {
+            let last = self.cache.pop();
+            self.forget_older(last);
+        }
+    }
+
+    /// Older cached contents of sectors that were just written durably are gone.
+    fn forget_older(&mut self, newer: Option<Cached>) {
+        let Some(Cached::Data(start, values)) = newer else {
+            return;
+        };
+        let end = start + values.len() as u64;
+        for cached in &mut self.cache {
+            if let Cached::Data(first, old) = cached {
+                for (sector, value) in (*first..).zip(old.iter_mut()) {
+                    if (start..end).contains(&sector) {
+                        *value = values[(sector - start) as usize];
+                    }
+                }
+            }
+        }
+    }
+
+    fn write_block(&mut self, sector: u64, block: Block, fua: bool) {
+        self.blocks.insert(sector, block.clone());
+        if fua {
+            self.stable_writes += 1;
+            self.cache
+                .retain(|cached| !matches!(cached, Cached::Block(at, _) if *at == sector));
+            self.durable_blocks.insert(sector, block);
+        } else {
+            self.cache.push(Cached::Block(sector, block));
+        }
+    }
+
+    /// Makes the first completed writes durable, up to the position `cached`.
+    fn flush(&mut self, cached: usize) {
+        let count = cached
+            .saturating_sub(self.flushed as usize)
+            .min(self.cache.len());
+        for entry in self.cache.drain(..count) {
+            match entry {
+                Cached::Block(sector, block) => {
+                    self.durable_blocks.insert(sector, block);
+                }
+                Cached::Data(sector, values) => {
+                    for (offset, value) in (0..).zip(values) {
+                        self.durable.set(sector + offset, value);
+                    }
+                }
+            }
+        }
+        self.flushed += count as u64;
+    }
+
+    /// Returns a block of metadata as a reader sees it.
+    pub fn block(&self, sector: u64) -> Block {
+        let block = self.blocks.get(&sector);
+        block.cloned().unwrap_or_else(|| Box::new([0; 4096]))
+    }
+
+    /// Writes a block of metadata durably, as a tool does while no driver runs.
+    pub fn put_block(&mut self, sector: u64, block: Block) {
+        self.blocks.insert(sector, block.clone());
+        self.durable_blocks.insert(sector, block);
+    }
+
+    /// Tells how many requests have begun and not completed.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Everything that was not durable is lost, kept or torn; running requests never complete.
+    pub fn lose_power(&mut self, random: &mut Random) {
+        let loss = random.pick(&[Loss::Everything, Loss::Mixed, Loss::Mixed, Loss::Nothing]);
+        let mut entries = std::mem::take(&mut self.cache);
+        for (_, (request, _)) in std::mem::take(&mut self.running) {
+            match request.op {
+                DiskOp::Write(values) => entries.push(Cached::Data(request.sector, values)),
+                DiskOp::WriteBlock(block) => entries.push(Cached::Block(request.sector, block)),
+                DiskOp::Zero { count } => {
+                    entries.push(Cached::Data(request.sector, vec![0; count as usize]));
+                }
+                DiskOp::Flush | DiskOp::Read { .. } | DiskOp::ReadBlock => {}
+            }
+        }
+        self.flushed = 0;
+        for entry in entries {
+            self.settle(entry, loss, random);
+        }
+        self.live = self.durable.clone();
+        self.blocks = self.durable_blocks.clone();
+    }
+
+    /// Lets some sectors of a write that was not durable reach the medium.
+    ///
+    /// Called in order, so a sector ends with the last of its values that got through.
+    fn settle(&mut self, entry: Cached, loss: Loss, random: &mut Random) {
+        let reaches = |random: &mut Random| match loss {
+            Loss::Everything => false,
+            Loss::Mixed => random.chance(50),
+            Loss::Nothing => true,
+        };
+        match entry {
+            Cached::Block(at, block) => {
+                let old = self.durable_blocks.get(&at).cloned();
+                let mut old = old.unwrap_or_else(|| Box::new([0; 4096]));
+                for (to, from) in old.chunks_exact_mut(512).zip(block.chunks_exact(512)) {
+                    if reaches(random) {
+                        to.copy_from_slice(from);
+                    }
+                }
+                self.durable_blocks.insert(at, old);
+            }
+            Cached::Data(sector, values) => {
+                for (offset, value) in (0..).zip(values) {
+                    if reaches(random) {
+                        self.durable.set(sector + offset, value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(disk: &mut Disk, sector: u64, value: u64, fua: bool) {
+        let id = disk.begin(DiskRequest {
+            op: DiskOp::Write(vec![value]),
+            sector,
+            preflush: false,
+            fua,
+        });
+        assert!(matches!(disk.complete(id), Some(DiskResult::Done)));
+    }
+
+    fn flush(disk: &mut Disk) {
+        let id = disk.begin(DiskRequest {
+            op: DiskOp::Flush,
+            sector: 0,
+            preflush: true,
+            fua: false,
+        });
+        assert!(matches!(disk.complete(id), Some(DiskResult::Done)));
+    }
+
+    #[test]
+    fn what_was_flushed_or_forced_survives_and_the_rest_may_not() {
+        let mut seen = [false; 2];
+        for seed in 0..40 {
+            let mut disk = Disk::new(100, true);
+            write(&mut disk, 1, 11, false);
+            flush(&mut disk);
+            write(&mut disk, 2, 22, true);
+            write(&mut disk, 3, 33, false);
+            assert_eq!(disk.live.get(3), 33);
+            disk.lose_power(&mut Random::new(seed));
+            assert_eq!((disk.live.get(1), disk.live.get(2)), (11, 22));
+            seen[usize::from(disk.live.get(3) == 33)] = true;
+        }
+        assert_eq!(seen, [true, true]);
+    }
+
+    #[test]
+    fn a_flush_covers_what_had_completed_before_it_began() {
+        let mut lost = false;
+        for seed in 0..40 {
+            let mut disk = Disk::new(100, true);
+            let early = disk.begin(DiskRequest {
+                op: DiskOp::Flush,
+                sector: 0,
+                preflush: true,
+                fua: false,
+            });
+            write(&mut disk, 1, 11, false);
+            assert!(disk.complete(early).is_some());
+            disk.lose_power(&mut Random::new(seed));
+            lost |= disk.live.get(1) == 0;
+        }
+        assert!(lost);
+    }
+
+    #[test]
+    fn an_older_cached_value_never_comes_back_over_a_durable_one() {
+        for seed in 0..40 {
+            let mut disk = Disk::new(100, true);
+            write(&mut disk, 1, 10, false);
+            write(&mut disk, 1, 11, true);
+            disk.lose_power(&mut Random::new(seed));
+            assert_eq!(disk.live.get(1), 11);
+        }
+    }
+}

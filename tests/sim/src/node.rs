@@ -1,0 +1,361 @@
+//! A node: what survives its crashes (disks, clock) and what does not (core, threads, sockets).
+
+use std::collections::VecDeque;
+
+use drbd_core::action::Action;
+use drbd_core::data::{Incoming, SentToken};
+use drbd_core::establish::Establish;
+use drbd_core::link::VolumeIndex;
+use drbd_core::peer_request::PeerId;
+use drbd_core::request::{Op, RequestId};
+use drbd_core::resource::Resource;
+use drbd_core::time::Instant;
+use drbd_format::disk::layout::Layout;
+
+use crate::disk::Disk;
+use crate::memory::HostMemory;
+use crate::network::EndId;
+
+/// The core as this shell uses it.
+pub type Core = Resource<HostMemory>;
+
+/// Volumes of a resource in the simulator, at most.
+pub const VOLUMES: usize = 2;
+
+/// Work that a thread of the shell does when its bell rings.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Thread {
+    /// Performs actions.
+    Control,
+    /// Sends on the data socket.
+    Sender,
+    /// Sends on the meta socket.
+    Acks,
+    /// Receives from the meta socket.
+    MetaIn,
+    /// Establishes connections and receives from the data socket.
+    Receiver,
+    /// Starts requests for the peer.
+    PeerIo,
+    /// Tasks that wait with a bio until the core takes it.
+    Submitters,
+    /// Worker of a volume.
+    Volume(u8),
+}
+
+impl Thread {
+    /// Number of threads.
+    pub const COUNT: usize = 7 + VOLUMES;
+
+    /// Index of the bell.
+    pub fn bell(self) -> usize {
+        match self {
+            Self::Control => 0,
+            Self::Sender => 1,
+            Self::Acks => 2,
+            Self::MetaIn => 3,
+            Self::Receiver => 4,
+            Self::PeerIo => 5,
+            Self::Submitters => 6,
+            Self::Volume(volume) => 7 + usize::from(volume),
+        }
+    }
+}
+
+/// A request of an application.
+#[derive(Clone, Debug)]
+pub struct Bio {
+    /// Names it for the workload.
+    pub tag: u64,
+    /// Which volume.
+    pub volume: VolumeIndex,
+    /// What is wanted.
+    pub op: Op,
+    /// First sector.
+    pub sector: u64,
+    /// Number of sectors.
+    pub count: u64,
+    /// Contents: what is written, or what was read.
+    pub data: Vec<u64>,
+    /// Force unit access.
+    pub fua: bool,
+    /// Flush before.
+    pub preflush: bool,
+}
+
+/// Who waits for a request of the disk.
+#[derive(Clone, Copy, Debug)]
+pub enum Waiter {
+    /// Clone of an application request.
+    App(RequestId),
+    /// Request for the peer.
+    Peer(PeerId),
+    /// Flush between epochs.
+    Flush(drbd_core::data::FlushToken),
+    /// A thread that waits for it.
+    Thread(Thread),
+}
+
+/// An attached disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Backing {
+    /// Where the metadata lies.
+    pub layout: Layout,
+    /// Pages of the bitmap.
+    pub pages: u32,
+    /// Flushes with metadata writes.
+    pub md_flushes: bool,
+}
+
+/// A volume of a running node.
+#[derive(Debug, Default)]
+pub struct Device {
+    /// Attached disk.
+    pub backing: Option<Backing>,
+    /// Size of the device.
+    pub capacity: u64,
+    /// Largest request in bytes.
+    pub max_bio_bytes: u32,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Requests with the disk, those of threads excepted.
+    pub in_flight: usize,
+    /// Somebody uses the buffer for superblock and bitmap.
+    pub metadata_locked: bool,
+    /// State of the worker.
+    pub worker: Worker,
+    /// Times the device is open.
+    pub opened: u32,
+    /// It exists.
+    pub present: bool,
+}
+
+/// What the worker of a volume is in the middle of.
+#[derive(Debug, Default)]
+pub enum Worker {
+    /// Writes a page of the bitmap.
+    BitmapPage(u32),
+    /// Waits for the buffer to write this page.
+    BitmapPageLock(u32),
+    /// Nothing.
+    #[default]
+    Ready,
+    /// Submits a request again that the core does not take yet.
+    Submitting(Bio),
+    /// Writes a transaction.
+    Transaction,
+}
+
+/// What the control thread is in the middle of.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Busy {
+    /// Writes the superblock.
+    Superblock(VolumeIndex),
+    /// Waits for the buffer.
+    Lock(Action),
+    /// Reads this page of the bitmap.
+    BitmapRead(VolumeIndex, u32),
+    /// Writes this page of the bitmap.
+    BitmapWrite {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// Page under way; the next one starts behind it.
+        page: u32,
+        /// No error so far.
+        ok: bool,
+        /// The page is with the disk.
+        writing: bool,
+    },
+    /// Waits until no request is with the disk.
+    CloseDisk(VolumeIndex),
+    /// Nothing.
+    #[default]
+    Ready,
+}
+
+/// What the receiver thread is in the middle of.
+#[derive(Debug, Default)]
+pub enum Receiver {
+    /// Nobody wants a connection.
+    #[default]
+    Idle,
+    /// Between two steps of establishing.
+    Establishing,
+    /// Waits for the outcome of a connect.
+    Connecting,
+    /// A connect has ended.
+    Connected(Option<EndId>),
+    /// Rests before it looks at the sockets.
+    Probing(u64),
+    /// Waits for somebody to connect.
+    Accepting(u64),
+    /// Waits for the first packet of an accepted socket.
+    FirstPacket(EndId, u64),
+    /// Receives.
+    Serving(Packet),
+    /// The link is lost; waits for the control plane to say so.
+    Lost,
+}
+
+/// How far a packet on the data socket has been received.
+#[derive(Debug, Default)]
+pub enum Packet {
+    /// Waits for a header.
+    #[default]
+    Header,
+    /// Waits for the fixed part, so many bytes.
+    Fixed(usize),
+    /// The core has asked to wait.
+    Wait,
+    /// Digest and payload.
+    Payload(Incoming),
+}
+
+/// A connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// Data socket.
+    pub data: EndId,
+    /// Meta socket.
+    pub meta: EndId,
+    /// Somebody has closed it.
+    pub closing: bool,
+}
+
+/// What a sender has in its hands.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Bytes not yet taken by the socket.
+    pub bytes: VecDeque<u8>,
+    /// Packets to report.
+    pub tokens: Vec<SentToken>,
+    /// When the socket last took something.
+    pub since_ns: u64,
+}
+
+/// Acks not yet taken by the socket.
+#[derive(Debug, Default)]
+pub struct AckBatch {
+    /// Bytes.
+    pub bytes: VecDeque<u8>,
+    /// To be reported.
+    pub token: Option<drbd_core::data::AcksToken>,
+}
+
+/// A running node.
+pub struct Alive {
+    /// The core.
+    pub core: Core,
+    /// Upper requests by slot.
+    pub app: Vec<Option<Bio>>,
+    /// Payload of requests for the peer by slot.
+    pub peer: Vec<Option<Vec<u64>>>,
+    /// Requests to be submitted again.
+    pub reissue: VecDeque<Bio>,
+    /// Requests that the core did not take.
+    pub waiting: VecDeque<Bio>,
+    /// Which bells have rung.
+    pub bells: [bool; Thread::COUNT],
+    /// Devices.
+    pub devices: Vec<Device>,
+    /// Control thread.
+    pub control: Busy,
+    /// Outcome for the control thread.
+    pub control_result: Option<bool>,
+    /// Receiver thread.
+    pub receiver: Receiver,
+    /// A connection is wanted.
+    pub wanted: bool,
+    /// Establishing.
+    pub establish: Establish,
+    /// Sockets while establishing: data, meta.
+    pub slots: [Option<EndId>; 2],
+    /// The connection.
+    pub link: Option<Link>,
+    /// Data sender.
+    pub batch: Batch,
+    /// Ack sender.
+    pub acks: AckBatch,
+    /// Bytes received on the meta socket and not used.
+    pub meta_bytes: Vec<u8>,
+    /// Armed timer and its number.
+    pub timer: (Option<Instant>, u64),
+    /// Answer to the command under way.
+    pub answer: Option<(u32, i32, Option<&'static str>)>,
+    /// Next ticket.
+    pub next_ticket: u32,
+}
+
+/// A node with its disks.
+pub struct Node {
+    /// Its number.
+    pub id: usize,
+    /// Incarnation.
+    pub life: u32,
+    /// What runs; `None`: no power.
+    pub alive: Option<Box<Alive>>,
+    /// One disk per volume.
+    pub disks: Vec<Disk>,
+    /// Clock: offset and drift in parts per million.
+    pub clock: (u64, i64),
+}
+
+impl Node {
+    /// Reads the clock of the node at the global time `now_ns`.
+    pub fn clock(&self, now_ns: u64) -> Instant {
+        let (offset, ppm) = self.clock;
+        let drift = (i128::from(now_ns) * i128::from(ppm) / 1_000_000) as i64;
+        Instant(offset + now_ns.saturating_add_signed(drift))
+    }
+
+    /// Returns the global time at which the clock shows `at`, or a little later.
+    pub fn global_ns(&self, at: Instant) -> u64 {
+        let (offset, ppm) = self.clock;
+        let local = at.0.saturating_sub(offset);
+        let scaled = u128::from(local) * 1_000_000;
+        let rate = (1_000_000 + ppm) as u128;
+        u64::try_from(scaled.div_ceil(rate) + 1).unwrap_or(u64::MAX)
+    }
+
+    /// Name in traces.
+    pub fn name(&self) -> char {
+        name(self.id)
+    }
+}
+
+/// Name of a node in traces.
+pub fn name(node: usize) -> char {
+    if node == 0 {
+        'a'
+    } else {
+        'b'
+    }
+}
+
+impl Alive {
+    /// A node that has just booted, without volumes.
+    pub fn new(core: Core, requests: usize, peers: usize) -> Self {
+        Self {
+            core,
+            app: vec![None; requests],
+            peer: vec![None; peers],
+            reissue: VecDeque::new(),
+            waiting: VecDeque::new(),
+            bells: [false; Thread::COUNT],
+            devices: (0..VOLUMES).map(|_| Device::default()).collect(),
+            control: Busy::Ready,
+            control_result: None,
+            receiver: Receiver::Idle,
+            wanted: false,
+            establish: Establish::new(),
+            slots: [None, None],
+            link: None,
+            batch: Batch::default(),
+            acks: AckBatch::default(),
+            meta_bytes: Vec::new(),
+            timer: (None, 0),
+            answer: None,
+            next_ticket: 1,
+        }
+    }
+}

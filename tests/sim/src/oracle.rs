@@ -1,0 +1,238 @@
+//! What applications may expect to read: the history of every sector written.
+//!
+//! Each node's disk carries a promise: how much of what was acknowledged it must hold. The
+//! promises follow from what happened to the nodes, not from what the cores believe.
+
+use std::collections::BTreeMap;
+
+use crate::disk::Sectors;
+
+/// How much of the acknowledged data a disk must hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Promise {
+    /// Every acknowledged write.
+    Everything,
+    /// Every write acknowledged before an acknowledged flush (it lost power since).
+    Flushed,
+    /// Nothing: it missed writes.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Version {
+    value: u64,
+    /// Position among all acknowledgements, 0: none.
+    acked: u64,
+    acked_at_ns: u64,
+    /// Written with forced unit access.
+    durable: bool,
+}
+
+/// All values that a sector may have, oldest first.
+#[derive(Clone, Debug)]
+struct History {
+    versions: Vec<Version>,
+}
+
+impl History {
+    const FIRST: Version = Version {
+        value: 0,
+        acked: 0,
+        acked_at_ns: 0,
+        durable: false,
+    };
+
+    /// Index of the oldest version that may be there.
+    fn oldest(&self, promise: Promise, flushed: u64) -> usize {
+        let counts = |version: &Version| match promise {
+            Promise::Everything => version.acked > 0,
+            Promise::Flushed => version.acked > 0 && (version.durable || version.acked <= flushed),
+            Promise::Nothing => false,
+        };
+        self.versions.iter().rposition(counts).unwrap_or(0)
+    }
+}
+
+/// A write of the workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Write {
+    /// First sector.
+    pub sector: u64,
+    /// Number of sectors.
+    pub count: u64,
+    /// Content of the first one; the next ones count up. 0 for all: a discard.
+    pub value: u64,
+}
+
+impl Write {
+    /// Content of the sector at `offset`.
+    pub fn value_at(&self, offset: u64) -> u64 {
+        if self.value == 0 {
+            0
+        } else {
+            self.value + offset
+        }
+    }
+
+    /// Tells whether a disk holds all of it.
+    pub fn is_on(&self, disk: &Sectors) -> bool {
+        (0..self.count).all(|at| disk.get(self.sector + at) == self.value_at(at))
+    }
+}
+
+/// One volume as applications see it.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    sectors: Vec<BTreeMap<u64, History>>,
+    /// What each node's disk must hold, per volume.
+    pub promises: Vec<[Promise; 2]>,
+    acks: u64,
+    flushed: u64,
+}
+
+impl Oracle {
+    /// Nothing has been written to any of `volumes` volumes.
+    pub fn new(volumes: usize) -> Self {
+        Self {
+            sectors: vec![BTreeMap::new(); volumes],
+            promises: vec![[Promise::Everything; 2]; volumes],
+            acks: 0,
+            flushed: 0,
+        }
+    }
+
+    /// A write has been submitted.
+    pub fn submitted(&mut self, volume: usize, write: &Write) {
+        for at in 0..write.count {
+            let history = self.sectors[volume].entry(write.sector + at);
+            let history = history.or_insert_with(|| History {
+                versions: vec![History::FIRST],
+            });
+            history.versions.push(Version {
+                value: write.value_at(at),
+                ..History::FIRST
+            });
+        }
+    }
+
+    /// A write has been acknowledged.
+    pub fn acked(&mut self, volume: usize, write: &Write, durable: bool, now_ns: u64) {
+        self.acks += 1;
+        for at in 0..write.count {
+            let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) else {
+                continue;
+            };
+            let value = write.value_at(at);
+            let versions = &mut history.versions;
+            if let Some(version) = versions.iter_mut().rfind(|v| v.value == value) {
+                version.acked = self.acks;
+                version.acked_at_ns = now_ns;
+                version.durable = durable;
+            }
+            let oldest = history.oldest(Promise::Flushed, self.flushed);
+            history.versions.drain(..oldest);
+        }
+    }
+
+    /// Mark for a flush that is submitted now.
+    pub fn flush_mark(&self) -> u64 {
+        self.acks
+    }
+
+    /// A flush that was submitted with this mark has been acknowledged.
+    pub fn flushed(&mut self, mark: u64) {
+        self.flushed = self.flushed.max(mark);
+    }
+
+    /// Checks what a read returned. `mark` was taken when it was submitted.
+    pub fn check_read(&self, volume: usize, sector: u64, data: &[u64]) -> Result<(), String> {
+        for (at, value) in (sector..).zip(data) {
+            self.check_sector(volume, at, *value, Promise::Everything)
+                .map_err(|text| format!("a read returned wrong data: {text}"))?;
+        }
+        Ok(())
+    }
+
+    fn check_sector(
+        &self,
+        volume: usize,
+        sector: u64,
+        value: u64,
+        promise: Promise,
+    ) -> Result<(), String> {
+        let Some(history) = self.sectors[volume].get(&sector) else {
+            return if value == 0 {
+                Ok(())
+            } else {
+                Err(format!(
+                    "sector {sector} of volume {volume} was never written"
+                ))
+            };
+        };
+        let oldest = history.oldest(promise, self.flushed);
+        let allowed = &history.versions[oldest..];
+        if allowed.iter().any(|version| version.value == value) {
+            return Ok(());
+        }
+        let wanted = allowed[0];
+        let known = history.versions.iter().any(|v| v.value == value);
+        Err(format!(
+            "volume {volume} sector {sector} acknowledged at {}.{:03} s as {:#x} holds {value:#x}{}",
+            wanted.acked_at_ns / 1_000_000_000,
+            wanted.acked_at_ns / 1_000_000 % 1000,
+            wanted.value,
+            if known { " (older)" } else { " (unknown)" },
+        ))
+    }
+
+    /// Checks a disk against its promise.
+    pub fn check_disk(&self, volume: usize, node: usize, disk: &Sectors) -> Result<(), String> {
+        let promise = self.promises[volume][node];
+        if promise == Promise::Nothing {
+            return Ok(());
+        }
+        for sector in self.sectors[volume].keys() {
+            self.check_sector(volume, *sector, disk.get(*sector), promise)?;
+        }
+        Ok(())
+    }
+
+    /// From now on what this disk holds is what applications see.
+    pub fn adopt(&mut self, volume: usize, node: usize, disk: &Sectors) {
+        self.acks += 1;
+        let (acks, flushed) = (self.acks, self.flushed);
+        for (sector, history) in &mut self.sectors[volume] {
+            let oldest = history.oldest(Promise::Flushed, flushed);
+            history.versions.drain(..oldest);
+            history.versions.push(Version {
+                value: disk.get(*sector),
+                acked: acks,
+                ..History::FIRST
+            });
+        }
+        self.promises[volume] = [Promise::Nothing; 2];
+        self.promises[volume][node] = Promise::Everything;
+    }
+
+    /// A node has lost power. `is_holder`: applications wrote through it last.
+    pub fn power_lost(&mut self, node: usize, is_holder: bool) {
+        for promises in &mut self.promises {
+            promises[node] = match promises[node] {
+                Promise::Everything | Promise::Flushed if is_holder => Promise::Flushed,
+                _ => Promise::Nothing,
+            };
+        }
+    }
+
+    /// Both disks have become equal: the better promise holds for both, unless it was made good
+    /// by data that a power loss may have shortened.
+    pub fn synced(&mut self, volume: usize) {
+        let both = self.promises[volume];
+        let joined = match both {
+            [Promise::Nothing, other] | [other, Promise::Nothing] => other,
+            [Promise::Everything, Promise::Everything] => Promise::Everything,
+            _ => Promise::Flushed,
+        };
+        self.promises[volume] = [joined; 2];
+    }
+}

@@ -1,0 +1,225 @@
+//! Opening a backing disk, and what the metadata tool does to it while no driver runs.
+
+use drbd_core::config::DiskConfig;
+use drbd_core::data::{AlPlace, DiskMemory};
+use drbd_core::input::{AdminRequest, BackingFacts};
+use drbd_core::link::VolumeIndex;
+use drbd_core::resync::extents::RESYNC_EXTENTS;
+use drbd_format::disk::al_replay::{replay, Source, SLOTS_LEN};
+use drbd_format::disk::bitmap::extent_bytes;
+use drbd_format::disk::layout::{Layout, Placement, Striping};
+use drbd_format::disk::superblock::{Magic, MdFlags, Superblock};
+use drbd_format::types::Uuid;
+use drbd_format::units::{BitmapPage, ByteCount, SectorCount};
+
+use crate::digest;
+use crate::disk::{Block, Disk};
+use crate::memory::table;
+use crate::node::Backing;
+use crate::world::World;
+
+/// Bits of one page of the bitmap.
+const PAGE_BITS: u64 = 32_768;
+
+/// How metadata begins its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CreateAs {
+    /// As `create-md` leaves it.
+    JustCreated,
+    /// Both nodes agree already that their empty disks are equal.
+    Equal {
+        /// Common generation.
+        uuid: u64,
+    },
+}
+
+/// Creates internal metadata, as the tool does.
+pub fn create_metadata(disk: &mut Disk, create: CreateAs) -> Option<Layout> {
+    let size = SectorCount(disk.size_sectors);
+    let layout = Layout::compute(Placement::Internal, size, Striping::DEFAULT).ok()?;
+    let mut superblock = Superblock::new(&layout);
+    let usable = layout.usable(size);
+    let fill = match create {
+        CreateAs::JustCreated => 0xff,
+        CreateAs::Equal { uuid } => {
+            superblock.la_size = SectorCount(usable.0);
+            superblock.uuids.current = Uuid(uuid);
+            superblock.flags = MdFlags::AL_CLEAN
+                .or(MdFlags::CONSISTENT)
+                .or(MdFlags::WAS_UP_TO_DATE);
+            0
+        }
+    };
+    for page in 0..usable.0.div_ceil(8).div_ceil(PAGE_BITS) {
+        let (sector, _) = layout.bitmap_page(BitmapPage(page))?;
+        disk.put_block(sector.0, Box::new([fill; 4096]));
+    }
+    for index in 0..layout.striping().blocks() {
+        let mut block: Block = Box::new([0; 4096]);
+        drbd_format::disk::al_transaction::encode_initialised(block.as_mut_slice()).ok()?;
+        let sector = layout.al_block(index)?;
+        disk.put_block(sector.0, block);
+    }
+    write_superblock(disk, &layout, &superblock)?;
+    Some(layout)
+}
+
+fn write_superblock(disk: &mut Disk, layout: &Layout, superblock: &Superblock) -> Option<()> {
+    let mut block: Block = Box::new([0; 4096]);
+    superblock.encode(block.as_mut_slice()).ok()?;
+    disk.put_block(layout.superblock().0, block);
+    Some(())
+}
+
+/// Reads the superblock of internal metadata.
+fn read_superblock(disk: &Disk) -> Option<(Superblock, Layout)> {
+    let size = SectorCount(disk.size_sectors);
+    // The last whole block of the device.
+    let sector = (size.0 & !7).checked_sub(8)?;
+    let superblock = Superblock::decode(disk.block(sector).as_slice()).ok()?;
+    let layout = Layout::from_superblock(Placement::Internal, size, &superblock).ok()?;
+    Some((superblock, layout))
+}
+
+/// Applies the activity log to the bitmap, as `drbdmeta apply-al` does before an attach. Returns
+/// the extents that were active, or what is wrong with the metadata.
+pub fn apply_activity_log(disk: &mut Disk) -> Result<Vec<u32>, String> {
+    let (mut superblock, layout) =
+        read_superblock(disk).ok_or_else(|| "the superblock is unreadable".to_string())?;
+    if !superblock.is_unclean() {
+        return Ok(Vec::new());
+    }
+    let mut slots = vec![None; SLOTS_LEN];
+    let mut block = [0; 4096];
+    let outcome = {
+        let disk = &*disk;
+        let mut source = Source {
+            striping: layout.striping(),
+            read: |index: u32, to: &mut [u8]| -> Result<(), String> {
+                let sector = layout.al_block(index).ok_or("beyond the ring")?;
+                to.copy_from_slice(disk.block(sector.0).as_slice());
+                Ok(())
+            },
+            crc: digest::transaction,
+            ignored: |_| {},
+            block: &mut block,
+        };
+        replay(&mut source, &mut slots)?
+    };
+    if !outcome.is_usable() {
+        return Err(format!("the activity log is not usable: {outcome:?}"));
+    }
+    let mut extents: Vec<u32> = slots.iter().flatten().map(|extent| extent.0).collect();
+    extents.sort_unstable();
+    extents.dedup();
+    let usable = layout.usable(SectorCount(disk.size_sectors));
+    let len = ByteCount(usable.0.div_ceil(8).div_ceil(PAGE_BITS) * 4096);
+    for extent in &extents {
+        let Some((start, end)) = extent_bytes(drbd_format::units::AlExtent(*extent), len) else {
+            continue;
+        };
+        let page = BitmapPage(start / 4096);
+        let (sector, _) = layout.bitmap_page(page).ok_or("beyond the bitmap")?;
+        let mut bytes = disk.block(sector.0);
+        let from = (start % 4096) as usize;
+        bytes[from..from + (end - start) as usize].fill(0xff);
+        disk.put_block(sector.0, bytes);
+    }
+    superblock.magic = Magic::Clean;
+    superblock.flags = superblock.flags.or(MdFlags::AL_CLEAN);
+    write_superblock(disk, &layout, &superblock).ok_or("superblock")?;
+    Ok(extents)
+}
+
+impl World {
+    /// Opens the disk of a volume and lends the memory it needs; returns the command that
+    /// attaches it. `Err`: the code that the module would answer with.
+    pub(crate) fn open_disk(
+        &mut self,
+        node: usize,
+        volume: VolumeIndex,
+        config: DiskConfig,
+    ) -> Result<AdminRequest, i32> {
+        if self.has_backing(node, volume) {
+            return Err(124);
+        }
+        let disk = &self.nodes[node].disks[volume.slot()];
+        let (superblock, layout) = read_superblock(disk).ok_or(119)?;
+        if superblock.is_unclean() {
+            return Err(165);
+        }
+        let usable = layout.usable(SectorCount(disk.size_sectors));
+        let volatile = disk.volatile;
+        let config = DiskConfig {
+            al_extents: u32::from(layout.striping().slots_clamped(config.al_extents)),
+            ..config
+        };
+        let pages = usable.0.div_ceil(8).div_ceil(PAGE_BITS);
+        let memory = DiskMemory {
+            al_extents: table(config.al_extents as usize),
+            resync_extents: table(RESYNC_EXTENTS),
+            bitmap: vec![0; pages as usize * 512],
+            pages: table(pages as usize),
+            al_place: AlPlace {
+                sector: layout.activity_log(),
+                striping: layout.striping(),
+            },
+            volatile_cache: volatile,
+        };
+        self.with(node, |alive, _| {
+            alive.core.lend_disk(volume, memory).is_ok()
+        });
+        if let Some(alive) = self.alive(node) {
+            alive.devices[volume.slot()].backing = Some(Backing {
+                layout,
+                pages: pages as u32,
+                md_flushes: config.md_flushes,
+            });
+        }
+        let facts = facts(&superblock, &layout, usable);
+        Ok(AdminRequest::Attach {
+            volume,
+            config,
+            facts,
+        })
+    }
+
+    /// An attach was refused: the disk is closed again.
+    pub(crate) fn release_disk(&mut self, node: usize, volume: VolumeIndex) {
+        self.with(node, |alive, _| {
+            alive.devices[volume.slot()].backing = None;
+            drop(alive.core.take_disk(volume));
+        });
+    }
+}
+
+fn facts(superblock: &Superblock, layout: &Layout, usable: SectorCount) -> BackingFacts {
+    let uuids = superblock.uuids;
+    BackingFacts {
+        uuids: [
+            uuids.current.0,
+            uuids.bitmap.0,
+            uuids.history[0].0,
+            uuids.history[1].0,
+        ],
+        device_uuid: superblock.device_uuid,
+        flags: superblock.flags.0,
+        la_size_sectors: superblock.la_size.0,
+        la_peer_max_bio_bytes: superblock.la_peer_max_bio_bytes,
+        max_capacity_sectors: usable.0,
+        md_offset_sectors: layout.superblock().0,
+        md_size_sectors: superblock.md_size_sect,
+        al_offset_sectors: superblock.al_offset,
+        bm_offset_sectors: superblock.bm_offset,
+        al_stripes: layout.striping().stripes(),
+        al_stripe_size_4k: layout.striping().stripe_blocks(),
+        md_index: -1,
+        max_bio_bytes: 1 << 20,
+        physical_block_bytes: 512,
+        logical_block_bytes: 512,
+        alignment_offset: 0,
+        io_min_bytes: 512,
+        io_opt_bytes: 0,
+        discard: true,
+    }
+}

@@ -1,0 +1,219 @@
+//! The simulated shell: does what the kernel module does, in the same order.
+//!
+//! Each thread of the module is a state machine here: its bell rings, it runs until it would wait,
+//! and keeps what it is in the middle of in [`crate::node::Alive`].
+
+mod attach;
+mod connect;
+mod control;
+mod peer_io;
+mod receive;
+mod send;
+mod submit;
+mod worker;
+
+use drbd_core::input::Input;
+use drbd_core::link::{LinkError, VolumeIndex};
+
+use crate::disk::{DiskRequest, DiskResult};
+use crate::network::EndId;
+use crate::node::{Thread, Waiter};
+use crate::world::{Event, World};
+
+pub use attach::{apply_activity_log, create_metadata, CreateAs};
+
+impl World {
+    /// Runs a thread of a node.
+    pub fn run(&mut self, node: usize, thread: Thread) {
+        let Some(alive) = self.alive(node) else {
+            return;
+        };
+        alive.bells[thread.bell()] = false;
+        match thread {
+            Thread::Control => self.run_control(node),
+            Thread::Sender => self.run_sender(node),
+            Thread::Acks => self.run_acks(node),
+            Thread::MetaIn => self.run_meta_in(node),
+            Thread::Receiver => self.run_receiver(node),
+            Thread::PeerIo => self.run_peer_io(node),
+            Thread::Submitters => self.run_submitters(node),
+            Thread::Volume(volume) => self.run_worker(node, VolumeIndex(volume)),
+        }
+    }
+
+    /// Gives a request to the disk of a volume.
+    pub fn to_disk(
+        &mut self,
+        node: usize,
+        volume: VolumeIndex,
+        request: DiskRequest,
+        waiter: Waiter,
+    ) {
+        let (low, high) = self.disk_latency_ns;
+        let delay = self.random.between(low, high);
+        let life = self.nodes[node].life;
+        let request = self.nodes[node].disks[volume.slot()].begin(request);
+        if !matches!(waiter, Waiter::Thread(_)) {
+            if let Some(alive) = self.alive(node) {
+                alive.devices[volume.slot()].in_flight += 1;
+            }
+        }
+        self.after(
+            delay,
+            Event::Disk {
+                node,
+                life,
+                volume: volume.0,
+                request,
+                waiter,
+            },
+        );
+    }
+
+    /// A request of the disk has ended.
+    pub fn disk_done(&mut self, node: usize, volume: VolumeIndex, request: u64, waiter: Waiter) {
+        let Some(result) = self.nodes[node].disks[volume.slot()].complete(request) else {
+            return;
+        };
+        let ok = !matches!(result, DiskResult::Failed);
+        match waiter {
+            Waiter::App(id) => {
+                self.with(node, |alive, now| {
+                    if let (DiskResult::Sectors(data), Some(Some(bio))) =
+                        (result, alive.app.get_mut(id.slot as usize))
+                    {
+                        bio.data = data;
+                    }
+                    alive.core.local_done(id, ok, now);
+                });
+            }
+            Waiter::Peer(id) => self.peer_disk_done(node, id, result),
+            Waiter::Flush(token) => {
+                self.with(node, |alive, now| alive.core.flush_done(token, ok, now));
+            }
+            Waiter::Thread(thread) => {
+                self.thread_disk_done(node, thread, result);
+                return;
+            }
+        }
+        self.put_bio(node, volume);
+    }
+
+    /// A request of the disk has ended: whoever waits for the last one may go on.
+    fn put_bio(&mut self, node: usize, volume: VolumeIndex) {
+        let Some(alive) = self.alive(node) else {
+            return;
+        };
+        let device = &mut alive.devices[volume.slot()];
+        device.in_flight -= 1;
+        if device.in_flight == 0 {
+            self.ring(node, Thread::Control);
+        }
+    }
+
+    fn thread_disk_done(&mut self, node: usize, thread: Thread, result: DiskResult) {
+        match thread {
+            Thread::Volume(volume) => {
+                let ok = !matches!(result, DiskResult::Failed);
+                self.worker_disk_done(node, VolumeIndex(volume), ok);
+            }
+            _ => self.control_disk_done(node, result),
+        }
+    }
+
+    /// The buffer for superblock and bitmap is free again.
+    fn unlock_metadata(&mut self, node: usize, volume: VolumeIndex) {
+        if let Some(alive) = self.alive(node) {
+            alive.devices[volume.slot()].metadata_locked = false;
+        }
+        self.ring(node, Thread::Control);
+        self.ring(node, Thread::Volume(volume.0));
+    }
+
+    /// Reports the loss of the link, once, and closes it.
+    pub(crate) fn link_lost(&mut self, node: usize, error: LinkError) {
+        let closing = self
+            .alive(node)
+            .and_then(|alive| alive.link)
+            .is_none_or(|link| link.closing);
+        if !closing {
+            self.trace(node, || format!("link lost: {error:?}"));
+            self.handle(node, &Input::LinkLost(error));
+        }
+        self.close_link(node);
+    }
+
+    /// Shuts both sockets down and wakes everybody who uses them.
+    pub(crate) fn close_link(&mut self, node: usize) {
+        let Some(alive) = self.alive(node) else {
+            return;
+        };
+        let Some(link) = alive.link.as_mut().filter(|link| !link.closing) else {
+            return;
+        };
+        link.closing = true;
+        let (data, meta) = (link.data, link.meta);
+        self.close_end(data);
+        self.close_end(meta);
+        for thread in [
+            Thread::Sender,
+            Thread::Acks,
+            Thread::MetaIn,
+            Thread::Receiver,
+        ] {
+            self.ring(node, thread);
+        }
+    }
+
+    /// Closes one end of a stream.
+    pub(crate) fn close_end(&mut self, end: EndId) {
+        if let Some(at) = self.net.close(end, self.now_ns, &mut self.random) {
+            let other = self.net.other(end);
+            self.heap.push(at, Event::Arrive(other));
+        }
+    }
+
+    /// Sends on a stream; returns how much was taken, `None` if it is broken.
+    pub(crate) fn send_bytes(&mut self, end: EndId, bytes: &[u8]) -> Option<usize> {
+        let (taken, times) = self.net.send(end, bytes, self.now_ns, &mut self.random)?;
+        let other = self.net.other(end);
+        for at in times {
+            self.heap.push(at, Event::Arrive(other));
+        }
+        Some(taken)
+    }
+
+    /// Something has reached an end of a stream.
+    pub fn arrive(&mut self, end: EndId) {
+        let delivery = self.net.deliver(end, self.now_ns, &mut self.random);
+        if let Some(at) = delivery.again_at_ns {
+            self.heap.push(at, Event::Arrive(end));
+        }
+        if let Some((end, at)) = delivery.reset_at_ns {
+            self.heap.push(at, Event::Arrive(end));
+        }
+        if delivery.arrived {
+            let owner = self.net.owner(end);
+            if self.is_current(owner.node, owner.life) {
+                for thread in [
+                    Thread::Receiver,
+                    Thread::MetaIn,
+                    Thread::Sender,
+                    Thread::Acks,
+                ] {
+                    self.ring(owner.node, thread);
+                }
+            }
+        }
+    }
+
+    /// A reader has made room in a stream: its writer may go on.
+    pub(crate) fn room_made(&mut self, end: EndId) {
+        let other = self.net.other(end);
+        let owner = self.net.owner(other);
+        if self.is_current(owner.node, owner.life) {
+            self.ring(owner.node, Thread::Sender);
+            self.ring(owner.node, Thread::Acks);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Receiving from the data socket.
+
+use drbd_core::data::Incoming;
+use drbd_core::link::LinkError;
+
+use crate::digest;
+use crate::network::Received;
+use crate::node::{Packet, Receiver, Thread};
+use crate::world::World;
+
+/// What a step of the receiver came to.
+enum Step {
+    /// Go on with this.
+    Next(Packet),
+    /// Wait for bytes or for the bell, with this state.
+    Wait(Packet),
+    /// The core does not want any more.
+    Stop(LinkError),
+}
+
+impl World {
+    /// Receives until nothing is there; returns how the link ended, if it did.
+    pub(crate) fn serve(&mut self, node: usize) -> Option<LinkError> {
+        loop {
+            let alive = self.alive(node)?;
+            let Receiver::Serving(packet) = &mut alive.receiver else {
+                return None;
+            };
+            let packet = std::mem::take(packet);
+            if alive.link.is_none_or(|link| link.closing) {
+                return Some(LinkError::BrokenPipe);
+            }
+            match self.packet_step(node, packet) {
+                Step::Next(packet) => self.set_packet(node, packet),
+                Step::Wait(packet) => {
+                    self.set_packet(node, packet);
+                    return None;
+                }
+                Step::Stop(error) => return Some(error),
+            }
+        }
+    }
+
+    fn set_packet(&mut self, node: usize, packet: Packet) {
+        if let Some(alive) = self.alive(node) {
+            if matches!(alive.receiver, Receiver::Serving(_)) {
+                alive.receiver = Receiver::Serving(packet);
+            }
+        }
+    }
+
+    /// Reads exactly `len` bytes, or none.
+    fn read_exact(&mut self, node: usize, len: usize) -> Result<Option<Vec<u8>>, LinkError> {
+        let end = self
+            .alive(node)
+            .and_then(|alive| alive.link)
+            .map(|link| link.data)
+            .ok_or(LinkError::BrokenPipe)?;
+        if len == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        if self.net.readable(end) < len {
+            return match self.net.is_open_for_more(end) {
+                true => Ok(None),
+                false => Err(LinkError::BrokenPipe),
+            };
+        }
+        match self.net.receive(end, len) {
+            Received::Bytes(bytes) => {
+                self.room_made(end);
+                Ok(Some(bytes))
+            }
+            Received::Ended => Err(LinkError::BrokenPipe),
+            Received::Nothing => Ok(None),
+        }
+    }
+
+    fn packet_step(&mut self, node: usize, packet: Packet) -> Step {
+        let wanted = match &packet {
+            Packet::Header => self.core(node).map_or(8, |core| core.header_len()),
+            Packet::Fixed(len) => *len,
+            Packet::Wait => 0,
+            Packet::Payload(incoming) => payload_len(incoming),
+        };
+        let bytes = match self.read_exact(node, wanted) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Step::Wait(packet),
+            Err(error) => return Step::Stop(error),
+        };
+        match packet {
+            Packet::Header => {
+                match self.with(node, |alive, now| alive.core.data_header(&bytes, now)) {
+                    Some(Ok(expect)) => {
+                        self.trace(node, || {
+                            format!("gets {}", crate::trace::command(&bytes, bytes.len()))
+                        });
+                        Step::Next(Packet::Fixed(expect.fixed_len))
+                    }
+                    _ => Step::Stop(LinkError::ProtocolError),
+                }
+            }
+            Packet::Fixed(_) => {
+                let incoming = self.with(node, |alive, now| alive.core.data_packet(&bytes, now));
+                incoming_step(incoming)
+            }
+            Packet::Wait => {
+                let incoming = self.with(node, |alive, now| alive.core.data_retry(now));
+                match incoming_step(incoming) {
+                    Step::Next(Packet::Wait) => Step::Wait(Packet::Wait),
+                    step => step,
+                }
+            }
+            Packet::Payload(incoming) => {
+                self.payload(node, incoming, &bytes);
+                Step::Next(Packet::Header)
+            }
+        }
+    }
+
+    fn payload(&mut self, node: usize, incoming: Incoming, bytes: &[u8]) {
+        let digest_len = match incoming {
+            Incoming::AppPayload { digest_len, .. } | Incoming::PeerPayload { digest_len, .. } => {
+                digest_len as usize
+            }
+            _ => return,
+        };
+        let (digest, payload) = bytes.split_at(digest_len);
+        let sectors: Vec<u64> = payload
+            .chunks_exact(8)
+            .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap_or_default()))
+            .collect();
+        let intact = digest.is_empty() || digest == digest::of(&sectors);
+        if !intact {
+            self.fail(format!("payload of {incoming:?} does not match its digest"));
+        }
+        self.with(node, |alive, now| match incoming {
+            Incoming::PeerPayload { id, .. } => {
+                alive.peer[id.slot as usize] = Some(sectors);
+                alive.core.peer_payload(id, intact, now);
+            }
+            Incoming::AppPayload { id, .. } => {
+                if let Some(Some(bio)) = alive.app.get_mut(id.slot as usize) {
+                    bio.data = sectors;
+                }
+                alive.core.app_payload(id, intact, now);
+            }
+            _ => {}
+        });
+        self.run(node, Thread::PeerIo);
+    }
+}
+
+fn incoming_step(incoming: Option<Incoming>) -> Step {
+    match incoming {
+        Some(Incoming::Done) => Step::Next(Packet::Header),
+        Some(Incoming::Wait) => Step::Next(Packet::Wait),
+        Some(Incoming::Error(error)) => Step::Stop(error),
+        Some(payload) => Step::Next(Packet::Payload(payload)),
+        None => Step::Stop(LinkError::BrokenPipe),
+    }
+}
+
+/// Length of digest and payload on this network, where eight bytes stand for a sector.
+fn payload_len(incoming: &Incoming) -> usize {
+    let scaled = |len: u32| (len / 512 * 8) as usize;
+    match incoming {
+        Incoming::AppPayload {
+            len_bytes,
+            digest_len,
+            ..
+        }
+        | Incoming::PeerPayload {
+            len_bytes,
+            digest_len,
+            ..
+        } => *digest_len as usize + scaled(*len_bytes),
+        // A digest is shorter than a sector.
+        Incoming::Drain { len_bytes } => (*len_bytes % 512) as usize + scaled(*len_bytes),
+        Incoming::Done | Incoming::Wait | Incoming::Error(_) => 0,
+    }
+}

@@ -1,0 +1,182 @@
+//! The worker of a volume: requests to be submitted again, activity log, parked requests.
+
+use drbd_core::data::AlStep;
+use drbd_core::link::VolumeIndex;
+use drbd_format::units::{BitmapPage, Sector};
+
+use super::submit::Taken;
+use crate::digest;
+use crate::disk::{Block, DiskOp, DiskRequest};
+use crate::node::{Thread, Waiter, Worker};
+use crate::world::World;
+
+impl World {
+    /// Runs until it waits for a disk, for the buffer or for its bell.
+    pub(crate) fn run_worker(&mut self, node: usize, volume: VolumeIndex) {
+        loop {
+            let Some(worker) = self.take_worker(node, volume) else {
+                return;
+            };
+            match worker {
+                Worker::Ready => {}
+                Worker::Submitting(bio) => {
+                    if let Taken::No(bio) = self.resubmit(node, bio) {
+                        self.set_worker(node, volume, Worker::Submitting(bio));
+                        return;
+                    }
+                }
+                Worker::BitmapPageLock(page) => {
+                    if !self.write_bitmap_page(node, volume, page, Thread::Volume(volume.0)) {
+                        self.set_worker(node, volume, Worker::BitmapPageLock(page));
+                    }
+                    return;
+                }
+                busy @ (Worker::BitmapPage(_) | Worker::Transaction) => {
+                    self.set_worker(node, volume, busy);
+                    return;
+                }
+            }
+            if self.reissue_one(node, volume) {
+                continue;
+            }
+            if self.advance_log(node, volume) {
+                return;
+            }
+            let Some(Some((id, local))) =
+                self.with(node, |alive, now| alive.core.next_ready(volume, now))
+            else {
+                return;
+            };
+            self.start_local(node, volume, id, local);
+        }
+    }
+
+    fn take_worker(&mut self, node: usize, volume: VolumeIndex) -> Option<Worker> {
+        let alive = self.alive(node)?;
+        Some(std::mem::take(&mut alive.devices[volume.slot()].worker))
+    }
+
+    fn set_worker(&mut self, node: usize, volume: VolumeIndex, worker: Worker) {
+        if let Some(alive) = self.alive(node) {
+            alive.devices[volume.slot()].worker = worker;
+        }
+    }
+
+    fn reissue_one(&mut self, node: usize, volume: VolumeIndex) -> bool {
+        let Some(alive) = self.alive(node) else {
+            return false;
+        };
+        let at = alive.reissue.iter().position(|bio| bio.volume == volume);
+        let Some(bio) = at.and_then(|at| alive.reissue.remove(at)) else {
+            return false;
+        };
+        self.set_worker(node, volume, Worker::Submitting(bio));
+        true
+    }
+
+    /// Takes the activity log a step further. Returns whether the worker waits for a disk now.
+    fn advance_log(&mut self, node: usize, volume: VolumeIndex) -> bool {
+        if !self.has_backing(node, volume) {
+            return false;
+        }
+        let mut block: Block = Box::new([0; 4096]);
+        let step = self.with(node, |alive, now| {
+            alive
+                .core
+                .al_next(volume, &mut block, digest::transaction, now)
+        });
+        match step {
+            None | Some(AlStep::Idle) => false,
+            Some(AlStep::WriteBitmapPage { page }) => {
+                if !self.write_bitmap_page(node, volume, page, Thread::Volume(volume.0)) {
+                    self.set_worker(node, volume, Worker::BitmapPageLock(page));
+                }
+                true
+            }
+            Some(AlStep::WriteTransaction { md_sector, flush }) => {
+                self.trace(node, || {
+                    format!("{volume:?} transaction at {}", md_sector.0)
+                });
+                self.set_worker(node, volume, Worker::Transaction);
+                let waiter = Waiter::Thread(Thread::Volume(volume.0));
+                self.write_block(node, volume, md_sector, block, flush, waiter);
+                true
+            }
+        }
+    }
+
+    /// Writes a block of metadata.
+    pub(crate) fn write_block(
+        &mut self,
+        node: usize,
+        volume: VolumeIndex,
+        sector: Sector,
+        block: Block,
+        flush: bool,
+        waiter: Waiter,
+    ) {
+        let request = DiskRequest {
+            op: DiskOp::WriteBlock(block),
+            sector: sector.0,
+            preflush: flush,
+            fua: flush,
+        };
+        self.to_disk(node, volume, request, waiter);
+    }
+
+    /// Begins to write a page of the bitmap. False: the buffer is in use.
+    pub(crate) fn write_bitmap_page(
+        &mut self,
+        node: usize,
+        volume: VolumeIndex,
+        page: u32,
+        thread: Thread,
+    ) -> bool {
+        let Some(alive) = self.alive(node) else {
+            return true;
+        };
+        let device = &mut alive.devices[volume.slot()];
+        let layout = device.backing.map(|backing| backing.layout);
+        if device.metadata_locked {
+            return false;
+        }
+        let place = layout.and_then(|layout| layout.bitmap_page(BitmapPage(page.into())));
+        let Some((sector, _)) = place else {
+            self.with(node, |alive, now| {
+                alive.core.bitmap_page_written(volume, page, false, now);
+            });
+            return true;
+        };
+        device.metadata_locked = true;
+        let mut block: Block = Box::new([0; 4096]);
+        self.with(node, |alive, _| {
+            alive.core.bitmap_page(volume, page, block.as_mut_slice());
+        });
+        if matches!(thread, Thread::Volume(_)) {
+            self.set_worker(node, volume, Worker::BitmapPage(page));
+        }
+        self.trace(node, || format!("{volume:?} writes bitmap page {page}"));
+        let waiter = Waiter::Thread(thread);
+        self.write_block(node, volume, sector, block, false, waiter);
+        true
+    }
+
+    /// The disk has done what the worker waited for.
+    pub(crate) fn worker_disk_done(&mut self, node: usize, volume: VolumeIndex, ok: bool) {
+        match self.take_worker(node, volume) {
+            Some(Worker::Transaction) => {
+                self.with(node, |alive, now| alive.core.al_written(volume, ok, now));
+            }
+            Some(Worker::BitmapPage(page)) => {
+                self.unlock_metadata(node, volume);
+                self.with(node, |alive, now| {
+                    alive.core.bitmap_page_written(volume, page, ok, now);
+                });
+            }
+            Some(other) => self.set_worker(node, volume, other),
+            None => {}
+        }
+        self.ring(node, Thread::Volume(volume.0));
+        self.ring(node, Thread::Control);
+    }
+}

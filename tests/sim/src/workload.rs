@@ -1,0 +1,298 @@
+//! An application on the node that is Primary: reads, writes, flushes, discards, no two
+//! overlapping ones at once.
+
+use std::collections::BTreeMap;
+
+use drbd_core::input::Input;
+use drbd_core::link::VolumeIndex;
+use drbd_core::request::Op;
+use drbd_format::types::{ConnState, DiskState, Protocol, Role};
+
+use crate::faults::Faults;
+use crate::node::Bio;
+use crate::oracle::{Promise, Write};
+use crate::world::{World, MILLI};
+
+/// One request in flight.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    node: usize,
+    life: u32,
+    volume: usize,
+    op: Op,
+    write: Write,
+    durable: bool,
+    preflush: bool,
+    mark: u64,
+    /// Replication was on when it was submitted; number of state changes seen so far.
+    replicated: Option<u64>,
+}
+
+/// The application.
+#[derive(Debug)]
+pub struct Workload {
+    /// Writes still to be submitted.
+    pub left: u64,
+    /// The node it runs on.
+    pub node: Option<usize>,
+    /// It rests: the role is about to move.
+    pub resting: bool,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Requests that succeeded.
+    pub done: u64,
+    pending: BTreeMap<u64, Pending>,
+    next_tag: u64,
+    depth: usize,
+    regions: u64,
+    protocol: Protocol,
+    /// Interruptions of replication, counted.
+    pub breaks: u64,
+}
+
+impl Workload {
+    /// An application that will submit `writes` writes.
+    pub fn new(writes: u64, faults: &Faults) -> Self {
+        Self {
+            left: writes,
+            node: None,
+            resting: false,
+            failed: 0,
+            done: 0,
+            pending: BTreeMap::new(),
+            next_tag: 1,
+            depth: faults.depth,
+            regions: faults.regions,
+            protocol: faults.protocol,
+            breaks: 0,
+        }
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Describes the oldest request in flight.
+    pub fn oldest(&self) -> String {
+        match self.pending.iter().next() {
+            Some((tag, pending)) => format!("bio {tag} {:?} {:?}", pending.op, pending.write),
+            None => "none".to_string(),
+        }
+    }
+
+    /// A node has lost power: its requests never end.
+    pub fn forget(&mut self, node: usize) {
+        self.pending.retain(|_, pending| pending.node != node);
+        if self.node == Some(node) {
+            self.node = None;
+        }
+    }
+
+    /// Opens the device on a node that has become Primary.
+    pub fn move_to(&mut self, world: &mut World, node: usize, volumes: usize) {
+        if self.node == Some(node) {
+            return;
+        }
+        self.pending.clear();
+        self.node = Some(node);
+        for volume in 0..volumes {
+            let volume = VolumeIndex(volume as u8);
+            world.handle(node, &Input::Opened { volume });
+        }
+    }
+
+    /// Closes the device, once nothing is in flight. False: something is.
+    pub fn leave(&mut self, world: &mut World, node: usize, volumes: usize) -> bool {
+        if self.node != Some(node) {
+            return true;
+        }
+        if !self.pending.is_empty() {
+            return false;
+        }
+        self.node = None;
+        for volume in 0..volumes {
+            let volume = VolumeIndex(volume as u8);
+            world.handle(node, &Input::Closed { volume });
+        }
+        true
+    }
+
+    /// Submits some requests.
+    pub fn tick(&mut self, world: &mut World, volumes: usize) {
+        let Some(node) = self.node else {
+            return;
+        };
+        let burst = world.random.between(1, self.depth as u64);
+        for _ in 0..burst {
+            if self.left == 0 || self.resting || self.pending.len() >= self.depth {
+                return;
+            }
+            self.one(world, node, volumes);
+        }
+    }
+
+    fn one(&mut self, world: &mut World, node: usize, volumes: usize) {
+        let volume = world.random.below(volumes as u64) as usize;
+        let Some(alive) = world.alive(node) else {
+            return;
+        };
+        let capacity = alive.devices[volume].capacity;
+        if alive.devices[volume].read_only || capacity < 64 {
+            return;
+        }
+        let op = match world.random.below(100) {
+            0..=69 => Op::Write,
+            70..=87 => Op::Read,
+            88..=95 => Op::Flush,
+            _ => Op::Discard,
+        };
+        let (sector, count) = self.place(world, capacity, op);
+        let busy = self.pending.values().any(|p| {
+            p.volume == volume
+                && p.write.sector < sector + count
+                && sector < p.write.sector + p.write.count
+        });
+        if busy {
+            return;
+        }
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let value = if op == Op::Write { tag << 12 } else { 0 };
+        let write = Write {
+            sector,
+            count,
+            value,
+        };
+        let fua = op == Op::Write && world.random.chance(10);
+        let preflush = op == Op::Flush || (op == Op::Write && world.random.chance(5));
+        if matches!(op, Op::Write | Op::Discard) {
+            self.left -= 1;
+            world.oracle.submitted(volume, &write);
+        }
+        let pending = Pending {
+            node,
+            life: world.nodes[node].life,
+            volume,
+            op,
+            write,
+            durable: fua,
+            preflush,
+            mark: world.oracle.flush_mark(),
+            replicated: is_replicating(world, node, volume).then_some(self.breaks),
+        };
+        self.pending.insert(tag, pending);
+        let data = match op {
+            Op::Write => (0..count).map(|at| write.value_at(at)).collect(),
+            _ => Vec::new(),
+        };
+        let bio = Bio {
+            tag,
+            volume: VolumeIndex(volume as u8),
+            op,
+            sector,
+            count,
+            data,
+            fua,
+            preflush,
+        };
+        world.submit_bio(node, bio);
+    }
+
+    fn place(&self, world: &mut World, capacity: u64, op: Op) -> (u64, u64) {
+        if op == Op::Flush {
+            return (0, 0);
+        }
+        let random = &mut world.random;
+        let span = 256.min(capacity);
+        let start = random.below(self.regions) * (capacity / self.regions);
+        let room = span.min(capacity - start);
+        let count = if random.chance(75) {
+            8 * random.between(1, 8)
+        } else {
+            random.between(1, 100)
+        };
+        let count = count.min(room);
+        let mut at = random.below(room - count + 1);
+        if random.chance(75) {
+            at &= !7;
+        }
+        if random.chance(3) {
+            // The very end of the device.
+            return (capacity - count, count);
+        }
+        (start + at, count)
+    }
+
+    /// A request has ended.
+    pub fn ended(&mut self, world: &mut World, node: usize, bio: &Bio, ok: bool) {
+        let Some(pending) = self.pending.get(&bio.tag).copied() else {
+            return;
+        };
+        if pending.node != node || pending.life != world.nodes[node].life {
+            return;
+        }
+        self.pending.remove(&bio.tag);
+        if !ok {
+            self.failed += 1;
+            return;
+        }
+        self.done += 1;
+        if pending.preflush {
+            world.oracle.flushed(pending.mark);
+        }
+        match pending.op {
+            Op::Read => {
+                let read = world
+                    .oracle
+                    .check_read(pending.volume, bio.sector, &bio.data);
+                if let Err(text) = read {
+                    world.fail(text);
+                }
+            }
+            Op::Flush => {}
+            Op::Write | Op::Discard | Op::WriteZeroes => self.acked(world, node, &pending),
+        }
+    }
+
+    /// A write has been acknowledged: whose disk has it?
+    fn acked(&mut self, world: &mut World, node: usize, pending: &Pending) {
+        let (volume, write) = (pending.volume, pending.write);
+        world
+            .oracle
+            .acked(volume, &write, pending.durable, world.now_ns);
+        let peer = 1 - node;
+        let here = write.is_on(&world.nodes[node].disks[volume].live);
+        let there = write.is_on(&world.nodes[peer].disks[volume].live);
+        let replicating = is_replicating(world, node, volume);
+        if !here {
+            world.oracle.promises[volume][node] = Promise::Nothing;
+        }
+        if !there && !(replicating && self.protocol != Protocol::C) {
+            world.oracle.promises[volume][peer] = Promise::Nothing;
+        }
+        if !here && !there && self.protocol == Protocol::C {
+            world.fail(format!(
+                "write {write:?} was acknowledged and is on no disk"
+            ));
+        }
+        let steady = pending.replicated == Some(self.breaks) && replicating;
+        if steady && !there && self.protocol == Protocol::C {
+            world.fail(format!(
+                "protocol C acknowledged {write:?} at {} ms before the peer had it",
+                world.now_ns / MILLI
+            ));
+        }
+    }
+}
+
+/// Tells whether writes are sent to a peer that is in sync.
+pub fn is_replicating(world: &mut World, node: usize, volume: usize) -> bool {
+    let Some(core) = world.core(node) else {
+        return false;
+    };
+    let state = core.state(VolumeIndex(volume as u8));
+    state.conn == ConnState::Connected
+        && state.pdsk == DiskState::UpToDate
+        && state.role == Role::Primary
+}

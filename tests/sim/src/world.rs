@@ -1,0 +1,218 @@
+//! Everything that exists in a run: clock, nodes, network, events, trace.
+
+use drbd_core::resource::Wants;
+use drbd_core::time::Instant;
+
+use crate::heap::Heap;
+use crate::network::{EndId, Network};
+use crate::node::{name, Alive, Bio, Core, Node, Thread, Waiter};
+use crate::oracle::Oracle;
+use crate::random::Random;
+
+/// Nanoseconds in a microsecond.
+pub const MICRO: u64 = 1_000;
+/// Nanoseconds in a millisecond.
+pub const MILLI: u64 = 1_000_000;
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// Something that happens at a time.
+#[derive(Debug)]
+pub enum Event {
+    /// A thread looks at its work.
+    Run(usize, u32, Thread),
+    /// A disk has done something.
+    Disk {
+        /// Node.
+        node: usize,
+        /// Its incarnation.
+        life: u32,
+        /// Volume.
+        volume: u8,
+        /// Request of the disk.
+        request: u64,
+        /// Who waits.
+        waiter: Waiter,
+    },
+    /// The timer of a node.
+    Timer(usize, u32, u64),
+    /// Something reaches an end of a stream.
+    Arrive(EndId),
+    /// A connect attempt reaches the listener, or not.
+    Knock(usize, u32, EndId),
+    /// A connect attempt has ended.
+    ConnectDone(usize, u32, Option<EndId>),
+    /// One of those who act on the cluster from outside.
+    Act(crate::cluster::Actor),
+}
+
+/// Everything there is.
+pub struct World {
+    /// Virtual time.
+    pub now_ns: u64,
+    /// Source of every decision.
+    pub random: Random,
+    /// Pending events.
+    pub heap: Heap<Event>,
+    /// Both nodes.
+    pub nodes: [Node; 2],
+    /// The network.
+    pub net: Network,
+    /// What applications may expect to read.
+    pub oracle: Oracle,
+    /// First thing that was found wrong.
+    pub failure: Option<String>,
+    /// Print what happens.
+    pub verbose: bool,
+    /// Bios that have ended: node, bio, success.
+    pub ended: Vec<(usize, Bio, bool)>,
+    /// Events so far.
+    pub events: u64,
+    /// Latency of the disks in nanoseconds: least and most.
+    pub disk_latency_ns: (u64, u64),
+    /// Largest time until a woken thread runs.
+    pub wakeup_ns: u64,
+    /// Names of helpers that ran.
+    pub helpers: Vec<String>,
+    /// Lines that the cores printed.
+    pub log: Vec<(usize, String)>,
+}
+
+impl World {
+    /// Prints a line of the trace.
+    pub fn trace(&self, node: usize, line: impl FnOnce() -> String) {
+        if self.verbose {
+            let at = self.now_ns;
+            println!(
+                "{:>6}.{:06} {} {}",
+                at / SECOND,
+                at % SECOND / MICRO,
+                name(node),
+                line()
+            );
+        }
+    }
+
+    /// Notes what was found wrong; the first finding counts.
+    pub fn fail(&mut self, text: String) {
+        if self.failure.is_none() {
+            if self.verbose {
+                println!("FAILURE at {} ms: {text}", self.now_ns / MILLI);
+            }
+            self.failure = Some(text);
+        }
+    }
+
+    /// Adds an event after `delay_ns`.
+    pub fn after(&mut self, delay_ns: u64, event: Event) {
+        self.heap.push(self.now_ns + delay_ns, event);
+    }
+
+    /// The running part of a node.
+    pub fn alive(&mut self, node: usize) -> Option<&mut Alive> {
+        self.nodes[node].alive.as_deref_mut()
+    }
+
+    /// Wakes a thread.
+    pub fn ring(&mut self, node: usize, thread: Thread) {
+        let delay = self.random.below(self.wakeup_ns);
+        let Some(alive) = self.alive(node) else {
+            return;
+        };
+        if !std::mem::replace(&mut alive.bells[thread.bell()], true) {
+            let life = self.nodes[node].life;
+            self.after(delay, Event::Run(node, life, thread));
+        }
+    }
+
+    /// Lets a thread look again at a point in time, whether its bell rings or not.
+    pub fn ring_at(&mut self, node: usize, thread: Thread, at_ns: u64) {
+        let life = self.nodes[node].life;
+        self.heap
+            .push(at_ns.max(self.now_ns), Event::Run(node, life, thread));
+    }
+
+    /// Calls the core of a node and wakes whoever has work afterwards.
+    pub fn with<R>(
+        &mut self,
+        node: usize,
+        call: impl FnOnce(&mut Alive, Instant) -> R,
+    ) -> Option<R> {
+        let now = self.nodes[node].clock(self.now_ns);
+        let alive = self.alive(node)?;
+        let result = call(alive, now);
+        let wants = alive.core.take_wants();
+        self.dispatch(node, &wants);
+        Some(result)
+    }
+
+    /// Tells the core something.
+    pub fn handle(&mut self, node: usize, input: &drbd_core::input::Input<'_>) {
+        self.with(node, |alive, now| alive.core.handle(input, now));
+    }
+
+    fn dispatch(&mut self, node: usize, wants: &Wants) {
+        if wants.done {
+            self.finish(node);
+        }
+        let bells = [
+            (wants.sender, Thread::Sender),
+            (wants.acks, Thread::Acks),
+            (wants.peer_io, Thread::PeerIo),
+            (wants.receiver, Thread::Receiver),
+            (wants.actions, Thread::Control),
+            (wants.submitters, Thread::Submitters),
+        ];
+        for (wanted, thread) in bells {
+            if wanted {
+                self.ring(node, thread);
+            }
+        }
+        for volume in 0..crate::node::VOLUMES as u8 {
+            if wants.volumes >> volume & 1 != 0 || wants.submitters {
+                self.ring(node, Thread::Volume(volume));
+            }
+        }
+        if let Some(at) = wants.timer {
+            self.arm(node, at);
+        }
+    }
+
+    /// Arms the one timer of the node.
+    fn arm(&mut self, node: usize, at: Instant) {
+        let at_ns = self.nodes[node].global_ns(at).max(self.now_ns);
+        let life = self.nodes[node].life;
+        let Some(alive) = self.alive(node) else {
+            return;
+        };
+        if alive.timer.0 == Some(at) {
+            return;
+        }
+        alive.timer.1 += 1;
+        alive.timer.0 = Some(at);
+        let number = alive.timer.1;
+        self.heap.push(at_ns, Event::Timer(node, life, number));
+    }
+
+    /// A timer has run out.
+    pub fn timer(&mut self, node: usize, number: u64) {
+        let Some(alive) = self.alive(node) else {
+            return;
+        };
+        if alive.timer.1 != number {
+            return;
+        }
+        alive.timer.0 = None;
+        self.with(node, |alive, now| alive.core.on_timer(now));
+    }
+
+    /// Tells whether an event for this life of a node still concerns anybody.
+    pub fn is_current(&self, node: usize, life: u32) -> bool {
+        self.nodes[node].life == life && self.nodes[node].alive.is_some()
+    }
+
+    /// The core of a node, for queries.
+    pub fn core(&mut self, node: usize) -> Option<&mut Core> {
+        self.alive(node).map(|alive| &mut alive.core)
+    }
+}
