@@ -362,19 +362,31 @@ impl<W: DerefMut<Target = [u64]>, P: DerefMut<Target = [PageState]>> Bitmap<W, P
         }
     }
 
-    /// Takes a page read from disk. [`Self::set_capacity`] counts the bits afterwards.
+    /// Takes a page read from disk, before or after the size is fixed. Bits beyond the end are
+    /// cleared.
     pub fn load_page(&mut self, page: u32, bytes: &[u8]) {
         let first = page as usize * PAGE_WORDS;
+        let mut count = 0;
         for (index, chunk) in bytes.chunks_exact(8).enumerate().take(PAGE_WORDS) {
             let Some(word) = self.words.get_mut(first + index) else {
-                return;
+                break;
             };
             let mut raw = [0; 8];
             raw.copy_from_slice(chunk);
-            *word = u64::from_le_bytes(raw);
+            let start = (first + index) as u64 * WORD_BITS;
+            let mask = match self.bits.saturating_sub(start) {
+                _ if self.bits == 0 => u64::MAX,
+                0 => 0,
+                used if used < WORD_BITS => word_mask(0, used),
+                _ => u64::MAX,
+            };
+            *word = u64::from_le_bytes(raw) & mask;
+            count += u64::from(word.count_ones());
         }
         if let Some(state) = self.pages.get_mut(page as usize) {
+            self.set = (self.set + count).saturating_sub(state.count());
             *state = PageState::default();
+            state.set_count(count);
         }
     }
 
@@ -450,6 +462,19 @@ mod tests {
         assert_eq!(bitmap.weight(), naive);
         let pages: u64 = bitmap.pages.iter().map(|page| page.count()).sum();
         assert_eq!(pages, naive);
+    }
+
+    /// The size is fixed before the pages are read at attach: the bits must be counted anyway.
+    #[test]
+    fn a_page_read_after_the_size_is_fixed_is_counted() {
+        let mut bitmap = bitmap(100 * 8);
+        bitmap.load_page(0, &[0xff; PAGE_BYTES]);
+        assert_eq!((bitmap.bits(), bitmap.weight()), (100, 100));
+        assert!(!bitmap.is_set(BitIndex(100)));
+        bitmap.load_page(0, &[1; PAGE_BYTES]);
+        assert_eq!(bitmap.weight(), 13);
+        assert_eq!(bitmap.clear_bits(0, 100), 13);
+        assert_eq!(bitmap.weight(), 0);
     }
 
     #[test]
