@@ -77,7 +77,7 @@ impl Cluster {
     /// Two nodes that have just booted; nothing is configured.
     pub fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed);
-        let uuid = random.next() | 0x100;
+        let uuid = random.draw() | 0x100;
         let create = if faults.full_sync {
             CreateAs::JustCreated
         } else {
@@ -365,7 +365,7 @@ impl Cluster {
     /// Boots a node; its administrator brings the resource up.
     pub fn power_on(&mut self, node: usize) {
         let (requests, peers) = self.faults.slots;
-        let seed = [self.world.random.next() | 1, self.world.random.next() | 1];
+        let seed = [self.world.random.draw() | 1, self.world.random.draw() | 1];
         let core = memory::resource(seed, requests, peers);
         let it = &mut self.world.nodes[node];
         it.life += 1;
@@ -398,7 +398,7 @@ impl Cluster {
         }
         world.trace(node, || "POWER LOSS".to_string());
         world.net.set_life(node, None);
-        let mut random = Random::new(world.random.next());
+        let mut random = Random::new(world.random.draw());
         for disk in &mut world.nodes[node].disks {
             disk.lose_power(&mut random);
         }

@@ -292,7 +292,7 @@ impl Network {
     /// Looks at an end without reading: as far as this node can see, is the stream alive?
     pub fn is_alive(&self, end: EndId) -> bool {
         let end = &self.ends[end];
-        !end.reset && !end.closed && !(end.eof && end.arrived.is_empty())
+        !(end.reset || end.closed || (end.eof && end.arrived.is_empty()))
     }
 }
 

@@ -25,7 +25,7 @@ impl Random {
     }
 
     /// Draws 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let s = &mut self.state;
         let result = s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = s[1] << 17;
@@ -44,7 +44,7 @@ impl Random {
             return 0;
         }
         // The bias is of no concern here, repeatability is.
-        self.next() % end
+        self.draw() % end
     }
 
     /// Draws a number from `low` to `high`, both included.
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_for_ever() {
         let mut random = Random::new(1);
-        let drawn: Vec<u64> = (0..3).map(|_| random.next()).collect();
+        let drawn: Vec<u64> = (0..3).map(|_| random.draw()).collect();
         assert_eq!(
             drawn,
             [

@@ -268,7 +268,8 @@ impl Workload {
         if !here {
             world.oracle.promises[volume][node] = Promise::Nothing;
         }
-        if !there && !(replicating && self.protocol != Protocol::C) {
+        let under_way = replicating && self.protocol != Protocol::C;
+        if !(there || under_way) {
             world.oracle.promises[volume][peer] = Promise::Nothing;
         }
         if !here && !there && self.protocol == Protocol::C {

@@ -100,7 +100,7 @@ impl World {
         }
         alive.batch.since_ns = now_ns;
         for _ in 0..most {
-            let pulled = self.with(node, |alive, now| pull(alive, now));
+            let pulled = self.with(node, pull);
             let Some(Some((bytes, text))) = pulled else {
                 break;
             };
