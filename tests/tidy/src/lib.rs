@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 pub mod scan;
 
@@ -51,12 +52,17 @@ pub fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Every Rust file of the project.
+/// Every Rust file of the project, read once.
 ///
 /// # Panics
 ///
 /// If a folder or file cannot be read.
-pub fn rust_sources() -> Vec<Source> {
+pub fn rust_sources() -> &'static [Source] {
+    static SOURCES: OnceLock<Vec<Source>> = OnceLock::new();
+    SOURCES.get_or_init(read_rust_sources)
+}
+
+fn read_rust_sources() -> Vec<Source> {
     let mut files = Vec::new();
     for folder in ["drivers", "userspace", "tests"] {
         collect(&top().join(folder), "rs", &mut files);
