@@ -370,10 +370,17 @@ impl Control<'_> {
         let change = Change::disk(DiskState::Failed);
         if force {
             self.vol_mut(v).forced_detach = true;
-            if self.vol(v).state.disk > DiskState::Failed {
-                self.set_state(v, change, Flags::HARD);
-            } else if self.vol(v).state.disk == DiskState::Failed {
-                self.order(Order::AbortLocal(v));
+            match self.vol(v).state.disk {
+                DiskState::Diskless | DiskState::Attaching => {}
+                DiskState::Failed => self.order(Order::AbortLocal(v)),
+                DiskState::Negotiating
+                | DiskState::Inconsistent
+                | DiskState::Outdated
+                | DiskState::DUnknown
+                | DiskState::Consistent
+                | DiskState::UpToDate => {
+                    self.set_state(v, change, Flags::HARD);
+                }
             }
             return Step::Done(SUCCESS);
         }
