@@ -359,3 +359,75 @@ fn with_stonith_a_primary_freezes_until_the_peer_is_fenced() {
         assert!(!pair.a.state().suspended());
     }
 }
+
+/// Whatever moment the link breaks at, the first sync comes to its end without anybody's help.
+#[test]
+fn the_first_sync_survives_a_break_at_any_moment() {
+    let mut moments = 0;
+    for rounds in 0..400 {
+        let mut pair = Pair::new();
+        pair.attach();
+        pair.breaks_in = Some(rounds);
+        pair.connect(NetConfig::DEFAULT);
+        pair.until("connected", |pair| {
+            pair.a.state().conn >= ConnState::Connected
+                && pair.b.state().conn >= ConnState::Connected
+        });
+        assert!(pair.role(true, Role::Primary, true) >= 1, "break {rounds}");
+        pair.until(&format!("synced after break {rounds}"), Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data, "break {rounds}");
+        assert_eq!(pair.b.disk.data[0], 0x11);
+        if pair.breaks_in.is_some() {
+            break;
+        }
+        moments += 1;
+    }
+    assert!(moments > 20, "the link broke only {moments} times");
+}
+
+/// The same for a reconnect with a bitmap resync, in both directions.
+#[test]
+fn a_bitmap_resync_survives_a_break_at_any_moment() {
+    for rounds in 0..200 {
+        let mut pair = Pair::synced();
+        assert_eq!(pair.command(false, DISCONNECT), 101);
+        for block in [3, 77, 400, 1001] {
+            pair.a.write(block * 8, 4096, 0x99);
+        }
+        pair.run();
+        pair.breaks_in = Some(rounds);
+        assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+        pair.until(&format!("synced after break {rounds}"), Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data, "break {rounds}");
+        assert!(!said(&pair.a.log, "Split-Brain"), "break {rounds}");
+        let full = "Writing the whole bitmap, full sync required after drbd_sync_handshake.";
+        let times = pair.a.log.iter().filter(|line| *line == full).count();
+        assert!(
+            times <= 1,
+            "break {rounds} led to a full sync: {:#?}",
+            pair.a.log
+        );
+        if pair.breaks_in.is_some() {
+            return;
+        }
+    }
+    panic!("never came through without a break");
+}
+
+/// Commands that need the peer end with an answer whatever moment the link breaks at, and both
+/// nodes find together again.
+#[test]
+fn a_role_change_survives_a_break_at_any_moment() {
+    for rounds in 0..60 {
+        let mut pair = Pair::synced();
+        pair.breaks_in = Some(rounds);
+        assert!(pair.role(true, Role::Secondary, false) >= 1);
+        let code = pair.role(false, Role::Primary, false);
+        assert!(code == 1 || code == 2, "break {rounds}: {code}");
+        pair.b.write(64, 4096, 0x51);
+        pair.until(&format!("together after break {rounds}"), Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data, "break {rounds}");
+        assert_eq!(pair.b.state().role, Role::Primary);
+        assert_eq!(pair.a.state().peer, Role::Primary);
+    }
+}

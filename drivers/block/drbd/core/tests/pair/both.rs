@@ -8,13 +8,15 @@ use drbd_format::types::{ConnState, DiskState, Role};
 
 use crate::pair::node::{Node, V};
 
-pub(crate) const SECTORS: u64 = 4096 * 8 + 24;
+pub(crate) const SECTORS: u64 = 1024 * 8 + 24;
 
 pub(crate) struct Pair {
     pub(crate) a: Node,
     pub(crate) b: Node,
     /// Nothing gets through.
     pub(crate) cut: bool,
+    /// The link breaks after so many more rounds.
+    pub(crate) breaks_in: Option<u32>,
     /// First byte of each node's challenge.
     pub(crate) random: [u8; 2],
 }
@@ -25,6 +27,7 @@ impl Pair {
             a: Node::new(1, SECTORS, 0x11),
             b: Node::new(2, SECTORS, 0x22),
             cut: false,
+            breaks_in: None,
             random: [1, 2],
         };
         for node in [&mut pair.a, &mut pair.b] {
@@ -41,12 +44,37 @@ impl Pair {
     pub(crate) fn run(&mut self) {
         for _ in 0..100_000 {
             let mut active = self.a.step() | self.b.step();
+            active |= self.breaks();
             active |= self.network();
             if !active {
                 return;
             }
         }
         panic!("no rest: {:?} {:?}", self.a.state(), self.b.state());
+    }
+
+    /// Breaks the link when its time has come: everything under way is lost.
+    fn breaks(&mut self) -> bool {
+        match self.breaks_in {
+            Some(0) => self.breaks_in = None,
+            Some(rounds) => {
+                self.breaks_in = Some(rounds - 1);
+                return false;
+            }
+            None => return false,
+        }
+        for node in [&mut self.a, &mut self.b] {
+            for queue in [
+                &mut node.data_in,
+                &mut node.meta_in,
+                &mut node.data_out,
+                &mut node.meta_out,
+            ] {
+                queue.clear();
+            }
+            node.notice_end(true);
+        }
+        true
     }
 
     /// Carries bytes, makes connections and reports lost ones. Returns whether anything moved.
