@@ -13,7 +13,7 @@ use crate::meta::last_known::LastKnown;
 use crate::meta::store::{Found, Store};
 use crate::meta::{dump, replay, restore};
 use crate::netlink::message::Request;
-use crate::netlink::request::Channel;
+use crate::netlink::request::{Channel, ChannelError};
 use crate::report::{outln, Failure, Outcome, RC_LOCAL};
 use cmdline::{Call, What};
 use drbd_format::netlink::ids::Command;
@@ -57,7 +57,7 @@ fn carry_out(program: &str, words: &[&str], call: &Call<'_>) -> Outcome {
         })?),
     };
     let _lock = minor.map(MinorLock::take).transpose()?;
-    let is_attached = minor.is_some_and(is_attached);
+    let is_attached = minor.map(is_attached).transpose()?.unwrap_or(false);
     if is_attached && call.what.modifies() {
         return Err(Failure::local(format!(
             "Device '{}' is configured!",
@@ -113,20 +113,24 @@ fn open(call: &Call<'_>, is_attached: bool, confirm: &mut Confirm) -> Result<Dev
 }
 
 /// Whether the kernel has a disk attached to the minor.
-fn is_attached(minor: u32) -> bool {
+///
+/// # Errors
+///
+/// A module that is there but does not answer: then nobody knows, and nothing must be changed.
+fn is_attached(minor: u32) -> Result<bool, Failure> {
     if !Path::new("/proc/drbd").exists() {
-        return false;
+        return Ok(false);
     }
-    let ask = || -> Result<bool, Failure> {
-        let answer = Channel::open()?.command(Request::new(Command::GetStatus).minor(minor))?;
-        if !answer.ret_code().is_success() {
-            return Ok(false);
-        }
-        let info = StateInfo::find(&answer.read()?)?.unwrap_or_default();
-        Ok(StateWord(info.current_state).disk() != 0)
+    let mut channel = match Channel::open() {
+        Err(ChannelError::NoFamily) => return Ok(false),
+        other => other?,
     };
-    // A module that does not answer has no disk of ours; another one must not be disturbed.
-    ask().unwrap_or(false)
+    let answer = channel.command(Request::new(Command::GetStatus).minor(minor))?;
+    if !answer.ret_code().is_success() {
+        return Ok(false);
+    }
+    let info = StateInfo::find(&answer.read()?)?.unwrap_or_default();
+    Ok(StateWord(info.current_state).disk() != 0)
 }
 
 fn on_store(

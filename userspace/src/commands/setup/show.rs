@@ -372,18 +372,76 @@ mod tests {
         );
     }
 
+    /// What the C driver 8.4.11 reports for everything that was not set.
+    const DEFAULTS: &[&str] = &[
+        "cpu-mask        \t\"\"; # default",
+        "on-no-data-accessible\tio-error; # default",
+        "timeout         \t60; # 1/10 seconds, default",
+        "max-epoch-size  \t2048; # default",
+        "max-buffers     \t2048; # default",
+        "unplug-watermark\t128; # default",
+        "connect-int     \t10; # seconds, default",
+        "ping-int        \t10; # seconds, default",
+        "sndbuf-size     \t0; # bytes, default",
+        "rcvbuf-size     \t0; # bytes, default",
+        "ko-count        \t7; # default",
+        "allow-two-primaries\tno; # default",
+        "after-sb-0pri   \tdisconnect; # default",
+        "after-sb-1pri   \tdisconnect; # default",
+        "after-sb-2pri   \tdisconnect; # default",
+        "always-asbp     \tno; # default",
+        "rr-conflict     \tdisconnect; # default",
+        "ping-timeout    \t5; # 1/10 seconds, default",
+        "data-integrity-alg\t\"\"; # default",
+        "tcp-cork        \tyes; # default",
+        "on-congestion   \tblock; # default",
+        "congestion-fill \t0s; # bytes, default",
+        "congestion-extents\t1237; # default",
+        "csums-alg       \t\"\"; # default",
+        "csums-after-crash-only\tno; # default",
+        "verify-alg      \t\"\"; # default",
+        "use-rle         \tyes; # default",
+        "socket-check-timeout\t0; # default",
+        "size            \t0s; # bytes, default",
+        "max-bio-bvecs   \t0; # default",
+        "fencing         \tdont-care; # default",
+        "disk-barrier    \tno; # default",
+        "disk-flushes    \tyes; # default",
+        "disk-drain      \tyes; # default",
+        "md-flushes      \tyes; # default",
+        "resync-after    \t-1; # default",
+        "al-extents      \t1237; # default",
+        "al-updates      \tyes; # default",
+        "discard-zeroes-if-aligned\tyes; # default",
+        "disable-write-same\tno; # default",
+        "c-delay-target  \t10; # 1/10 seconds, default",
+        "c-fill-target   \t100s; # bytes, default",
+        "c-max-rate      \t102400k; # bytes/second, default",
+        "c-min-rate      \t250k; # bytes/second, default",
+        "disk-timeout    \t0; # 1/10 seconds, default",
+        "read-balancing  \tprefer-local; # default",
+        "rs-discard-granularity\t0; # default",
+    ];
+
     #[test]
-    fn defaults_are_marked() {
-        let text = configuration(&[element()], true).unwrap();
-        for line in [
-            "cpu-mask        \t\"\"; # default",
-            "size            \t0s; # bytes, default",
-            "discard-zeroes-if-aligned\tyes; # default",
-            "c-max-rate      \t102400k; # bytes/second, default",
-            "ping-timeout    \t5; # 1/10 seconds, default",
-        ] {
-            assert!(text.contains(line), "{line}");
+    fn defaults_are_those_of_the_c_driver() {
+        let mut message = element();
+        let mut buf = [0; 4096];
+        let mut writer = Writer::reply(&mut buf);
+        ResourceOpts::default().emit(&mut writer).unwrap();
+        DiskConf::default().emit(&mut writer).unwrap();
+        NetConf::default().emit(&mut writer).unwrap();
+        message.attrs.extend_from_slice(writer.written());
+        let text = configuration(&[message], true).unwrap();
+        for line in DEFAULTS {
+            assert!(
+                text.contains(&format!("    {line}\n")),
+                "{line} not in {text}"
+            );
         }
+        let marked = text.matches("default\n").count();
+        // Six more were set when the list was recorded.
+        assert_eq!(marked, DEFAULTS.len() + 6, "{text}");
     }
 
     #[test]
