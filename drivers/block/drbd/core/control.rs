@@ -165,6 +165,8 @@ pub struct Volume {
     pub job: VolumeJob,
     /// Bitmap I/O of the shell.
     pub bitmap_io: Progress,
+    /// The bitmap has to be written once more when the present writing has ended.
+    pub bitmap_again: bool,
     /// Exit code of the helper for which a job waits.
     pub helper: Option<u8>,
     /// How the last job ended that a command waits for.
@@ -211,6 +213,7 @@ impl Volume {
         saved: None,
         job: VolumeJob::None,
         bitmap_io: Progress::Idle,
+        bitmap_again: false,
         helper: None,
         result: None,
         md: MetadataIo::NEW,

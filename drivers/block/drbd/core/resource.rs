@@ -16,6 +16,7 @@ use crate::data::{
     is_ack_command, is_data_command, AcksOut, AcksToken, DataPlane, Incoming, Outgoing, Payload,
     SentToken,
 };
+use crate::handshake::Stage;
 use crate::input::Input;
 use crate::link::{LinkError, LinkView, Order, View, VolumeIndex};
 use crate::memory::Memory;
@@ -306,7 +307,7 @@ impl<M: Memory> Resource<M> {
     /// The connection can not go on; the state has changed already.
     pub fn meta_bytes(&mut self, bytes: &[u8], now: Instant) -> Result<usize, LinkError> {
         let mut rest = bytes;
-        while self.state.core.link.protocol_seen && !rest.is_empty() {
+        while self.state.core.link.stage == Stage::Up && !rest.is_empty() {
             let terms = *self.data.terms();
             let received = match decode_front(&terms, Stream::Meta, rest) {
                 Ok(Some(received)) => received,
@@ -363,7 +364,7 @@ impl<M: Memory> Resource<M> {
 
     /// Fills `buf` (4096 bytes) with what is due on the meta socket.
     pub fn next_acks(&mut self, buf: &mut [u8], now: Instant) -> Option<AcksOut> {
-        if !self.state.core.link.protocol_seen {
+        if self.state.core.link.stage != Stage::Up {
             return None;
         }
         let terms = *self.data.terms();

@@ -189,11 +189,9 @@ impl Control<'_> {
                 self.order(Order::RestartFrozen);
                 self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
             }
+            FollowUp::ResendKept => self.resend_kept(),
             FollowUp::ThawFencing => {
-                for i in self.indices() {
-                    self.vol_mut(i).new_uuid_due = false;
-                }
-                self.order(Order::ResendFrozen);
+                self.resend_kept();
                 self.set_state(v, Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
             }
             FollowUp::SendSyncUuid => self.begin_source_uuid(v),
@@ -233,6 +231,14 @@ impl Control<'_> {
                 self.resync_after_grow(v);
             }
         }
+    }
+
+    /// The peer is back and gets everything that was kept for it: no new generation is needed.
+    fn resend_kept(&mut self) {
+        for v in self.indices() {
+            self.vol_mut(v).new_uuid_due = false;
+        }
+        self.order(Order::ResendFrozen);
     }
 
     /// Tells the peer our state if it listens.

@@ -54,7 +54,11 @@ impl Control<'_> {
     fn handle_volume(&mut self, v: VolumeIndex, input: &Input<'_>) {
         match *input {
             Input::BitmapRead { ok, .. } | Input::BitmapWritten { ok, .. } => {
-                self.vol_mut(v).bitmap_io = Progress::Done(ok);
+                let volume = self.vol_mut(v);
+                volume.bitmap_io = Progress::Done(ok);
+                if core::mem::take(&mut volume.bitmap_again) {
+                    self.write_bitmap_soon(v);
+                }
                 if !ok {
                     let text = "we had at least one MD IO ERROR during bitmap IO";
                     self.text(v, Level::Error, text);

@@ -289,6 +289,7 @@ impl Control<'_> {
         volume.read_error = false;
         volume.forced_detach = false;
         volume.bitmap_io = Progress::Idle;
+        volume.bitmap_again = false;
         volume.md = super::MetadataIo::NEW;
         self.end_job(v);
     }
@@ -305,7 +306,7 @@ impl Control<'_> {
                 self.vol_mut(v).job = VolumeJob::Relayout(Relayout::Log { flags });
             }
             Relayout::Log { flags } => {
-                if self.vol(v).facts.ring_pending {
+                if self.vol(v).facts.ring_pending || self.vol(v).bitmap_io == Progress::Running {
                     return false;
                 }
                 self.text(v, Level::Info, "Writing the whole bitmap, size changed");

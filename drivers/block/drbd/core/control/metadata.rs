@@ -293,12 +293,19 @@ impl Control<'_> {
 
     /// Asks the shell to write changed bitmap pages; nobody waits for it.
     pub(crate) fn write_bitmap_soon(&mut self, v: VolumeIndex) {
-        if self.vol(v).disk.is_some() && self.vol(v).bitmap_io != super::Progress::Running {
-            self.vol_mut(v).bitmap_io = super::Progress::Running;
-            self.act(Action::WriteBitmap {
-                volume: v,
-                all: false,
-            });
+        let volume = self.vol_mut(v);
+        if volume.disk.is_none() || volume.state.disk <= DiskState::Attaching {
+            return;
         }
+        if volume.bitmap_io == super::Progress::Running {
+            // Pages may have changed behind the one that is being written.
+            volume.bitmap_again = true;
+            return;
+        }
+        volume.bitmap_io = super::Progress::Running;
+        self.act(Action::WriteBitmap {
+            volume: v,
+            all: false,
+        });
     }
 }

@@ -18,6 +18,9 @@ pub enum FollowUp {
     ThawByDisk,
     /// A7: the peer is back before it was fenced.
     ThawFencing,
+    /// The peer is back while the administrator has suspended I/O: what was kept goes to it again.
+    /// (The reference leaves it lying.)
+    ResendKept,
     /// A8: a resync as source begins: tell the target its UUID.
     SendSyncUuid,
     /// A9: the peer has got a disk.
@@ -120,6 +123,11 @@ fn data_access(o: VolumeState, n: VolumeState, context: &Context, list: &mut Fol
         FollowUp::ThawByDisk,
     );
     list.add(n.susp_fen && context.all_connected, FollowUp::ThawFencing);
+    let by_admin_only = n.susp && !n.susp_nod && !n.susp_fen;
+    list.add(
+        by_admin_only && linked && context.all_connected,
+        FollowUp::ResendKept,
+    );
 }
 
 /// A8 to A14: resync, generations, bitmap.

@@ -349,9 +349,12 @@ fn every_consequence_can_happen_and_none_follows_from_nothing() {
                 susp_fen: true,
                 ..new
             };
-            for item in follow_up(old, frozen, &grown).iter() {
-                if !seen.contains(&item) {
-                    seen.push(item);
+            let suspended = VolumeState { susp: true, ..new };
+            for new in [frozen, suspended] {
+                for item in follow_up(old, new, &grown).iter() {
+                    if !seen.contains(&item) {
+                        seen.push(item);
+                    }
                 }
             }
         }
@@ -362,6 +365,7 @@ fn every_consequence_can_happen_and_none_follows_from_nothing() {
         FollowUp::ThawByPeer,
         FollowUp::ThawByDisk,
         FollowUp::ThawFencing,
+        FollowUp::ResendKept,
         FollowUp::SendSyncUuid,
         FollowUp::PeerGotDisk,
         FollowUp::SendBitmap,

@@ -274,3 +274,162 @@ fn two_nodes_may_be_primary_if_both_allow_it() {
     pair.run();
     assert_eq!(pair.a.disk.data, pair.b.disk.data);
 }
+
+#[test]
+fn volumes_of_one_connection_do_not_stop_each_other() {
+    use drbd_core::link::{VolumeIndex, VolumeNumber};
+    const SECOND: VolumeIndex = VolumeIndex(1);
+    let number = VolumeNumber(7);
+    let second = AdminRequest::NewVolume {
+        volume: SECOND,
+        number,
+    };
+    let mut pair = Pair::new();
+    for on_a in [true, false] {
+        assert_eq!(pair.command(on_a, second), 101);
+    }
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    let state = pair.a.core.state(SECOND);
+    assert_eq!(state.conn, ConnState::Connected, "{:#?}", pair.a.log);
+    assert_eq!(state.pdsk, DiskState::Diskless);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    let digests = DigestLengths::default();
+    let config = NetConfig::DEFAULT;
+    assert_eq!(
+        pair.command(false, AdminRequest::Connect { config, digests }),
+        1
+    );
+    pair.until("synced again", Pair::in_sync);
+    assert_eq!(pair.b.core.state(SECOND).conn, ConnState::Connected);
+}
+
+#[test]
+fn a_volume_joins_and_leaves_a_living_connection() {
+    use drbd_core::link::{VolumeIndex, VolumeNumber};
+    const SECOND: VolumeIndex = VolumeIndex(1);
+    let second = AdminRequest::NewVolume {
+        volume: SECOND,
+        number: VolumeNumber(1),
+    };
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, second), 101);
+    pair.run();
+    assert_eq!(pair.a.core.state(SECOND).conn, ConnState::WfReportParams);
+    assert!(pair.in_sync(), "the first volume does not care");
+    assert_eq!(pair.command(false, second), 101);
+    pair.until("joined", |pair| {
+        pair.a.core.state(SECOND).conn == ConnState::Connected
+            && pair.b.core.state(SECOND).conn == ConnState::Connected
+    });
+    assert_eq!(
+        pair.command(true, AdminRequest::DelVolume { volume: SECOND }),
+        101
+    );
+    assert_eq!(
+        pair.command(false, AdminRequest::DelVolume { volume: SECOND }),
+        101
+    );
+    assert!(pair.in_sync());
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+#[test]
+fn suspended_writes_go_on_when_io_is_resumed() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume: V }), 1);
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume: V }), 2);
+    assert!(pair.a.state().suspended());
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume: V }), 1);
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+#[test]
+fn a_write_frozen_by_the_administrator_survives_a_lost_link() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume: V }), 1);
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+    assert!(pair.a.ended.is_empty());
+    pair.cut = false;
+    pair.until("together", |pair| {
+        pair.a.state().conn >= ConnState::Connected
+    });
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume: V }), 1);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
+
+#[test]
+fn forced_commands_answer_at_once_even_if_the_peer_is_silent() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.admin(DISCONNECT);
+    pair.run();
+    let answers = pair.a.answers.len();
+    pair.a.admin(AdminRequest::Disconnect { force: true });
+    pair.run();
+    assert_eq!(pair.a.answers.len(), answers + 2, "both are answered");
+    assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+    let detach = AdminRequest::Detach {
+        volume: V,
+        force: true,
+    };
+    assert_eq!(pair.command(true, detach), 1);
+    pair.until("gone", |pair| pair.a.state().disk == DiskState::Diskless);
+}
+
+#[test]
+fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
+    let mut pair = Pair::new();
+    let config = DiskConfig {
+        disk_size_sectors: 4096,
+        ..DiskConfig::DEFAULT
+    };
+    pair.a.attach(config);
+    pair.b.attach(config);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.a.capacity, 4096);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    let request = AdminRequest::Resize {
+        volume: V,
+        size_sectors: 0,
+        force: false,
+        assume_clean: false,
+        max_capacity_sectors: SECTORS,
+    };
+    assert_eq!(pair.command(true, request), 101);
+    pair.until("new space synced", Pair::in_sync);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
+    pair.until("really", |pair| pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+#[test]
+fn a_disk_that_fails_is_given_up_and_the_primary_goes_on_through_the_peer() {
+    let mut pair = Pair::synced();
+    pair.a.fail_local = true;
+    pair.a.write(80, 4096, 9);
+    pair.until("detached", |pair| {
+        pair.a.state().disk == DiskState::Diskless
+    });
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.b.disk.data[80 * 512], 9);
+    assert!(said(&pair.a.log, "Detaching..."));
+    assert_eq!(pair.a.state().role, Role::Primary);
+}

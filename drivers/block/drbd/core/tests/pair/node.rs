@@ -93,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) hold_metadata: bool,
     held: Vec<VolumeIndex>,
     pub(crate) sent: Vec<u16>,
+    /// Requests of applications to the local disk fail.
+    pub(crate) fail_local: bool,
 }
 
 impl Node {
@@ -140,6 +142,7 @@ impl Node {
             hold_metadata: false,
             held: Vec::new(),
             sent: Vec::new(),
+            fail_local: false,
         }
     }
 
@@ -241,6 +244,10 @@ impl Node {
 
     fn local(&mut self, id: RequestId, local: LocalPart) {
         if local == LocalPart::None {
+            return;
+        }
+        if self.fail_local {
+            self.core.local_done(id, false, self.now);
             return;
         }
         let (io, data) = self.bios[&id.slot].clone();
