@@ -46,6 +46,21 @@ pub(crate) struct Pairing {
     pub(crate) tools: [Tools; 2],
 }
 
+impl Pairing {
+    /// Part of a folder's name: nothing for our own pair with our own tools.
+    pub(crate) fn suffix(&self) -> String {
+        let mut text = String::new();
+        if self.drivers != [Driver::Ours; 2] {
+            let word = |driver| if driver == Driver::Ours { "ours" } else { "c" };
+            text = format!("-{}_{}", word(self.drivers[0]), word(self.drivers[1]));
+        }
+        if self.tools != [Tools::Ours; 2] {
+            text.push_str("-utils");
+        }
+        text
+    }
+}
+
 /// A run as it was asked for.
 #[derive(Clone)]
 pub(crate) struct Bed {

@@ -26,7 +26,7 @@ use anyhow::{bail, Result};
 use libtest_mimic::{Arguments, Trial};
 
 use crate::bed::Bed;
-use crate::scenarios::{Scenario, ALL};
+use crate::scenarios::{Scenario, ALL, TESTS};
 
 const HELP: &str = "\
 usage: drbd-nodes list                      names of the scenarios
@@ -134,10 +134,13 @@ fn test(words: &[String]) -> ExitCode {
     arguments.test_threads.get_or_insert(1);
     let settings = std::env::var("DRBD_NODES").unwrap_or_default();
     let settings: Vec<String> = settings.split_whitespace().map(str::to_owned).collect();
-    let trials = ALL.iter().map(|scenario| {
-        let settings = settings.clone();
-        Trial::test(scenario.name, move || {
-            let bed = Bed::from_words(&settings)?;
+    // Words given by hand replace those of the table that have the same key.
+    let trials = TESTS.iter().map(|(scenario, usual)| {
+        let mut words: Vec<String> = usual.split_whitespace().map(str::to_owned).collect();
+        words.extend(settings.iter().cloned());
+        let name = format!("{} {usual}", scenario.name);
+        Trial::test(name, move || {
+            let bed = Bed::from_words(&words)?;
             (scenario.run)(&bed).map_err(|error| format!("{error:#}").into())
         })
     });

@@ -57,7 +57,11 @@ pub(crate) struct Pair {
 impl Pair {
     /// Makes folder, disks and drop folders; the nodes are switched off.
     pub(crate) fn create(bed: &Bed, name: &str, plan: &Plan) -> Result<Self> {
-        let dir = bed.out.join(format!("{name}-{}", bed.kernel.word()));
+        let dir = bed.out.join(format!(
+            "{name}-{}{}",
+            bed.kernel.word(),
+            bed.pairing.suffix()
+        ));
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("clear {}", dir.display()))?;
         }

@@ -41,6 +41,27 @@ pub(crate) const ALL: &[Scenario] = &[
     format_record::SCENARIO,
 ];
 
+/// What `make test` runs: a scenario and the words that say with what.
+pub(crate) const TESTS: &[(&Scenario, &str)] = &[
+    (&module_load::SCENARIO, "pair=ours"),
+    (&lab_seed::SCENARIO, "pair=ours tools=ours"),
+    (&lab_seed::SCENARIO, "pair=ours tools=utils"),
+    (&pair_mixed::SCENARIO, "pair=ours"),
+    (&pair_mixed::SCENARIO, "pair=ours/c"),
+    (&pair_mixed::SCENARIO, "pair=c/ours tools=utils/ours"),
+    (&disk_exchange::SCENARIO, "pair=ours/c"),
+    (&bad_config::SCENARIO, "pair=ours"),
+    (&bad_config::SCENARIO, "pair=ours/c"),
+    (&bad_metadata::SCENARIO, "pair=ours"),
+    (&bad_peer::SCENARIO, "pair=ours"),
+    (&fault_power_loss::SCENARIO, "pair=ours N=10"),
+    (&fault_power_loss::SCENARIO, "pair=ours/c N=5"),
+    (&fault_power_loss::SCENARIO, "pair=c/ours N=5"),
+    (&fault_net_cut::SCENARIO, "pair=ours N=10"),
+    (&fault_net_cut::SCENARIO, "pair=ours/c N=5"),
+    (&fault_net_cut::SCENARIO, "pair=c/ours N=5"),
+];
+
 /// The lab for a person to watch.
 pub(crate) fn demo(bed: &Bed) -> Result<()> {
     lab_seed::run(bed)
