@@ -28,6 +28,7 @@ use crate::time::Instant;
 mod acks;
 mod activity;
 mod complete;
+mod conflict;
 mod meta_in;
 mod orders;
 mod peer_done;
@@ -127,6 +128,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) control: Queue<(u64, QueuedItem), CONTROL_MAX>,
     /// Sequence number of the last data or ack packet sent.
     pub(crate) seq: u32,
+    /// Highest sequence number of the peer that has been dealt with.
+    pub(crate) peer_seq: u32,
     pub(crate) totals: Totals,
     pub(crate) app_in_flight: u32,
     pub(crate) local_in_flight: u32,
@@ -165,6 +168,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             bitmap_receive: None,
             control: Queue::default(),
             seq: 0,
+            peer_seq: 0,
             totals: Totals::default(),
             app_in_flight: 0,
             local_in_flight: 0,

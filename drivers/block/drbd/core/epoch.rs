@@ -200,24 +200,27 @@ impl Epochs {
         }
     }
 
-    /// Tells whether a barrier may be acknowledged.
+    /// Tells whether [`Self::pop_finished`] has something to do.
     #[inline]
     pub fn has_finished(&self) -> bool {
         self.queue.front().is_some_and(Epoch::is_finished)
     }
 
-    /// Takes the oldest epoch out if its barrier may be acknowledged.
+    /// Takes the oldest epoch out if its barrier may be acknowledged. Epochs that have become
+    /// empty are passed over: nobody waits for them.
     pub fn pop_finished(&mut self) -> Option<Finished> {
-        if !self.has_finished() {
-            return None;
+        while self.has_finished() {
+            let epoch = self.queue.pop()?;
+            self.first += 1;
+            self.open = self.open.max(self.first);
+            if epoch.size != 0 {
+                return Some(Finished {
+                    number: epoch.number,
+                    set_size: epoch.size,
+                });
+            }
         }
-        let epoch = self.queue.pop()?;
-        self.first += 1;
-        self.open = self.open.max(self.first);
-        Some(Finished {
-            number: epoch.number,
-            set_size: epoch.size,
-        })
+        None
     }
 }
 
@@ -263,6 +266,31 @@ mod tests {
             })
         );
         assert_eq!(epochs.pop_finished(), None);
+        assert_eq!(epochs.count(), 1);
+    }
+
+    #[test]
+    fn writes_that_lost_a_conflict_do_not_count() {
+        let mut epochs = Epochs::default();
+        let one = epochs.join();
+        epochs.leave(one);
+        let same = epochs.join();
+        assert_eq!(one, same);
+        epochs.barrier(1);
+        let two = epochs.join();
+        epochs.barrier(2);
+        epochs.leave(two);
+        epochs.write_finished(one);
+        epochs.write_acked(one);
+        epochs.advance(|| 0);
+        assert_eq!(
+            epochs.pop_finished(),
+            Some(Finished {
+                number: 1,
+                set_size: 1
+            })
+        );
+        assert_eq!(epochs.pop_finished(), None, "an empty epoch needs no ack");
         assert_eq!(epochs.count(), 1);
     }
 

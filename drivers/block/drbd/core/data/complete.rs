@@ -147,6 +147,8 @@ impl<M: Memory> DataPlane<M> {
         if !place.conflict.is_empty() {
             self.wake_volume(volume);
         }
+        // A write of the peer may have waited for this one (two primaries).
+        self.wants.peer_io |= !self.held.is_empty();
         self.done.push(&mut self.requests, slot);
         self.wants.done = true;
         self.wants.submitters = true;

@@ -63,6 +63,21 @@ impl<M: Memory> DataPlane<M> {
         let volume = self
             .volume_index(frame.volume())
             .ok_or(LinkError::NetworkFailure)?;
+        let handled = self.handle_block_ack(volume, packet, now);
+        if let Some(ack) = block_ack(packet) {
+            self.note_sequence(volume, ack.seq);
+            // A write that follows this ack may be waiting.
+            self.wants.receiver |= self.link.two_primaries;
+        }
+        handled
+    }
+
+    fn handle_block_ack(
+        &mut self,
+        volume: VolumeIndex,
+        packet: &Packet<'_>,
+        now: Instant,
+    ) -> Result<(), LinkError> {
         match packet {
             Packet::RecvAck(ack) => self.write_ack(ack, Event::RecvAcked, now),
             Packet::WriteAck(ack) => self.write_ack(ack, Event::WriteAcked { in_sync: false }, now),
@@ -231,5 +246,23 @@ impl<M: Memory> DataPlane<M> {
             }
         }
         self.resync_progressed(volume, now);
+    }
+}
+
+/// Returns the ack that a packet consists of.
+fn block_ack<'a>(packet: &'a Packet<'_>) -> Option<&'a BlockAck> {
+    match packet {
+        Packet::RecvAck(ack)
+        | Packet::WriteAck(ack)
+        | Packet::RsWriteAck(ack)
+        | Packet::Superseded(ack)
+        | Packet::NegAck(ack)
+        | Packet::NegDReply(ack)
+        | Packet::NegRsDReply(ack)
+        | Packet::OvResult(ack)
+        | Packet::RsIsInSync(ack)
+        | Packet::RsCancel(ack)
+        | Packet::RetryWrite(ack) => Some(ack),
+        _ => None,
     }
 }

@@ -121,6 +121,7 @@ impl<M: Memory> DataPlane<M> {
         self.draining = false;
         for place in self.volumes.iter_mut() {
             place.seq = 0;
+            place.peer_seq = 0;
             place.totals.sent = 0;
             place.totals.received = 0;
             place.bitmap_receive = None;

@@ -70,7 +70,11 @@ impl<M: Memory> DataPlane<M> {
         let (may_set_in_sync, wants_ack, cancelled) =
             (peer.may_set_in_sync, peer.wants_write_ack, peer.cancelled);
         self.free_pages(slot);
-        self.leave_tree(slot);
+        if !self.link.two_primaries {
+            self.leave_tree(slot);
+        }
+        // Otherwise it leaves when its ack is in the stream: a write of ours to the same place
+        // must have a higher sequence number (`reference/io.md` W7).
         self.release_peer_al(slot);
         self.epochs.write_finished(epoch);
         if cancelled {
@@ -217,7 +221,7 @@ impl<M: Memory> DataPlane<M> {
         self.wants.sender = true;
     }
 
-    fn free_pages(&mut self, slot: u32) {
+    pub(crate) fn free_pages(&mut self, slot: u32) {
         let pages = core::mem::replace(&mut self.peers[slot].pages, 0);
         self.write_pages = self.write_pages.saturating_sub(pages);
         self.wants.receiver |= pages != 0;

@@ -108,7 +108,7 @@ impl<M: Memory> DataPlane<M> {
         let peer = &self.peers[slot];
         if peer.kind.is_application_write() {
             let ordering = self.ordering();
-            if !self.epochs.may_submit(peer.epoch, ordering) {
+            if !self.epochs.may_submit(peer.epoch, ordering) || self.waits_for_verdict(slot) {
                 return None;
             }
         }

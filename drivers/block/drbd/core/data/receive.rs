@@ -201,9 +201,13 @@ impl<M: Memory> DataPlane<M> {
         } else {
             PeerKind::Refused
         };
+        if !self.follows_its_acks(volume, data.seq) {
+            return Ok(Incoming::Wait);
+        }
         let Some(slot) = self.new_peer(volume, kind, data.sector, data.data_len) else {
             return Ok(Incoming::Wait);
         };
+        self.note_sequence(volume, data.seq);
         self.join_epoch(slot, data.block_id.0, data.flags);
         if !has_disk {
             self.refuse_write(slot);
@@ -235,9 +239,13 @@ impl<M: Memory> DataPlane<M> {
         } else {
             PeerKind::Refused
         };
+        if !self.follows_its_acks(volume, trim.seq) {
+            return Ok(Incoming::Wait);
+        }
         let Some(slot) = self.new_peer(volume, kind, trim.sector, trim.len_bytes) else {
             return Ok(Incoming::Wait);
         };
+        self.note_sequence(volume, trim.seq);
         self.join_epoch(slot, trim.block_id.0, trim.flags);
         if !has_disk {
             self.refuse_write(slot);
@@ -296,6 +304,9 @@ impl<M: Memory> DataPlane<M> {
 
     /// Puts a write into the queue for the disk, behind earlier ones it overlaps.
     fn hold(&mut self, slot: u32) {
+        if self.loses_conflict(slot) {
+            return;
+        }
         let peer = &mut self.peers[slot];
         peer.stage = Stage::Waiting;
         let (start, end) = (peer.sector.0, peer.range().end().0);

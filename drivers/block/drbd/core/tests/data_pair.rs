@@ -348,6 +348,27 @@ fn frozen_requests_are_sent_again_and_succeed() {
     }
 }
 
+#[test]
+fn two_primaries_that_write_to_the_same_blocks_agree_in_the_end() {
+    for seed in 0..12 {
+        let mut world = World::new(seed, 304, Protocol::C);
+        world.two_primaries = true;
+        world.connect();
+        for _ in 0..150 {
+            for at in 0..2 {
+                world.random_io(at);
+            }
+            world.random_steps(40);
+        }
+        world.settle();
+        world.check_idle();
+        world.check_equal();
+        for node in &world.nodes {
+            assert!(node.results.values().all(Result::is_ok), "seed {seed}");
+        }
+    }
+}
+
 /// A shell builds it by value; kernel stacks have 16 KiB.
 #[test]
 fn the_data_plane_fits_on_a_kernel_stack() {

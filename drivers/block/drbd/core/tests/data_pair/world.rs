@@ -21,6 +21,7 @@ pub(crate) struct World {
     pub(crate) synced: bool,
     pub(crate) verified: u32,
     pub(crate) checksums: bool,
+    pub(crate) two_primaries: bool,
     keep: bool,
     /// Number, first sector and length of every write.
     writes: Vec<(u64, u64, u64)>,
@@ -62,6 +63,7 @@ impl World {
             synced: false,
             verified: 0,
             checksums: false,
+            two_primaries: false,
             keep: false,
             writes: Vec::new(),
             state: [state; 2],
@@ -117,6 +119,8 @@ impl World {
                 csums_len: if self.checksums { 8 } else { 0 },
                 use_rle: self.random & 4 == 0,
                 ko_count: 0,
+                two_primaries: self.two_primaries,
+                resolver: at == 0,
                 ..LinkView::NONE
             };
             self.nodes[at].data.set_link(&link);
