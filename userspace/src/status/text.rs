@@ -155,9 +155,7 @@ impl Lines {
         if style.verbose || replicates {
             self.pair("replication", replication(info.peer_repl_state));
         }
-        if style.verbose || replicates || info.peer_disk_state != DUNKNOWN {
-            self.pair("peer-disk", disk(info.peer_disk_state));
-        }
+        self.pair("peer-disk", disk(info.peer_disk_state));
         if is_syncing(info) {
             let done = hundredths(in_sync(statistics.peer_dev_out_of_sync, size));
             self.pair("done", &done);

@@ -208,7 +208,14 @@ impl<'a> Call<'a> {
 
     /// Returns the minor that the command is about.
     pub(super) fn minor(&self) -> Result<Option<u32>, Failure> {
-        self.arg(Arg::Minor).map(device::minor_of).transpose()
+        let Some(word) = self.arg(Arg::Minor) else {
+            return Ok(None);
+        };
+        // Which numbers a new minor may have is for the kernel to say.
+        match word.parse() {
+            Ok(number) if self.spec.args.contains(&Arg::Volume) => Ok(Some(number)),
+            _ => device::minor_of(word).map(Some),
+        }
     }
 
     /// Whether an option that is not sent was given.

@@ -215,7 +215,7 @@ fn check_block_device(path: &str) -> Result<(), Failure> {
 
 fn check_name(name: &str) -> Result<(), Failure> {
     if name.is_empty() {
-        return Err(Failure::local("Resource name must not be empty"));
+        return Err(Failure::new(1, "Resource name is empty."));
     }
     if name
         .chars()
@@ -230,8 +230,8 @@ fn check_name(name: &str) -> Result<(), Failure> {
 }
 
 fn volume_of(word: &str) -> Result<u32, Failure> {
-    match word.parse::<u16>() {
-        Ok(volume) => Ok(volume.into()),
+    match word.parse() {
+        Ok(volume) => Ok(volume),
         Err(_) => Err(Failure::local(format!(
             "{word} is not a valid volume number"
         ))),

@@ -7,7 +7,7 @@ use crate::netlink::message::{DrbdMessage, Request};
 use crate::netlink::request::{Channel, ChannelError};
 use crate::report::{check_answer, outln, Failure, Outcome};
 use crate::status::gi;
-use drbd_format::netlink::ids::{tla, Command};
+use drbd_format::netlink::ids::{tla, Command, NO_MINOR};
 use drbd_format::netlink::info::{Context, StateInfo};
 use drbd_format::options::DiskConf;
 use drbd_format::state_word::{StateWord, VolumeState};
@@ -248,32 +248,33 @@ pub(super) fn sh_status(call: &Call<'_>) -> Outcome {
     };
     if let (true, Some(minor)) = (messages.is_empty(), minor) {
         outln!("_minor={minor}\n_res_name=\n_volume=-1");
-        outln!("_known=NA # not available or not yet created\n");
+        outln!("_known={NOT_KNOWN}\n");
         crate::report::out(&state_variables(None));
     }
     for message in &messages {
         let status = VolumeStatus::read(message)?;
         let volume = status.volume.map_or(-1, i64::from);
-        outln!(
-            "_minor={}",
-            status
-                .minor
-                .map_or(String::new(), |minor| minor.to_string())
-        );
+        outln!("_minor={}", status.minor.unwrap_or(NO_MINOR));
         outln!("_res_name={}", shell_word(&status.resource));
         outln!("_volume={volume}");
-        let known = if status.is_unconfigured() {
-            "Unconfigured"
-        } else {
-            "Configured"
-        };
-        outln!("_known={known}\n");
+        outln!("_known={}\n", known(&status));
         crate::report::out(&state_variables(Some(&status)));
     }
     // Without the data there must be no success.
     debug_assert!(message_has_state(&messages));
     Ok(0)
 }
+
+/// Says whether there is anything behind the name. The words are part of the interface.
+fn known(status: &VolumeStatus) -> &'static str {
+    match status.state {
+        None => NOT_KNOWN,
+        Some(_) if status.is_unconfigured() => "Unconfigured",
+        Some(_) => "Configured",
+    }
+}
+
+const NOT_KNOWN: &str = "NA # not available or not yet created";
 
 fn message_has_state(messages: &[DrbdMessage]) -> bool {
     messages

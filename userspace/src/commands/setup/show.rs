@@ -149,18 +149,14 @@ impl Printer {
             self.statement("address", &address::show(peer.as_bytes()));
             self.close();
         }
-        let local = context.my_addr;
-        let minors = volumes.iter().filter(|volume| volume.minor().is_some());
-        if local.is_some() || minors.clone().next().is_some() {
-            self.open("_this_host");
-            if let Some(local) = local {
-                self.statement("address", &address::show(local.as_bytes()));
-            }
-            for volume in minors {
-                self.volume(volume)?;
-            }
-            self.close();
+        self.open("_this_host");
+        if let Some(local) = context.my_addr {
+            self.statement("address", &address::show(local.as_bytes()));
         }
+        for volume in volumes.iter().filter(|volume| volume.minor().is_some()) {
+            self.volume(volume)?;
+        }
+        self.close();
         self.close();
         Ok(())
     }
@@ -367,7 +363,7 @@ mod tests {
             .into_message();
         let text = configuration(&[element(), other], false).unwrap();
         assert!(
-            text.ends_with("    }\n}\n\nresource \"r 1\" {\n}\n"),
+            text.ends_with("    }\n}\n\nresource \"r 1\" {\n    _this_host {\n    }\n}\n"),
             "{text}"
         );
     }
