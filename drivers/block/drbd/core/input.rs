@@ -73,6 +73,8 @@ pub enum Input<'a> {
     },
     /// Both sockets are closed and nobody uses them any more.
     ReceiverGone,
+    /// The data socket has taken nothing for `timeout`; repeated while that goes on.
+    SendTimeout,
     /// Another volume, named by `resync-after`, has to sync first, or not any more.
     SyncDependency {
         /// Which volume.

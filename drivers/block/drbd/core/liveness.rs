@@ -8,7 +8,7 @@ use drbd_format::wire::payload::StateChangeReply;
 
 use crate::control::Control;
 use crate::link::{LinkError, VolumeNumber};
-use crate::log::Level;
+use crate::log::{Level, Line};
 use crate::time::{earliest, Duration, Instant};
 
 /// Answers that can wait at once.
@@ -39,6 +39,8 @@ pub struct Liveness {
     acks_due: u8,
     /// When anything arrived last.
     heard: Instant,
+    /// Timeouts in a row while the data socket took nothing.
+    blocked: u32,
     replies: [Option<Reply>; REPLIES_MAX],
 }
 
@@ -52,6 +54,7 @@ impl Liveness {
         outstanding: None,
         acks_due: 0,
         heard: Instant(0),
+        blocked: 0,
         replies: [None; REPLIES_MAX],
     };
 
@@ -86,6 +89,13 @@ impl Liveness {
     pub const fn answered(&self, number: u32) -> bool {
         // Numbers wrap; half of the range counts as the past.
         self.answered.wrapping_sub(number) < 1 << 31
+    }
+
+    /// The data socket has taken a packet, or refused it.
+    pub fn sent(&mut self, ok: bool) {
+        if ok {
+            self.blocked = 0;
+        }
     }
 
     /// Something arrived on the data socket.
@@ -233,6 +243,25 @@ impl Control<'_> {
             self.close_sockets();
         }
         self.finish();
+    }
+
+    /// The data socket is blocked (`reference/wire.md` 10.2): the peer has `ko-count` timeouts.
+    pub(crate) fn send_timed_out(&mut self) {
+        let Some(net) = self.s.net else {
+            return;
+        };
+        if self.s.conn != ConnState::WfReportParams {
+            self.link_failed(LinkError::Timeout);
+            return;
+        }
+        let live = &mut self.s.liveness;
+        live.blocked = live.blocked.saturating_add(1);
+        let left = net.ko_count.saturating_sub(live.blocked);
+        live.nudge();
+        self.log_resource(Line::SendBlocked { left });
+        if net.ko_count != 0 && left == 0 {
+            self.link_failed(LinkError::Timeout);
+        }
     }
 
     /// When [`Self::check_liveness`] has to be called at the latest.

@@ -80,6 +80,11 @@ pub enum Line {
     },
     /// What arrived can not be read on.
     BrokenStream(StreamError),
+    /// `sock_sendmsg time expired, ko = N`
+    SendBlocked {
+        /// Timeouts left before the peer counts as dead.
+        left: u32,
+    },
     /// `Peer authenticated using N bytes HMAC`
     Authenticated {
         /// Length of the digest.
@@ -349,6 +354,7 @@ impl Line {
             Self::Dialects { .. }
             | Self::UnexpectedPacket { .. }
             | Self::BrokenStream(_)
+            | Self::SendBlocked { .. }
             | Self::Incompatible(_)
             | Self::Different { .. }
             | Self::Refused(_)

@@ -358,6 +358,7 @@ impl<M: Memory> Resource<M> {
 
     /// A packet has been handed to the socket, or could not be.
     pub fn sent(&mut self, token: SentToken, ok: bool, now: Instant) {
+        self.state.core.liveness.sent(ok);
         self.data.sent(token, ok, now);
         self.settle(now);
     }

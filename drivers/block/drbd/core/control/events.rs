@@ -35,6 +35,7 @@ impl Control<'_> {
             Input::HmacReady { job, digest } => self.hmac_ready(job, digest),
             Input::LinkLost(error) => self.link_lost(error),
             Input::ReceiverGone => self.receiver_gone(),
+            Input::SendTimeout => self.send_timed_out(),
             Input::SocketsUp { resolver, random } => self.sockets_up(resolver, random),
             Input::BitmapRead { volume, .. }
             | Input::BitmapWritten { volume, .. }

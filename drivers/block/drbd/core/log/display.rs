@@ -68,6 +68,7 @@ impl fmt::Display for Line {
             | Self::Dialects { .. }
             | Self::UnexpectedPacket { .. }
             | Self::BrokenStream(_)
+            | Self::SendBlocked { .. }
             | Self::Authenticated { .. }
             | Self::Incompatible(_)
             | Self::Different { .. } => self.fmt_link(f),
@@ -152,6 +153,7 @@ impl Line {
                 "unexpected packet 0x{command:x} ({len_bytes} bytes) in state {conn}"
             ),
             Self::BrokenStream(error) => write!(f, "{error}; giving up the connection"),
+            Self::SendBlocked { left } => write!(f, "sock_sendmsg time expired, ko = {left}"),
             Self::Authenticated { bytes } => {
                 write!(f, "Peer authenticated using {bytes} bytes HMAC")
             }
