@@ -78,6 +78,22 @@ impl Placement {
         }
     }
 
+    /// Returns where the superblock lies on a metadata device of this size; `None` if the device
+    /// has no room for it.
+    pub const fn superblock_of(self, device: SectorCount) -> Option<Sector> {
+        match self {
+            Self::Internal => match (device.0 & !BLOCK_MASK).checked_sub(SUPERBLOCK_SECTORS) {
+                Some(sector) => Some(Sector(sector)),
+                None => None,
+            },
+            Self::FlexibleExternal => Some(Sector(0)),
+            Self::Indexed(slot) => match (slot as u64).checked_mul(SLOT) {
+                Some(sector) => Some(Sector(sector)),
+                None => None,
+            },
+        }
+    }
+
     /// Tells whether metadata and data are on the same device.
     pub const fn is_internal(self) -> bool {
         matches!(self, Self::Internal)
@@ -362,13 +378,7 @@ impl Layout {
             superblock: *superblock,
             device,
         };
-        let md_offset = match placement {
-            Placement::Internal => (device.0 & !BLOCK_MASK)
-                .checked_sub(SUPERBLOCK_SECTORS)
-                .ok_or(error)?,
-            Placement::FlexibleExternal => 0,
-            Placement::Indexed(slot) => u64::from(slot).checked_mul(SLOT).ok_or(error)?,
-        };
+        let Sector(md_offset) = placement.superblock_of(device).ok_or(error)?;
         let layout = Self {
             placement,
             striping: superblock.striping,
