@@ -493,6 +493,25 @@ impl<C: BioDone> BioSet<C> {
         self.prepare_clone(device, bio).submit(ctx);
     }
 
+    /// Makes a copy of the bio that `hold` keeps and submits it. May sleep.
+    pub(crate) fn submit_held(&self, device: &BackingDevice, hold: BioHold, ctx: C) {
+        // SAFETY: As in `prepare_clone`; the hold keeps the bio.
+        let ptr = unsafe {
+            ffi::drbd_helper_bio_clone(
+                device.as_ptr(),
+                hold.upper.ptr.as_ptr(),
+                self.0.set.0.as_ptr(),
+            )
+        };
+        let ready = ReadyBio {
+            set: self,
+            // INVARIANT: The bio is new. `hold` keeps the pages and vectors.
+            ptr: NonNull::new(ptr),
+            parts: Some((device.enter(), Some(hold))),
+        };
+        ready.submit(ctx);
+    }
+
     /// Submits an empty flush. May sleep.
     pub(crate) fn submit_flush(&self, device: &BackingDevice, ctx: C) {
         let opf = bindings::req_op_REQ_OP_WRITE | (Flags::PREFLUSH | Flags::SYNC).0;

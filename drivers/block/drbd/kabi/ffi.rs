@@ -43,6 +43,7 @@ pub(crate) struct GenlRequest {
     pub(crate) flags: u32,
     pub(crate) seq: u32,
     pub(crate) portid: u32,
+    pub(crate) message_flags: u32,
 }
 
 #[allow(
@@ -240,6 +241,7 @@ unsafe extern "C" {
     pub(crate) fn drbd_helper_wall_clock_s() -> u64;
     pub(crate) fn drbd_helper_sleep_ms(ms: u32);
     pub(crate) fn drbd_helper_module_get() -> bool;
+    pub(super) fn drbd_helper_module_srcversion() -> *const c_char;
     pub(crate) fn drbd_helper_module_put();
     pub(crate) fn drbd_helper_hash_new(name: *const c_char) -> *mut CryptoShash;
     pub(crate) fn drbd_helper_hash_exists(name: *const c_char) -> bool;

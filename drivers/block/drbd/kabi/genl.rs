@@ -21,6 +21,7 @@ use kernel::{
 };
 
 const ADMIN_PERM: u8 = 1;
+const NLM_F_EXCL: u32 = 0x200;
 const NLM_F_MULTI: u32 = 2;
 /// Commands below this number are not checked for reserved header fields.
 const FIRST_CHECKED_COMMAND: u8 = 42;
@@ -87,6 +88,11 @@ impl Request<'_> {
     /// The sequence number.
     pub(crate) fn sequence(&self) -> u32 {
         self.raw.seq
+    }
+
+    /// Whether the sender wants an error if the object exists already (`NLM_F_EXCL`).
+    pub(crate) fn exclusive(&self) -> bool {
+        self.raw.message_flags & NLM_F_EXCL != 0
     }
 
     /// The attributes: everything behind the user header, not checked.

@@ -565,6 +565,11 @@ bool drbd_helper_module_get(void)
 	return try_module_get(THIS_MODULE);
 }
 
+const char *drbd_helper_module_srcversion(void)
+{
+	return THIS_MODULE->srcversion ? THIS_MODULE->srcversion : "";
+}
+
 void drbd_helper_module_put(void)
 {
 	module_put(THIS_MODULE);
@@ -652,6 +657,7 @@ bool drbd_helper_genl_request(const struct genl_info *info, struct drbd_genl_req
 		.flags = header->word,
 		.seq = info->snd_seq,
 		.portid = info->snd_portid,
+		.message_flags = info->nlhdr->nlmsg_flags,
 	};
 	return true;
 }

@@ -146,6 +146,7 @@ u64 drbd_helper_wall_clock_s(void);
 void drbd_helper_sleep_ms(u32 ms);
 bool drbd_helper_module_get(void);
 void drbd_helper_module_put(void);
+const char *drbd_helper_module_srcversion(void);
 
 /* Digests */
 struct crypto_shash *drbd_helper_hash_new(const char *name);
@@ -169,6 +170,7 @@ struct drbd_genl_request {
 	u32 flags;
 	u32 seq;
 	u32 portid;
+	u32 message_flags;
 };
 
 bool drbd_helper_genl_request(const struct genl_info *info, struct drbd_genl_request *out);

@@ -23,6 +23,7 @@ pub(crate) mod digest;
 pub(crate) mod disk;
 pub(crate) mod genl;
 pub(crate) mod listener;
+pub(crate) mod log;
 pub(crate) mod meta_io;
 pub(crate) mod module;
 pub(crate) mod page;

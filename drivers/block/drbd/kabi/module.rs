@@ -5,7 +5,8 @@
 use super::ffi;
 use kernel::{
     bindings,
-    module::this_module, //
+    module::this_module,
+    prelude::*, //
 };
 
 /// The owner of everything that the driver registers.
@@ -27,4 +28,11 @@ impl Drop for ModuleRef {
         // SAFETY: The value stands for a reference.
         unsafe { ffi::drbd_helper_module_put() };
     }
+}
+
+/// The checksum of the module's sources as `modinfo` shows it; empty if there is none.
+pub(crate) fn srcversion() -> &'static str {
+    // SAFETY: The string belongs to the module and is not changed while it is loaded.
+    let text = unsafe { CStr::from_char_ptr(ffi::drbd_helper_module_srcversion()) };
+    text.to_str().unwrap_or("")
 }

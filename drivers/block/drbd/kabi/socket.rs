@@ -114,8 +114,33 @@ impl Addr {
         self.family() == other.family() && host(self) == host(other)
     }
 
+    /// Returns the host as helpers of the configuration see it: dotted quad, or eight groups of
+    /// four digits.
+    pub(crate) fn host(&self) -> Host<'_> {
+        Host(self)
+    }
+
     fn as_mut_ptr(&mut self) -> *mut c_void {
         self.storage.0.as_mut_ptr().cast()
+    }
+}
+
+/// The host of an address, without its port.
+pub(crate) struct Host<'a>(&'a Addr);
+
+impl kernel::fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [_, _, _, _, a, b, c, d, rest @ ..] = &self.0.storage.0;
+        if self.0.family() == AF_INET {
+            return write!(f, "{a}.{b}.{c}.{d}");
+        }
+        for (index, pair) in rest.chunks_exact(2).take(8).enumerate() {
+            if let [high, low] = pair {
+                let colon = if index == 0 { "" } else { ":" };
+                write!(f, "{colon}{:04x}", u16::from_be_bytes([*high, *low]))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -158,7 +183,7 @@ pub(crate) enum Recv {
     Exact,
     /// Wait until something is there.
     Some,
-    /// Like `Some`, but leave it there.
+    /// Look at what is there and leave it there; `EAGAIN` if there is nothing.
     Peek,
     /// Take what is there; `EAGAIN` if there is nothing.
     DontWait,
@@ -169,7 +194,7 @@ impl Recv {
         let flags = match self {
             Self::Exact => MSG_WAITALL,
             Self::Some => 0,
-            Self::Peek => MSG_PEEK,
+            Self::Peek => MSG_PEEK | MSG_DONTWAIT,
             Self::DontWait => MSG_DONTWAIT,
         };
         flags | MSG_NOSIGNAL
