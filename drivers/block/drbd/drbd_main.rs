@@ -4,20 +4,36 @@
 //!
 //! This file is the module: what is registered, in which order, and how it goes away again.
 
-use core::fmt::Write;
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
 
+mod admin;
+mod bell;
+mod complete;
+mod disk;
+mod helper;
 mod kabi;
+mod name;
+mod net;
+mod observe;
+mod perform;
+mod registry;
+mod resource;
+mod submit;
+mod threads;
+mod volume;
 
+use admin::Admin;
 use kabi::{
-    disk,
+    disk as block,
     genl,
     params,
     proc, //
 };
+use observe::ProcDrbd;
+use registry::Registry;
 
 module! {
     type: Drbd,
@@ -27,68 +43,56 @@ module! {
     license: "GPL",
 }
 
-/// What `/proc/drbd` begins with. The tools take the version from here.
-const VERSION_LINE: &str = "version: 8.4.11-rs.1 (api:1/proto:86-101)\n";
-
-/// The module. Its fields go in this order: first what users see, then what serves them.
+/// The module. Its fields go in this order: first what users see, then what serves them, last the
+/// resources, which have neither volumes nor connections while nobody holds the module.
 pub(crate) struct Drbd {
-    _proc: proc::ProcFile<Driver>,
-    _family: genl::Family<Driver>,
-    _major: disk::Major,
-    _driver: Arc<Driver>,
-}
-
-/// What the callbacks of the kernel work with.
-struct Driver {
-    _events: Arc<genl::Events>,
-}
-
-impl proc::ProcShow for Driver {
-    fn show(&self, out: &mut proc::SeqWriter<'_>) -> Result {
-        out.write_str(VERSION_LINE)?;
-        Ok(())
-    }
-}
-
-impl genl::Handler for Driver {
-    const COMMANDS: &'static [genl::Command] = &[genl::Command {
-        number: 2,
-        doit: true,
-        dump: true,
-        admin: false,
-    }];
-
-    fn doit(&self, _: &genl::Request<'_>) -> Result {
-        Err(EOPNOTSUPP)
-    }
-
-    fn dump(&self, _: &genl::Request<'_>, _: &mut genl::Dump<'_>) -> Result {
-        Ok(())
-    }
+    _proc: proc::ProcFile<ProcDrbd>,
+    _family: genl::Family<Admin>,
+    _major: block::Major,
+    _resources: Resources,
 }
 
 impl kernel::Module for Drbd {
     fn init(_: &'static ThisModule) -> Result<Self> {
         params::minor_count().inspect_err(|_| pr_err!("minor_count must be in 1..255\n"))?;
         let events = genl::Events::new()?;
-        let driver = Arc::new(
-            Driver {
-                _events: events.clone(),
+        let registry = Registry::new(events.clone())?;
+        let admin = Arc::new(
+            Admin {
+                registry: registry.clone(),
             },
             GFP_KERNEL,
         )?;
-        let major = disk::Major::register()
+        let show = Arc::new(
+            ProcDrbd {
+                registry: registry.clone(),
+            },
+            GFP_KERNEL,
+        )?;
+        let major = block::Major::register()
             .inspect_err(|_| pr_err!("unable to register block device major 147\n"))?;
-        let family = genl::Family::register(driver.clone(), &events)
+        let family = genl::Family::register(admin, &events)
             .inspect_err(|_| pr_err!("unable to register generic netlink family\n"))?;
-        let proc = proc::ProcFile::new(c"drbd", driver.clone())
+        let proc = proc::ProcFile::new(c"drbd", show)
             .inspect_err(|_| pr_err!("unable to register proc file\n"))?;
-        pr_info!("initialized. {}", VERSION_LINE);
+        let version = observe::VERSION;
+        pr_info!("initialized. Version: {version} (api:1/proto:86-101)\n");
+        pr_info!("registered as block device major 147\n");
         Ok(Self {
             _proc: proc,
             _family: family,
             _major: major,
-            _driver: driver,
+            _resources: Resources(registry),
         })
+    }
+}
+
+/// The resources that are left when the module goes: none, as each of them holds the module.
+struct Resources(Arc<Registry>);
+
+impl Drop for Resources {
+    fn drop(&mut self) {
+        self.0.shut_down();
+        pr_info!("module cleanup done.\n");
     }
 }

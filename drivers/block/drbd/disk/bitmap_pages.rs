@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The bitmap between memory and disk, page by page.
+
+use super::Backing;
+use crate::{
+    kabi::bio::Flags,
+    volume::Volume, //
+};
+use drbd_core::input::Input;
+use drbd_format::units::BitmapPage;
+use kernel::prelude::*;
+
+/// Reads the whole bitmap and reports the outcome to the core. May sleep.
+pub(crate) fn read_all(volume: &Volume) {
+    let index = volume.index;
+    let ok = volume
+        .backing()
+        .is_some_and(|backing| try_read_all(volume, &backing).is_ok());
+    volume
+        .resource
+        .handle(Input::BitmapRead { volume: index, ok });
+}
+
+fn try_read_all(volume: &Volume, backing: &Backing) -> Result {
+    let index = volume.index;
+    let pages = backing.bitmap_pages;
+    let mut io = backing.metadata.lock();
+    for page in 0..pages {
+        let (sector, _) = backing.layout.bitmap_page(BitmapPage(u64::from(page))).ok_or(EOVERFLOW)?;
+        io.read(&backing.meta, sector.0)?;
+        volume
+            .resource
+            .with(|inner, _| inner.core.load_bitmap_page(index, page, io.bytes()));
+    }
+    Ok(())
+}
+
+/// Writes the pages that changed, or all of them, and reports the outcome to the core. May sleep.
+pub(crate) fn write(volume: &Volume, all: bool) {
+    let index = volume.index;
+    if all {
+        volume
+            .resource
+            .with(|inner, _| inner.core.mark_bitmap_changed(index));
+    }
+    let ok = match volume.backing() {
+        None => false,
+        Some(backing) => {
+            let mut ok = true;
+            let mut from = 0;
+            while let Some(page) = volume
+                .resource
+                .with(|inner, _| inner.core.next_dirty_page(index, from))
+            {
+                ok &= write_one(volume, &backing, page);
+                from = page.saturating_add(1);
+            }
+            ok
+        }
+    };
+    volume
+        .resource
+        .handle(Input::BitmapWritten { volume: index, ok });
+}
+
+/// Writes one page and tells the core. May sleep.
+pub(crate) fn write_one(volume: &Volume, backing: &Backing, page: u32) -> bool {
+    let index = volume.index;
+    let mut io = backing.metadata.lock();
+    let bytes = io.bytes_mut();
+    volume
+        .resource
+        .with(|inner, _| inner.core.bitmap_page(index, page, bytes));
+    let place = backing.layout.bitmap_page(BitmapPage(u64::from(page)));
+    let ok = place.is_some_and(|(sector, _)| {
+        io.write(&backing.meta, sector.0, Flags::META | Flags::SYNC)
+            .is_ok()
+    });
+    drop(io);
+    volume
+        .resource
+        .with(|inner, now| inner.core.bitmap_page_written(index, page, ok, now));
+    ok
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Superblock and activity log: what the core has encoded is written durably.
+
+use super::Backing;
+use crate::{
+    kabi::{
+        bio::Flags,
+        digest,
+        meta_io::BLOCK_LEN, //
+    },
+    volume::Volume, //
+};
+use drbd_core::{
+    data::AlStep,
+    input::Input, //
+};
+use drbd_format::units::Sector;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Flags of a metadata write.
+fn flags(backing: &Backing) -> Flags {
+    let base = Flags::META | Flags::SYNC | Flags::PRIO;
+    if backing.md_flushes {
+        base | Flags::FUA | Flags::PREFLUSH
+    } else {
+        base
+    }
+}
+
+/// The checksum of activity-log transactions (reference/metadata.md 3.3).
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
+    digest::crc32c(0, bytes)
+}
+
+/// Writes the superblock and reports the outcome to the core. May sleep.
+pub(crate) fn write_superblock(volume: &Volume) {
+    let index = volume.index;
+    let ok = volume
+        .backing()
+        .is_some_and(|backing| try_write_superblock(volume, &backing).is_ok());
+    volume
+        .resource
+        .handle(Input::MetadataWritten { volume: index, ok });
+}
+
+fn try_write_superblock(volume: &Volume, backing: &Backing) -> Result {
+    let index = volume.index;
+    let mut io = backing.metadata.lock();
+    let page = io.bytes_mut();
+    volume
+        .resource
+        .with(|inner, _| inner.core.encode_superblock(index, page))
+        .ok_or(ENODEV)?;
+    io.write(&backing.meta, backing.layout.superblock().0, flags(backing))
+}
+
+/// Writes activity-log transactions until none is due. May sleep. Returns whether one was written.
+pub(crate) fn advance_activity_log(volume: &Arc<Volume>) -> bool {
+    let index = volume.index;
+    let mut any = false;
+    loop {
+        let backing = volume.backing();
+        let Some(backing) = backing else {
+            return any;
+        };
+        let mut io = backing.activity_log.lock();
+        let Ok(block) = <&mut [u8; BLOCK_LEN]>::try_from(io.bytes_mut()) else {
+            return any;
+        };
+        let step = volume
+            .resource
+            .with(|inner, now| inner.core.al_next(index, block, crc32c, now));
+        match step {
+            AlStep::Idle => return any,
+            AlStep::WriteBitmapPage { page } => {
+                drop(io);
+                super::bitmap_pages::write_one(volume, &backing, page);
+            }
+            AlStep::WriteTransaction { md_sector, flush } => {
+                let ok = write_transaction(&backing, &mut io, md_sector, flush);
+                drop(io);
+                volume
+                    .resource
+                    .with(|inner, now| inner.core.al_written(index, ok, now));
+            }
+        }
+        any = true;
+    }
+}
+
+fn write_transaction(
+    backing: &Backing,
+    io: &mut crate::kabi::meta_io::MetaIo,
+    md_sector: Sector,
+    flush: bool,
+) -> bool {
+    let base = Flags::META | Flags::SYNC | Flags::PRIO;
+    let flags = if flush {
+        base | Flags::FUA | Flags::PREFLUSH
+    } else {
+        base
+    };
+    io.write(&backing.meta, md_sector.0, flags).is_ok()
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Disk requests on behalf of the peer: writes, reads, discards, flushes, digests.
+
+use crate::{
+    kabi::{
+        bio::{
+            BioDone,
+            BufDone,
+            Flags,
+            Op, //
+        },
+        page::{
+            PageBuf,
+            PagePool, //
+        },
+        thread, //
+    },
+    resource::Resource,
+    volume::Volume, //
+};
+use drbd_core::{
+    link::VolumeIndex,
+    data::{
+        FlushToken,
+        PeerIo, //
+    },
+    peer_request::PeerId, //
+};
+use drbd_format::units::Sector;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Longest digest of any algorithm that the kernel offers.
+const DIGEST_LEN_MAX: usize = 64;
+
+/// Travels with a read or write for the peer.
+pub(crate) struct PeerDone {
+    volume: Arc<Volume>,
+    id: PeerId,
+    kind: Kind,
+}
+
+/// What is done with the pages.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// They are read, and sent afterwards.
+    Read {
+        /// The core wants to know whether all bytes are zero.
+        check_zero: bool,
+    },
+    /// They are written, and of no more use.
+    Write(Flags),
+}
+
+impl BufDone for PeerDone {
+    /// Runs in interrupt context.
+    fn done(self, buf: PageBuf, result: Result) {
+        let id = self.id;
+        let ok = result.is_ok();
+        let resource = &self.volume.resource;
+        match self.kind {
+            Kind::Write(_) => {
+                drop(buf);
+                resource.with(|inner, now| inner.core.peer_io_done(id, ok, now));
+            }
+            Kind::Read { check_zero } => {
+                let all_zero = check_zero && ok && buf.is_zero();
+                let left = resource.with(|inner, now| {
+                    let left = inner.put_peer_pages(id, buf);
+                    inner.core.peer_io_read(id, ok, all_zero, now);
+                    left
+                });
+                drop(left);
+            }
+        }
+    }
+}
+
+/// Travels with a flush between epochs.
+pub(crate) struct FlushDone {
+    volume: Arc<Volume>,
+    token: FlushToken,
+}
+
+impl BioDone for FlushDone {
+    /// Runs in interrupt context.
+    fn done(self, result: Result) {
+        let token = self.token;
+        let ok = result.is_ok();
+        self.volume
+            .resource
+            .with(|inner, now| inner.core.flush_done(token, ok, now));
+    }
+}
+
+/// Submits what became ready while nobody was looking, until the thread is asked to stop.
+pub(crate) fn run_worker(resource: &Arc<Resource>) {
+    while !thread::should_stop() {
+        resource.bells.peer_io.wait();
+        run(resource);
+    }
+}
+
+/// Submits everything that is ready. May sleep.
+pub(crate) fn run(resource: &Arc<Resource>) {
+    while let Some((io, pages)) = resource.with_peer_io(|inner, now| {
+        let io = inner.core.next_peer_io(now)?;
+        let pages = match io {
+            PeerIo::Write { id, .. } | PeerIo::Digest { id, .. } | PeerIo::Free { id } => {
+                inner.take_peer_pages(id)
+            }
+            PeerIo::Read { .. } | PeerIo::Discard { .. } | PeerIo::Flush { .. } => None,
+        };
+        Some((io, pages))
+    }) {
+        start(resource, io, pages);
+    }
+}
+
+fn start(resource: &Arc<Resource>, io: PeerIo, pages: Option<PageBuf>) {
+    match io {
+        PeerIo::Read {
+            id,
+            volume,
+            sector,
+            len_bytes,
+            check_zero,
+        } => {
+            let pages = PagePool::alloc(&resource.pages, len_bytes).ok();
+            let kind = Kind::Read { check_zero };
+            submit(resource, id, volume, kind, sector, pages);
+        }
+        PeerIo::Write {
+            id,
+            volume,
+            sector,
+            fua,
+            preflush,
+            sync,
+            ..
+        } => {
+            let flags = [
+                (fua, Flags::FUA),
+                (preflush, Flags::PREFLUSH),
+                (sync, Flags::SYNC),
+            ]
+            .into_iter()
+            .filter(|(wanted, _)| *wanted)
+            .fold(Flags::NONE, |all, (_, flag)| all | flag);
+            submit(resource, id, volume, Kind::Write(flags), sector, pages);
+        }
+        PeerIo::Discard {
+            id,
+            volume,
+            sector,
+            len_bytes,
+            zero_out,
+            may_unmap,
+        } => {
+            let ok = resource
+                .volume(volume)
+                .and_then(|volume| volume.backing())
+                .is_some_and(|backing| {
+                    backing
+                        .discard(sector, len_bytes, zero_out, may_unmap)
+                        .is_ok()
+                });
+            resource.with_peer_io(|inner, now| inner.core.peer_io_done(id, ok, now));
+        }
+        PeerIo::Flush { token, volume } => flush(resource, token, volume),
+        PeerIo::Digest { id, verify } => {
+            let mut digest = [0; DIGEST_LEN_MAX];
+            let len = pages
+                .as_ref()
+                .and_then(|pages| resource.digests.lock().pages(verify, pages, &mut digest).ok())
+                .unwrap_or(0);
+            let left = resource.with_peer_io(|inner, now| {
+                let left = pages.and_then(|pages| inner.put_peer_pages(id, pages));
+                let digest = digest.get(..len).unwrap_or(&[]);
+                inner.core.digest_ready(id, digest, now);
+                left
+            });
+            drop(left);
+        }
+        PeerIo::Free { .. } => drop(pages),
+    }
+}
+
+fn submit(
+    resource: &Arc<Resource>,
+    id: PeerId,
+    index: VolumeIndex,
+    kind: Kind,
+    sector: Sector,
+    pages: Option<PageBuf>,
+) {
+    let volume = resource.volume(index);
+    let backing = volume.as_ref().and_then(|volume| volume.backing());
+    let (Some(volume), Some(backing), Some(pages)) = (volume, backing, pages) else {
+        resource.with_peer_io(|inner, now| inner.core.peer_io_done(id, false, now));
+        return;
+    };
+    let context = PeerDone { volume, id, kind };
+    let (op, flags) = match kind {
+        Kind::Read { .. } => (Op::Read, Flags::NONE),
+        Kind::Write(flags) => (Op::Write, flags),
+    };
+    backing
+        .peer
+        .submit(&backing.data, op, flags, sector.0, pages, context);
+}
+
+fn flush(resource: &Arc<Resource>, token: FlushToken, index: VolumeIndex) {
+    let volume = resource.volume(index);
+    let backing = volume.as_ref().and_then(|volume| volume.backing());
+    match (volume, backing) {
+        (Some(volume), Some(backing)) => backing
+            .flushes
+            .submit_flush(&backing.data, FlushDone { volume, token }),
+        _ => resource.with_peer_io(|inner, now| inner.core.flush_done(token, false, now)),
+    }
+}

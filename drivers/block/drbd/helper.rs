@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! User-mode helpers: the handlers of the configuration (reference/netlink.md 8).
+
+use crate::{
+    admin::events,
+    kabi::{
+        params,
+        usermode_helper, //
+    },
+    resource::Resource, //
+};
+use core::fmt::Write;
+use drbd_core::{
+    action::Handler,
+    input::Input,
+    link::VolumeIndex, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Address families as the environment names them.
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+/// A short text with a NUL at its end.
+struct Line<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Line<N> {
+    fn new(text: core::fmt::Arguments<'_>) -> Self {
+        let mut line = Self {
+            bytes: [0; N],
+            len: 0,
+        };
+        // What does not fit is cut off; all texts here are shorter.
+        let _ = line.write_fmt(text);
+        line
+    }
+
+    fn as_cstr(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+    }
+}
+
+impl<const N: usize> Write for Line<N> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        // One byte stays zero.
+        let last = N.saturating_sub(1);
+        for byte in text.bytes() {
+            if self.len < last {
+                if let Some(place) = self.bytes.get_mut(self.len) {
+                    *place = byte;
+                    self.len = self.len.saturating_add(1);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Starts a helper on a thread of its own, so that the resource goes on meanwhile. With `wait` the
+/// core is told how it ended. May sleep.
+pub(crate) fn run(
+    resource: &Arc<Resource>,
+    handler: Handler,
+    volume: Option<VolumeIndex>,
+    wait: bool,
+) {
+    let of_work = resource.clone();
+    let work = move || {
+        let status = call(&of_work, handler, volume);
+        if wait {
+            of_work.handle(Input::HelperDone {
+                handler,
+                volume,
+                exit: exit_code(status),
+            });
+        }
+    };
+    if resource.helpers.spawn(work).is_err() {
+        pr_err!("{}: no memory to run {}\n", resource.name, handler.name());
+        if wait {
+            resource.handle(Input::HelperDone {
+                handler,
+                volume,
+                exit: 0,
+            });
+        }
+    }
+}
+
+/// Returns the exit code of a wait status; a helper that could not be run counts as 0.
+fn exit_code(status: i32) -> u8 {
+    u8::try_from((status.max(0) >> 8) & 0xff).unwrap_or(0)
+}
+
+fn call(resource: &Resource, handler: Handler, volume: Option<VolumeIndex>) -> i32 {
+    let volume = volume.and_then(|index| resource.volume(index));
+    let device = volume
+        .as_deref()
+        .filter(|_| !handler.concerns_resource());
+    let argument = match device {
+        Some(volume) => Line::<130>::new(fmt!("minor-{}", volume.minor)),
+        None => Line::new(fmt!("{}", resource.name)),
+    };
+    let name = Line::<32>::new(fmt!("{}", handler.name()));
+    let mut path = [0; params::USERMODE_HELPER_LEN];
+    let program = params::usermode_helper(&mut path).unwrap_or(c"/sbin/drbdadm");
+    let (family, address) = peer(resource);
+    let mut environment = [
+        c"HOME=/",
+        c"TERM=linux",
+        c"PATH=/sbin:/usr/sbin:/bin:/usr/bin",
+        c"",
+        c"",
+    ];
+    let mut count = 3;
+    if let (Some(family), Some(address)) = (&family, &address) {
+        let [.., first, second] = &mut environment;
+        *first = family.as_cstr();
+        *second = address.as_cstr();
+        count = 5;
+    }
+    let argv = [program, name.as_cstr(), argument.as_cstr()];
+    let shown = argument.as_cstr().to_str().unwrap_or("?");
+    let program_shown = program.to_str().unwrap_or("?");
+    pr_info!(
+        "{}: helper command: {program_shown} {} {shown}\n",
+        resource.name,
+        handler.name()
+    );
+    events::helper(resource, device, handler.name(), None);
+    let environment = environment.get(..count).unwrap_or(&[]);
+    let status = usermode_helper::call(&argv, environment).unwrap_or_else(|error| error.to_errno());
+    let (exit, raw) = (exit_code(status), status);
+    pr_info!(
+        "{}: helper command: {program_shown} {} {shown} exit code {exit} ({raw:#x})\n",
+        resource.name,
+        handler.name()
+    );
+    // CAST: The raw wait status travels as an unsigned number.
+    events::helper(resource, device, handler.name(), Some(status as u32));
+    status
+}
+
+/// Returns the environment lines about the peer.
+fn peer(resource: &Resource) -> (Option<Line<24>>, Option<Line<64>>) {
+    let Some((_, peer)) = resource.connector.addresses() else {
+        return (None, None);
+    };
+    let family = match peer.family() {
+        AF_INET => "ipv4",
+        AF_INET6 => "ipv6",
+        _ => "ssocks",
+    };
+    (
+        Some(Line::new(fmt!("DRBD_PEER_AF={family}"))),
+        Some(Line::new(fmt!("DRBD_PEER_ADDRESS={}", peer.host()))),
+    )
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The thread that receives the data socket.
+//!
+//! It reads the header and fixed part of a packet with as few calls as the stream allows, asks the
+//! core what it means, and receives payload with one call straight into the pages that are written
+//! or into the pages of the upper bio that is read. It waits for nothing but data, memory and the
+//! core's [`Incoming::Wait`].
+
+use super::link::Link;
+use crate::{
+    disk::peer_io,
+    kabi::{
+        bio::BioHold,
+        digest,
+        page::{
+            PageBuf,
+            PagePool, //
+        },
+        socket::Recv, //
+    },
+    resource::Resource, //
+};
+use drbd_core::{
+    data::Incoming,
+    link::LinkError,
+    peer_request::PeerId,
+    request::RequestId, //
+};
+use kernel::{
+    alloc::KVVec,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The largest header and fixed part: a bitmap chunk.
+const BUFFER_LEN: usize = 4096 + 64;
+
+/// Every packet with a payload has a fixed part of at least that many bytes, so that so much can
+/// be read ahead.
+const LIKELY_FIXED_LEN: usize = 24;
+
+/// How long the receiver waits at most before it asks the core again, in milliseconds.
+const RETRY_MS: u32 = 1000;
+
+/// Longest digest of any algorithm that the kernel offers.
+const DIGEST_LEN_MAX: usize = 64;
+
+/// Receives until the stream ends; returns why.
+pub(super) fn run(resource: &Arc<Resource>, link: &Arc<Link>) -> LinkError {
+    let outcome = Receiver::new(resource, link).and_then(|mut receiver| receiver.run());
+    match outcome {
+        // The core has dealt with it already; it keeps the first reason.
+        Ok(()) => LinkError::ProtocolError,
+        Err(_) => LinkError::BrokenPipe,
+    }
+}
+
+struct Receiver<'a> {
+    resource: &'a Arc<Resource>,
+    link: &'a Arc<Link>,
+    buffer: KVVec<u8>,
+    /// Bytes at the front of `buffer` that belong to the packet in progress or the next one.
+    filled: usize,
+}
+
+impl<'a> Receiver<'a> {
+    fn new(resource: &'a Arc<Resource>, link: &'a Arc<Link>) -> Result<Self> {
+        Ok(Self {
+            resource,
+            link,
+            buffer: KVVec::from_elem(0, BUFFER_LEN, GFP_KERNEL)?,
+            filled: 0,
+        })
+    }
+
+    fn run(&mut self) -> Result {
+        while self.packet()? {}
+        Ok(())
+    }
+
+    /// Receives one packet. Returns whether the core wants another.
+    fn packet(&mut self) -> Result<bool> {
+        let resource = self.resource;
+        let (header_len, likely_len) = resource.with(|inner, _| {
+            let len = inner.core.header_len();
+            (len, len.saturating_add(LIKELY_FIXED_LEN))
+        });
+        self.fill(header_len, likely_len)?;
+        let header = self.buffer.get(..header_len).ok_or(EINVAL)?;
+        let fixed_len = match resource.with(|inner, now| inner.core.data_header(header, now)) {
+            Ok(expect) => expect.fixed_len,
+            Err(_) => return Ok(false),
+        };
+        let end = header_len.saturating_add(fixed_len);
+        self.fill(end, end)?;
+        let fixed = self.buffer.get(header_len..end).ok_or(EINVAL)?;
+        let mut incoming = resource.with(|inner, now| inner.core.data_packet(fixed, now));
+        // What was read ahead belongs to the next packet: payload is never read ahead, as packets
+        // with payload have at least the likely fixed part.
+        let filled = self.filled;
+        if end < filled {
+            self.buffer.copy_within(end..filled, 0);
+        }
+        self.filled = filled.saturating_sub(end);
+        loop {
+            match incoming {
+                Incoming::Done => return Ok(true),
+                Incoming::PeerPayload {
+                    id,
+                    len_bytes,
+                    digest_len,
+                } => return self.peer_payload(id, len_bytes, digest_len).map(|()| true),
+                Incoming::AppPayload {
+                    id,
+                    len_bytes,
+                    digest_len,
+                } => return self.app_payload(id, len_bytes, digest_len).map(|()| true),
+                Incoming::Drain { len_bytes } => return self.drain(len_bytes).map(|()| true),
+                Incoming::Wait => {
+                    resource.bells.receiver.wait_timeout(RETRY_MS);
+                    if self.link.is_closing() {
+                        return Ok(false);
+                    }
+                    incoming = resource.with(|inner, now| inner.core.data_retry(now));
+                }
+                Incoming::Error(_) => return Ok(false),
+            }
+        }
+    }
+
+    /// Reads until `need` bytes are there, without taking more than `most`.
+    fn fill(&mut self, need: usize, most: usize) -> Result {
+        while self.filled < need {
+            let room = self.buffer.get_mut(self.filled..most).ok_or(EMSGSIZE)?;
+            let received = self.link.data.recv(room, Recv::Some)?;
+            if received == 0 {
+                return Err(ESHUTDOWN);
+            }
+            self.filled = self.filled.saturating_add(received);
+        }
+        Ok(())
+    }
+
+    /// Reads exactly `out.len()` bytes, those read ahead first.
+    fn exact(&mut self, out: &mut [u8]) -> Result {
+        let ahead = self.filled.min(out.len());
+        let (front, rest) = out.split_at_mut(ahead);
+        front.copy_from_slice(self.buffer.get(..ahead).ok_or(EINVAL)?);
+        self.buffer.copy_within(ahead..self.filled, 0);
+        self.filled = self.filled.saturating_sub(ahead);
+        if !rest.is_empty() && self.link.data.recv(rest, Recv::Exact)? != rest.len() {
+            return Err(ESHUTDOWN);
+        }
+        Ok(())
+    }
+
+    fn peer_payload(&mut self, id: PeerId, len_bytes: u32, digest_len: u32) -> Result {
+        let mut digest = [0; DIGEST_LEN_MAX];
+        let digest = digest.get_mut(..digest_len as usize).ok_or(EMSGSIZE)?;
+        self.exact(digest)?;
+        let mut pages = PagePool::alloc(&self.resource.pages, len_bytes)?;
+        self.receive_pages(&mut pages)?;
+        let intact = self.intact(digest, |hasher| hasher.update_pages(&pages))?;
+        let left = self.resource.with_peer_io(|inner, now| {
+            let left = inner.put_peer_pages(id, pages);
+            inner.core.peer_payload(id, intact, now);
+            left
+        });
+        drop(left);
+        peer_io::run(self.resource);
+        Ok(())
+    }
+
+    fn receive_pages(&mut self, pages: &mut PageBuf) -> Result {
+        // Nothing of a payload is ever read ahead; see `packet`.
+        if self.filled != 0 {
+            return Err(EINVAL);
+        }
+        if self.link.data.recv_pages(pages, 0)? != pages.len_bytes() as usize {
+            return Err(ESHUTDOWN);
+        }
+        Ok(())
+    }
+
+    fn app_payload(&mut self, id: RequestId, len_bytes: u32, digest_len: u32) -> Result {
+        let mut digest = [0; DIGEST_LEN_MAX];
+        let digest = digest.get_mut(..digest_len as usize).ok_or(EMSGSIZE)?;
+        self.exact(digest)?;
+        let bio: BioHold = self
+            .resource
+            .with(|inner, _| inner.app_bio(id).map(|bio| bio.hold()))
+            .ok_or(EINVAL)?;
+        if self.filled != 0 || self.link.data.recv_bio(&bio, 0)? != len_bytes as usize {
+            return Err(ESHUTDOWN);
+        }
+        let intact = self.intact(digest, |hasher| hasher.update_bio(&bio))?;
+        drop(bio);
+        self.resource
+            .with(|inner, now| inner.core.app_payload(id, intact, now));
+        Ok(())
+    }
+
+    fn intact(
+        &self,
+        expected: &[u8],
+        update: impl FnOnce(&mut digest::Hasher<'_>),
+    ) -> Result<bool> {
+        if expected.is_empty() {
+            return Ok(true);
+        }
+        let mut found = [0; DIGEST_LEN_MAX];
+        let len = self.resource.digests.lock().incoming(update, &mut found)?;
+        Ok(found
+            .get(..len)
+            .is_some_and(|found| digest::equal(found, expected)))
+    }
+
+    fn drain(&mut self, len_bytes: u32) -> Result {
+        let mut left = len_bytes as usize;
+        let mut sink = KVVec::from_elem(0_u8, 4096, GFP_KERNEL)?;
+        while left > 0 {
+            let part = left.min(sink.len());
+            self.exact(sink.get_mut(..part).ok_or(EINVAL)?)?;
+            left = left.saturating_sub(part);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The thread that owns the sending side of the data socket.
+//!
+//! It pulls packets from the core in wire order, up to a batch per lock hold, hands the whole batch
+//! to the socket in one call with the pages spliced, and reports what was handed over.
+
+use super::{
+    connect::lost,
+    digests::Digests,
+    link::Link, //
+};
+use crate::{
+    kabi::{
+        bio::BioHold,
+        page::PageBuf,
+        params,
+        send_batch::SendBatch,
+        socket::SendFlags, //
+    },
+    resource::{
+        Inner,
+        Resource, //
+    }, //
+};
+use drbd_core::{
+    data::{
+        Outgoing,
+        Payload,
+        SentToken, //
+    },
+    link::LinkError, //
+};
+use kernel::{
+    alloc::KVVec,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Packets that are pulled per lock hold and sent with one call.
+const BATCH: usize = 32;
+
+/// Room for the encoded part of a batch; the largest single packet is a bitmap chunk.
+const HEADERS_LEN: usize = 16 * 1024;
+
+/// Room that one packet may need.
+const PACKET_LEN_MAX: usize = 4096 + 64;
+
+/// Payload bytes after which a batch is sent, so that a sender of large writes starts early.
+const BATCH_BYTES: u32 = 4 << 20;
+
+/// Longest digest of any algorithm that the kernel offers.
+const DIGEST_LEN_MAX: usize = 64;
+
+/// What follows the encoded bytes of a packet.
+enum Pages {
+    None,
+    App(BioHold),
+    Peer(PageBuf),
+}
+
+/// One packet of a batch.
+struct Item {
+    token: SentToken,
+    start: usize,
+    end: usize,
+    digest: bool,
+    copy: bool,
+    pages: Pages,
+}
+
+/// Runs until the link is closed.
+pub(super) fn run(resource: &Arc<Resource>, link: &Arc<Link>) {
+    let result = Sender::new(resource).and_then(|mut sender| sender.run(resource, link));
+    if result.is_err() {
+        lost(resource, link, LinkError::BrokenPipe);
+    }
+}
+
+struct Sender {
+    headers: KVVec<u8>,
+    items: KVVec<Item>,
+    batch: SendBatch,
+}
+
+impl Sender {
+    fn new(resource: &Resource) -> Result<Self> {
+        Ok(Self {
+            headers: KVVec::from_elem(0, HEADERS_LEN, GFP_KERNEL)?,
+            items: KVVec::with_capacity(BATCH, GFP_KERNEL)?,
+            batch: SendBatch::new(&resource.pages)?,
+        })
+    }
+
+    fn run(&mut self, resource: &Arc<Resource>, link: &Link) -> Result {
+        while !link.is_closing() {
+            resource.with(|inner, now| self.pull(inner, now));
+            if self.items.is_empty() {
+                resource.bells.sender.wait();
+                continue;
+            }
+            let result = self.send(resource, link);
+            let sent = result.is_ok();
+            resource.with(|inner, now| {
+                for item in self.items.iter() {
+                    inner.core.sent(item.token, sent, now);
+                }
+            });
+            // Drops the pages, outside of the lock.
+            self.items.clear();
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Takes packets while they fit.
+    fn pull(&mut self, inner: &mut Inner, now: drbd_core::time::Instant) {
+        let mut start = 0;
+        let mut payload_bytes = 0;
+        while self.items.len() < BATCH && payload_bytes < BATCH_BYTES {
+            let Some(room) = self.headers.get_mut(start..) else {
+                break;
+            };
+            if room.len() < PACKET_LEN_MAX {
+                break;
+            }
+            let Some(out) = inner.core.next_packet(room, now) else {
+                break;
+            };
+            let end = start.saturating_add(out.len);
+            let pages = take_pages(inner, &out);
+            payload_bytes = payload_bytes.saturating_add(pages.len_bytes());
+            let item = Item {
+                token: out.token,
+                start,
+                end,
+                digest: out.digest,
+                copy: out.copy,
+                pages,
+            };
+            if self.items.push_within_capacity(item).is_err() {
+                break;
+            }
+            start = end;
+        }
+    }
+
+    fn send(&mut self, resource: &Resource, link: &Link) -> Result {
+        for item in self.items.iter_mut() {
+            let bytes = self.headers.get(item.start..item.end).ok_or(EINVAL)?;
+            self.batch.push_bytes(bytes)?;
+            if item.digest {
+                let mut digest = [0; DIGEST_LEN_MAX];
+                let len = item.pages.digest(&mut resource.digests.lock(), &mut digest)?;
+                self.batch.push_bytes(digest.get(..len).ok_or(EINVAL)?)?;
+            }
+            // With protocol A, or when the pages may change under the digest, the upper layer gets
+            // its pages back before TCP is done with them: copy.
+            let copy = item.digest || item.copy || params::disable_sendpage();
+            match core::mem::replace(&mut item.pages, Pages::None) {
+                Pages::None => {}
+                Pages::App(bio) => self.batch.push_bio(bio, copy)?,
+                Pages::Peer(pages) => self.batch.push_pages(pages)?,
+            }
+            if !self.batch.has_room() {
+                flush(link, &mut self.batch, true)?;
+            }
+        }
+        flush(link, &mut self.batch, false)
+    }
+}
+
+/// Sends what the batch holds.
+fn flush(link: &Link, batch: &mut SendBatch, more: bool) -> Result {
+    let flags = SendFlags {
+        more,
+        splice: true,
+        ..SendFlags::default()
+    };
+    loop {
+        match batch.flush(&link.data, flags) {
+            // The peer takes nothing. The core watches the oldest request and ends the link.
+            Err(error) if error == EAGAIN && !link.is_closing() => {}
+            result => {
+                if result.is_err() {
+                    batch.clear();
+                }
+                return result;
+            }
+        }
+    }
+}
+
+fn take_pages(inner: &mut Inner, out: &Outgoing) -> Pages {
+    match out.payload {
+        Payload::None => Pages::None,
+        Payload::App(id) => inner
+            .app_bio(id)
+            .map_or(Pages::None, |bio| Pages::App(bio.hold())),
+        Payload::Peer(id) => inner.take_peer_pages(id).map_or(Pages::None, Pages::Peer),
+    }
+}
+
+impl Pages {
+    fn len_bytes(&self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::App(bio) => bio.len_bytes(),
+            Self::Peer(pages) => pages.len_bytes(),
+        }
+    }
+
+    fn digest(&self, digests: &mut Digests, out: &mut [u8]) -> Result<usize> {
+        match self {
+            Self::None => Err(EINVAL),
+            Self::App(bio) => digests.outgoing_bio(bio, out),
+            Self::Peer(pages) => digests.outgoing_pages(pages, out),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! All resources of this kernel, by name, by minor and by addresses.
+
+use crate::{
+    kabi::{
+        bdev::Holder,
+        genl::Events,
+        socket::Addr, //
+    },
+    name::Name,
+    resource::Resource,
+    volume::Volume, //
+};
+use kernel::{
+    alloc::KVec,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// The resources in the order in which they were created.
+#[pin_data]
+pub(crate) struct Registry {
+    events: Arc<Events>,
+    shared_holder: Arc<Holder>,
+    #[pin]
+    resources: Mutex<KVec<Arc<Resource>>>,
+}
+
+impl Registry {
+    /// Creates an empty registry.
+    pub(crate) fn new(events: Arc<Events>) -> Result<Arc<Self>> {
+        let shared_holder = Holder::new()?;
+        Arc::pin_init(
+            pin_init!(Self {
+                events,
+                shared_holder,
+                resources <- new_mutex!(KVec::new(), "drbd_registry"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Returns where events are announced.
+    pub(crate) fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// Returns the holder that all volumes with indexed metadata share.
+    pub(crate) fn shared_holder(&self) -> &Arc<Holder> {
+        &self.shared_holder
+    }
+
+    /// Adds a resource. May sleep.
+    pub(crate) fn add(&self, resource: Arc<Resource>) -> Result {
+        Ok(self.resources.lock().push(resource, GFP_KERNEL)?)
+    }
+
+    /// Removes a resource. May sleep.
+    pub(crate) fn remove(&self, resource: &Arc<Resource>) {
+        self.resources
+            .lock()
+            .retain(|other| !Arc::ptr_eq(other, resource));
+    }
+
+    /// Ends everything that is left. May sleep.
+    pub(crate) fn shut_down(&self) {
+        while let Some(resource) = self.nth(0) {
+            self.remove(&resource);
+            resource.shut_down();
+        }
+    }
+
+    /// Returns the resource at a place in the order of creation. May sleep.
+    pub(crate) fn nth(&self, place: usize) -> Option<Arc<Resource>> {
+        self.resources.lock().get(place).cloned()
+    }
+
+    /// Finds a resource by name. May sleep.
+    pub(crate) fn by_name(&self, name: &Name) -> Option<Arc<Resource>> {
+        let resources = self.resources.lock();
+        resources.iter().find(|r| r.name == *name).cloned()
+    }
+
+    /// Finds a volume by its minor. May sleep.
+    pub(crate) fn by_minor(&self, minor: u32) -> Option<Arc<Volume>> {
+        let resources = self.resources.lock();
+        resources
+            .iter()
+            .flat_map(|resource| resource.volumes().into_iter().flatten())
+            .find(|volume| volume.minor == minor)
+    }
+
+    /// Finds the volume with the lowest minor that is at least `minor`. May sleep.
+    pub(crate) fn next_minor(&self, minor: u32) -> Option<Arc<Volume>> {
+        let resources = self.resources.lock();
+        resources
+            .iter()
+            .flat_map(|resource| resource.volumes().into_iter().flatten())
+            .filter(|volume| volume.minor >= minor)
+            .min_by_key(|volume| volume.minor)
+    }
+
+    /// Finds the resource whose connection has exactly these addresses. May sleep.
+    pub(crate) fn by_addresses(&self, local: &[u8], peer: &[u8]) -> Option<Arc<Resource>> {
+        let resources = self.resources.lock();
+        resources
+            .iter()
+            .find(|resource| {
+                resource
+                    .connector
+                    .addresses()
+                    .is_some_and(|(l, p)| l.as_bytes() == local && p.as_bytes() == peer)
+            })
+            .cloned()
+    }
+
+    /// Tells which of two addresses is taken by any connection: the local one or the peer's.
+    /// May sleep.
+    pub(crate) fn taken(&self, local: &Addr, peer: &Addr) -> Option<Taken> {
+        let resources = self.resources.lock();
+        resources
+            .iter()
+            .filter_map(|resource| resource.connector.addresses())
+            .find_map(|(l, p)| {
+                if l.as_bytes() == local.as_bytes() {
+                    Some(Taken::Local)
+                } else if p.as_bytes() == peer.as_bytes() {
+                    Some(Taken::Peer)
+                } else {
+                    None
+                }
+            })
+    }
+}
+
+/// Which address is in use already.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Taken {
+    /// The own address.
+    Local,
+    /// The address of the peer.
+    Peer,
+}

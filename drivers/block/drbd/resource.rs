@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! One resource in the kernel: the core's state under its lock, and who is woken after each call.
+//!
+//! Every entry into the core goes through [`Resource::with`]. It holds the lock for one call (or a
+//! bounded batch), asks the core which executors have work now, and rings their bells after the
+//! lock is gone. Nothing slow happens under the lock.
+
+use crate::{
+    bell::Bell,
+    complete,
+    kabi::{
+        bio::IncomingBio,
+        digest::random_u64,
+        genl::Events,
+        module::ModuleRef,
+        page::{
+            PageBuf,
+            PagePool, //
+        },
+        timer::{
+            self,
+            Timer, //
+        },
+        wait::WaitQueue,
+        workqueue::WorkQueue, //
+    },
+    name::Name,
+    net::{
+        connect::Connector,
+        digests::Digests, //
+    },
+    perform,
+    threads::Threads,
+    volume::Volume, //
+};
+use drbd_core::{
+    action::Ticket,
+    config::ResourceConfig,
+    control,
+    data::{
+        DataPlane,
+        QueueMemory,
+        CONTROL_MAX,
+        UPCALLS_MAX, //
+    },
+    epoch::EPOCHS_MAX,
+    input::{
+        AdminRequest,
+        Input, //
+    },
+    link::{
+        VolumeIndex,
+        VOLUMES_MAX, //
+    },
+    memory::Memory,
+    peer_request::PeerId,
+    report::ResourceStatus,
+    request::RequestId,
+    resource::{
+        ControlMemory,
+        Wants, //
+    },
+    time::Instant, //
+};
+use drbd_format::options::{
+    NetConf,
+    ResourceOpts, //
+};
+use kernel::{
+    alloc::KVVec,
+    new_mutex,
+    new_spinlock,
+    new_spinlock_irq,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full, //
+        },
+        Arc,
+        Mutex,
+        SetOnce,
+        SpinLock,
+        SpinLockIrq, //
+    }, //
+};
+
+/// Application requests that a resource can hold at once, those whose barrier is not yet
+/// acknowledged included.
+pub(crate) const REQUESTS_MAX: usize = 8192;
+
+/// Requests on behalf of the peer that a resource can hold at once.
+pub(crate) const PEER_REQUESTS_MAX: usize = 4096;
+
+/// Pages that are kept in reserve for received data: one largest request.
+const PAGES_RESERVE: usize = 256;
+
+/// How long a command may take before its caller gives up, in milliseconds. The tools wait 120 s.
+const COMMAND_TIMEOUT_MS: u32 = 115_000;
+
+/// The answer to a command.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer {
+    /// Return code of reference/netlink.md 4.
+    pub(crate) code: i32,
+    /// Text for the administrator.
+    pub(crate) text: Option<&'static str>,
+}
+
+/// The storage that the kernel lends to the core.
+pub(crate) struct KernelMemory;
+
+impl Memory for KernelMemory {
+    type Requests = KVVec<drbd_core::request::RequestSlot>;
+    type PeerRequests = KVVec<drbd_core::peer_request::PeerSlot>;
+    type Volumes = KVVec<drbd_core::data::VolumeSlot<Self>>;
+    type AlExtents = KVVec<drbd_core::activity_log::AlSlot>;
+    type ResyncExtents = KVVec<drbd_core::resync::extents::ResyncSlot>;
+    type Bitmap = KVVec<u64>;
+    type BitmapPages = KVVec<drbd_core::bitmap::PageState>;
+    type ControlVolumes = KVVec<drbd_core::control::Volume>;
+    type Actions = KVVec<Option<drbd_core::action::Action>>;
+    type Orders = KVVec<Option<drbd_core::link::Order>>;
+    type Epochs = KVVec<Option<drbd_core::epoch::Epoch>>;
+    type ControlQueue = KVVec<Option<(u64, drbd_core::data::QueuedItem)>>;
+    type Upcalls = KVVec<Option<drbd_core::link::Upcall>>;
+    type Outbox = KVVec<Option<drbd_core::control::Held>>;
+}
+
+/// The core over the kernel's memory.
+type Core = drbd_core::resource::Resource<KernelMemory>;
+
+/// What lies beside the core under the same lock, indexed by slot.
+pub(crate) struct Inner {
+    pub(crate) core: KBox<Core>,
+    /// The upper bio of each application request.
+    app: KVVec<Option<(VolumeIndex, IncomingBio)>>,
+    /// The payload of each request on behalf of the peer.
+    peer: KVVec<Option<PageBuf>>,
+    /// Upper bios to be submitted again, each with its volume. Capacity for every slot.
+    reissue: KVVec<(VolumeIndex, IncomingBio)>,
+}
+
+/// The bells of the executors of a resource.
+#[pin_data]
+pub(crate) struct Bells {
+    /// Performs actions of the control plane.
+    #[pin]
+    pub(crate) control: Bell,
+    /// Sends on the data socket.
+    #[pin]
+    pub(crate) sender: Bell,
+    /// Sends on the meta socket.
+    #[pin]
+    pub(crate) acks: Bell,
+    /// The receiver, while the core makes it wait.
+    #[pin]
+    pub(crate) receiver: Bell,
+    /// Submits requests on behalf of the peer that became ready later.
+    #[pin]
+    pub(crate) peer_io: Bell,
+    /// The workers of the volumes.
+    #[pin]
+    pub(crate) volumes: [Bell; VOLUMES_MAX],
+}
+
+/// A replicated resource: up to [`VOLUMES_MAX`] volumes and one connection.
+#[pin_data]
+pub(crate) struct Resource {
+    pub(crate) name: Name,
+    /// Where events are announced.
+    pub(crate) events: Arc<Events>,
+    #[pin]
+    inner: SpinLockIrq<Inner>,
+    /// Serialises commands that change something.
+    #[pin]
+    pub(crate) admin: Mutex<()>,
+    #[pin]
+    pub(crate) bells: Bells,
+    /// Establishes connections and owns the one there is.
+    #[pin]
+    pub(crate) connector: Connector,
+    /// Digests of the network configuration.
+    #[pin]
+    pub(crate) digests: Mutex<Digests>,
+    /// Options as they were given, for answers.
+    #[pin]
+    pub(crate) options: Mutex<ResourceOpts>,
+    /// Network options as they were given, for answers; `None` while StandAlone.
+    #[pin]
+    pub(crate) net_conf: Mutex<Option<NetConf>>,
+    /// Pages for data on behalf of the peer.
+    pub(crate) pages: Arc<PagePool>,
+    /// Runs user-mode helpers, so that no thread of the resource waits for one.
+    pub(crate) helpers: WorkQueue,
+    #[pin]
+    volumes: SpinLock<[Option<Arc<Volume>>; VOLUMES_MAX]>,
+    /// Tasks that wait until the core takes their bio.
+    #[pin]
+    submitters: WaitQueue,
+    submitters_generation: Atomic<u32>,
+    /// The answer to the command under way.
+    #[pin]
+    answer: SpinLock<Option<(Ticket, Answer)>>,
+    #[pin]
+    answered: WaitQueue,
+    next_ticket: Atomic<u32>,
+    timer: SetOnce<Timer>,
+    #[pin]
+    threads: Mutex<Threads>,
+    /// A module that serves a resource can not be unloaded.
+    _module: ModuleRef,
+}
+
+impl Resource {
+    /// Creates a resource without volumes and connection, and starts its threads. May sleep.
+    pub(crate) fn new(name: Name, events: &Arc<Events>) -> Result<Arc<Self>> {
+        let inner = Inner::new()?;
+        let resource = Arc::pin_init(
+            try_pin_init!(Self {
+                name,
+                events: events.clone(),
+                inner <- new_spinlock_irq!(inner, "drbd_resource"),
+                admin <- new_mutex!((), "drbd_admin"),
+                bells <- Bells::new(),
+                connector <- Connector::new(),
+                digests <- new_mutex!(Digests::default(), "drbd_digests"),
+                options <- new_mutex!(ResourceOpts::default(), "drbd_options"),
+                net_conf <- new_mutex!(None, "drbd_net_conf"),
+                pages: PagePool::new(PAGES_RESERVE)?,
+                helpers: WorkQueue::unbound(c"drbd_helpers")?,
+                volumes <- new_spinlock!([const { None }; VOLUMES_MAX], "drbd_volumes"),
+                submitters <- WaitQueue::new(),
+                submitters_generation: Atomic::new(0),
+                answer <- new_spinlock!(None, "drbd_answer"),
+                answered <- WaitQueue::new(),
+                next_ticket: Atomic::new(1),
+                timer: SetOnce::new(),
+                threads <- new_mutex!(Threads::default(), "drbd_threads"),
+                _module: ModuleRef::get().ok_or(ENODEV)?,
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        let of_timer = resource.clone();
+        resource.timer.populate(Timer::new(move || of_timer.on_timer())?);
+        *resource.threads.lock() = Threads::start(&resource)?;
+        Ok(resource)
+    }
+
+    /// Ends the threads and the timer; afterwards nothing of the resource runs any more.
+    ///
+    /// The resource has neither volumes nor a connection. May sleep.
+    pub(crate) fn shut_down(&self) {
+        self.connector.close();
+        self.threads.lock().stop();
+        if let Some(timer) = self.timer.as_ref() {
+            timer.shutdown();
+        }
+        self.helpers.flush();
+    }
+
+    /// Calls the core and wakes whoever has work afterwards. Any context.
+    pub(crate) fn with<R>(&self, call: impl FnOnce(&mut Inner, Instant) -> R) -> R {
+        let (result, wants) = self.call(call);
+        self.dispatch(wants);
+        result
+    }
+
+    /// As [`Resource::with`] for a caller that runs [`crate::disk::peer_io::run`] right afterwards.
+    pub(crate) fn with_peer_io<R>(&self, call: impl FnOnce(&mut Inner, Instant) -> R) -> R {
+        let (result, mut wants) = self.call(call);
+        wants.peer_io = false;
+        self.dispatch(wants);
+        result
+    }
+
+    /// As [`Resource::with`] for a caller that takes finished requests itself.
+    pub(crate) fn with_done<R>(&self, call: impl FnOnce(&mut Inner, Instant) -> R) -> R {
+        let (result, mut wants) = self.call(call);
+        wants.done = false;
+        self.dispatch(wants);
+        result
+    }
+
+    fn call<R>(&self, call: impl FnOnce(&mut Inner, Instant) -> R) -> (R, Wants) {
+        let now = Instant(timer::now_ns());
+        let mut inner = self.inner.lock();
+        let result = call(&mut inner, now);
+        (result, inner.core.take_wants())
+    }
+
+    /// Tells the core something. Any context.
+    pub(crate) fn handle(&self, input: Input<'_>) {
+        self.with(|inner, now| inner.core.handle(&input, now));
+    }
+
+    fn dispatch(&self, wants: Wants) {
+        if wants.done {
+            complete::finish(self);
+        }
+        let bells = [
+            (wants.sender, &self.bells.sender),
+            (wants.acks, &self.bells.acks),
+            (wants.peer_io, &self.bells.peer_io),
+            (wants.receiver, &self.bells.receiver),
+            (wants.actions, &self.bells.control),
+        ];
+        for (_, bell) in bells.iter().filter(|(wanted, _)| *wanted) {
+            bell.ring();
+        }
+        self.ring_volumes(wants.volumes);
+        if wants.submitters {
+            self.submitters_generation.fetch_add(1, Full);
+            self.submitters.wake_all();
+        }
+        if let (Some(at), Some(timer)) = (wants.timer, self.timer.as_ref()) {
+            timer.arm_at_ns(at.0);
+        }
+    }
+
+    /// Wakes the workers of the volumes whose bits are set. Any context.
+    pub(crate) fn ring_volumes(&self, volumes: u32) {
+        let mut left = volumes;
+        while left != 0 {
+            if let Some(bell) = self.bells.volumes.get(left.trailing_zeros() as usize) {
+                bell.ring();
+            }
+            left &= left.wrapping_sub(1);
+        }
+    }
+
+    fn on_timer(&self) {
+        self.with(|inner, now| inner.core.on_timer(now));
+    }
+
+    /// Returns a mark for [`Resource::wait_submitters`], to be taken before the core is asked.
+    pub(crate) fn submitters_generation(&self) -> u32 {
+        self.submitters_generation.load(Acquire)
+    }
+
+    /// Waits until the core may take a bio that it refused after `seen` was taken. May sleep.
+    pub(crate) fn wait_submitters(&self, seen: u32) {
+        self.submitters
+            .wait(|| (self.submitters_generation.load(Acquire) != seen).then_some(()));
+    }
+
+    /// Carries out a command and returns its answer. The caller holds the admin mutex. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the caller was interrupted, `ETIMEDOUT` if there is no answer in time; the
+    /// command may still take effect.
+    pub(crate) fn command(&self, request: &AdminRequest) -> Result<Answer> {
+        let ticket = Ticket(self.next_ticket.fetch_add(1, Full));
+        *self.answer.lock() = None;
+        self.handle(Input::Admin(request, ticket));
+        self.answered
+            .wait_interruptible(Some(COMMAND_TIMEOUT_MS), || {
+                let answer = *self.answer.lock();
+                answer.and_then(|(of, answer)| (of == ticket).then_some(answer))
+            })?
+            .ok_or(ETIMEDOUT)
+    }
+
+    /// Waits until `condition` holds, which is looked at after each [`Resource::announce_event`].
+    /// May sleep.
+    pub(crate) fn wait_event(
+        &self,
+        timeout_ms: u32,
+        condition: impl FnMut() -> Option<()>,
+    ) -> Option<()> {
+        self.answered.wait_timeout(timeout_ms, condition)
+    }
+
+    /// Wakes those who wait for an event. Any context.
+    pub(crate) fn announce_event(&self) {
+        self.answered.wake_all();
+    }
+
+    /// Hands the answer of a command to whoever waits for it.
+    pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) {
+        *self.answer.lock() = Some((ticket, answer));
+        self.answered.wake_all();
+    }
+
+    /// Returns the volume at `index`. Not in interrupt context.
+    pub(crate) fn volume(&self, index: VolumeIndex) -> Option<Arc<Volume>> {
+        self.volumes.lock().get(index.slot())?.clone()
+    }
+
+    /// Returns the volumes in the order of their places.
+    pub(crate) fn volumes(&self) -> [Option<Arc<Volume>>; VOLUMES_MAX] {
+        self.volumes.lock().clone()
+    }
+
+    /// Puts a volume into its place, or removes it. Returns the one before.
+    pub(crate) fn set_volume(
+        &self,
+        index: VolumeIndex,
+        volume: Option<Arc<Volume>>,
+    ) -> Option<Arc<Volume>> {
+        let mut volumes = self.volumes.lock();
+        let slot = volumes.get_mut(index.slot())?;
+        core::mem::replace(slot, volume)
+    }
+
+    /// Returns what answers and events say about the resource.
+    pub(crate) fn status(&self) -> ResourceStatus {
+        self.with(|inner, _| inner.core.status())
+    }
+
+    /// Breaks a blocking call of the receiver thread. May sleep.
+    pub(crate) fn interrupt_receiver(&self) {
+        self.threads.lock().interrupt_receiver();
+    }
+
+    /// Performs actions until the thread is asked to stop.
+    pub(crate) fn run_control(self: &Arc<Self>) {
+        while !crate::kabi::thread::should_stop() {
+            self.bells.control.wait();
+            while let Some(action) = self.with(|inner, _| inner.core.pop_action()) {
+                perform::perform(self, action);
+            }
+        }
+    }
+}
+
+impl Bells {
+    fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            control <- Bell::new(),
+            sender <- Bell::new(),
+            acks <- Bell::new(),
+            receiver <- Bell::new(),
+            peer_io <- Bell::new(),
+            volumes <- pin_init::pin_init_array_from_fn(|_| Bell::new()),
+        })
+    }
+}
+
+impl Inner {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            core: new_core()?,
+            app: table(REQUESTS_MAX)?,
+            peer: table(PEER_REQUESTS_MAX)?,
+            reissue: KVVec::with_capacity(REQUESTS_MAX, GFP_KERNEL)?,
+        })
+    }
+
+    /// Returns the upper bio of a request.
+    pub(crate) fn app_bio(&self, id: RequestId) -> Option<&IncomingBio> {
+        let (_, bio) = self.app.get(id.slot as usize)?.as_ref()?;
+        Some(bio)
+    }
+
+    /// Stores the upper bio of a request that the core has just taken.
+    pub(crate) fn put_app_bio(
+        &mut self,
+        id: RequestId,
+        volume: VolumeIndex,
+        bio: Option<IncomingBio>,
+    ) {
+        if let Some(slot) = self.app.get_mut(id.slot as usize) {
+            *slot = bio.map(|bio| (volume, bio));
+        }
+    }
+
+    /// Takes the upper bio of a request that has ended.
+    pub(crate) fn take_app_bio(&mut self, id: RequestId) -> Option<IncomingBio> {
+        let (_, bio) = self.app.get_mut(id.slot as usize)?.take()?;
+        Some(bio)
+    }
+
+    /// Stores the pages of a request on behalf of the peer.
+    ///
+    /// Returns what is to be dropped outside of the lock.
+    #[must_use]
+    pub(crate) fn put_peer_pages(&mut self, id: PeerId, pages: PageBuf) -> Option<PageBuf> {
+        match self.peer.get_mut(id.slot as usize) {
+            Some(slot) => slot.replace(pages),
+            None => Some(pages),
+        }
+    }
+
+    /// Takes the pages of a request on behalf of the peer.
+    pub(crate) fn take_peer_pages(&mut self, id: PeerId) -> Option<PageBuf> {
+        self.peer.get_mut(id.slot as usize)?.take()
+    }
+
+    /// Queues the upper bio of a request to be submitted again by the worker of its volume.
+    ///
+    /// Returns which volume that is.
+    pub(crate) fn reissue(&mut self, id: RequestId) -> Option<VolumeIndex> {
+        let (volume, bio) = self.app.get_mut(id.slot as usize)?.take()?;
+        // The capacity covers every slot; a bio that did not fit would end with an error.
+        let _ = self.reissue.push_within_capacity((volume, bio));
+        Some(volume)
+    }
+
+    /// Takes the oldest bio of a volume that is to be submitted again.
+    pub(crate) fn take_reissued(&mut self, volume: VolumeIndex) -> Option<IncomingBio> {
+        let at = self.reissue.iter().position(|(of, _)| *of == volume)?;
+        self.reissue.remove(at).ok().map(|(_, bio)| bio)
+    }
+}
+
+/// Makes the core of a resource.
+///
+/// A function of its own: the value is several KiB large before it moves to the heap, and the stack
+/// is small.
+#[inline(never)]
+fn new_core() -> Result<KBox<Core>> {
+    let data = DataPlane::new(
+        table(REQUESTS_MAX)?,
+        table(PEER_REQUESTS_MAX)?,
+        table(VOLUMES_MAX)?,
+        QueueMemory {
+            epochs: table(EPOCHS_MAX)?,
+            control: table(CONTROL_MAX)?,
+            upcalls: table(UPCALLS_MAX)?,
+        },
+    );
+    let mut volumes = KVVec::with_capacity(VOLUMES_MAX, GFP_KERNEL)?;
+    for _ in 0..VOLUMES_MAX {
+        volumes.push(control::Volume::EMPTY, GFP_KERNEL)?;
+    }
+    let memory = ControlMemory {
+        volumes,
+        actions: table(control::ACTIONS_MIN)?,
+        orders: table(control::ORDERS_MIN)?,
+        outbox: table(control::OUTBOX_MIN)?,
+    };
+    let seed = [random_u64(), random_u64()];
+    let core = Core::new(seed, ResourceConfig::DEFAULT, memory, data);
+    Ok(KBox::new(core, GFP_KERNEL)?)
+}
+
+/// Allocates a table of empty slots. May sleep.
+pub(crate) fn table<T: Default>(len: usize) -> Result<KVVec<T>> {
+    let mut table = KVVec::with_capacity(len, GFP_KERNEL)?;
+    for _ in 0..len {
+        table.push(T::default(), GFP_KERNEL)?;
+    }
+    Ok(table)
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Application I/O on its way in: from the upper device to the core and to the backing disk.
+
+use crate::{
+    complete::CloneDone,
+    disk::metadata,
+    kabi::{
+        bio::{
+            BioHold,
+            Flags,
+            IncomingBio,
+            Op,
+            with_plug, //
+        },
+        params,
+        thread, //
+    },
+    resource::Inner,
+    volume::Volume, //
+};
+use drbd_core::{
+    link::VolumeIndex,
+    query::OpenError,
+    data::{
+        AppIo,
+        LocalPart,
+        Submit, //
+    },
+    request::{
+        IoError,
+        Op as AppOp,
+        RequestId, //
+    }, //
+};
+use drbd_format::units::Sector;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Parked requests that are taken per lock hold.
+const READY_BATCH: usize = 16;
+
+/// Error number of a Secondary that is opened for reading.
+const EMEDIUMTYPE: i32 = 124;
+
+/// Opens the device, if the core lets it. May sleep.
+pub(crate) fn open(volume: &Volume, write: bool) -> Result {
+    let index = volume.index;
+    let allow_oos = params::allow_oos();
+    volume
+        .resource
+        .with(|inner, now| inner.core.open(index, write, allow_oos, now))
+        .map_err(|refusal| match refusal {
+            OpenError::ReadOnly => EROFS,
+            OpenError::MediumType => Error::from_errno(-EMEDIUMTYPE),
+        })
+}
+
+/// Takes one upper bio. May sleep; may be called recursively.
+pub(crate) fn submit(volume: &Arc<Volume>, mut bio: IncomingBio) {
+    bio.start_accounting();
+    resubmit(volume, bio);
+}
+
+/// As [`submit`] for a bio whose accounting runs already.
+pub(crate) fn resubmit(volume: &Arc<Volume>, bio: IncomingBio) {
+    let Some(io) = describe(volume.index, &bio) else {
+        bio.end(Err(EOPNOTSUPP));
+        return;
+    };
+    let resource = &volume.resource;
+    let mut bio = Some(bio);
+    loop {
+        let seen = resource.submitters_generation();
+        let outcome = resource.with(|inner, now| {
+            let outcome = inner.core.submit(&io, now);
+            match outcome {
+                Submit::Admitted { id, local } => {
+                    let hold = bio.as_ref().map(IncomingBio::hold);
+                    inner.put_app_bio(id, io.volume, bio.take());
+                    Outcome::Start(id, local, hold)
+                }
+                Submit::Parked { id } => {
+                    inner.put_app_bio(id, io.volume, bio.take());
+                    Outcome::Nothing
+                }
+                Submit::Wait => Outcome::Wait,
+                Submit::Refuse(error) => Outcome::End(Err(error_number(error))),
+                Submit::Finish => Outcome::End(Ok(())),
+            }
+        });
+        match outcome {
+            Outcome::Start(id, local, Some(hold)) => start_local(volume, id, local, hold),
+            Outcome::Start(_, _, None) | Outcome::Nothing => {}
+            Outcome::Wait => {
+                resource.wait_submitters(seen);
+                continue;
+            }
+            Outcome::End(result) => {
+                if let Some(bio) = bio.take() {
+                    bio.end(result);
+                }
+            }
+        }
+        return;
+    }
+}
+
+enum Outcome {
+    Start(RequestId, LocalPart, Option<BioHold>),
+    Nothing,
+    Wait,
+    End(Result),
+}
+
+fn describe(volume: VolumeIndex, bio: &IncomingBio) -> Option<AppIo> {
+    let flags = bio.flags();
+    Some(AppIo {
+        volume,
+        op: match bio.op() {
+            Op::Read => AppOp::Read,
+            Op::Write => AppOp::Write,
+            Op::Flush => AppOp::Flush,
+            Op::Discard => AppOp::Discard,
+            Op::WriteZeroes => AppOp::WriteZeroes,
+            Op::Other => return None,
+        },
+        sector: Sector(bio.sector()),
+        len_bytes: bio.len_bytes(),
+        fua: flags.contains(Flags::FUA),
+        preflush: flags.contains(Flags::PREFLUSH),
+        sync: flags.contains(Flags::SYNC),
+        may_unmap: !flags.contains(Flags::NOUNMAP),
+        read_ahead: flags.contains(Flags::RAHEAD),
+    })
+}
+
+/// Returns the error number for the upper layer.
+pub(crate) fn error_number(error: IoError) -> Error {
+    match error {
+        IoError::Io | IoError::NoData => EIO,
+        IoError::Invalid => EINVAL,
+    }
+}
+
+/// Gives the local part of a request to the backing disk. May sleep.
+fn start_local(volume: &Arc<Volume>, id: RequestId, local: LocalPart, hold: BioHold) {
+    let Some(backing) = volume.backing() else {
+        if local != LocalPart::None {
+            done(volume, id, false);
+        }
+        return;
+    };
+    match local {
+        LocalPart::None => {}
+        // The clone has the flags of the upper bio.
+        LocalPart::Clone { .. } => {
+            let context = CloneDone::new(volume.clone(), id);
+            backing.clones.submit_held(&backing.data, hold, context);
+        }
+        LocalPart::Discard {
+            zero_out,
+            may_unmap,
+        } => {
+            let (sector, len_bytes) = (Sector(hold.sector()), hold.len_bytes());
+            let result = backing.discard(sector, len_bytes, zero_out, may_unmap);
+            done(volume, id, result.is_ok());
+        }
+    }
+}
+
+fn done(volume: &Volume, id: RequestId, ok: bool) {
+    volume
+        .resource
+        .with(|inner, now| inner.core.local_done(id, ok, now));
+}
+
+/// The volume's worker: activity log transactions, then the requests that waited for them.
+pub(crate) fn run_worker(volume: &Arc<Volume>) {
+    let Some(bell) = volume.resource.bells.volumes.get(volume.index.slot()) else {
+        return;
+    };
+    while !thread::should_stop() {
+        bell.wait();
+        loop {
+            let reissued = reissue(volume);
+            let logged = metadata::advance_activity_log(volume);
+            let started = with_plug(|| start_ready(volume));
+            if !(reissued || logged || started) {
+                break;
+            }
+        }
+    }
+}
+
+/// Submits again what the core wants to see again.
+fn reissue(volume: &Arc<Volume>) -> bool {
+    let mut any = false;
+    while let Some(bio) = volume
+        .resource
+        .with(|inner, _| inner.take_reissued(volume.index))
+    {
+        any = true;
+        resubmit(volume, bio);
+    }
+    any
+}
+
+/// Starts the parked requests that may go now.
+fn start_ready(volume: &Arc<Volume>) -> bool {
+    let mut any = false;
+    loop {
+        let mut ready = [const { None }; READY_BATCH];
+        volume
+            .resource
+            .with(|inner, now| take_ready(inner, volume.index, now, &mut ready));
+        let mut taken = 0;
+        for (id, local, hold) in ready.into_iter().flatten() {
+            taken += 1;
+            start_local(volume, id, local, hold);
+        }
+        any |= taken > 0;
+        if taken < READY_BATCH {
+            return any;
+        }
+    }
+}
+
+fn take_ready(
+    inner: &mut Inner,
+    volume: VolumeIndex,
+    now: drbd_core::time::Instant,
+    ready: &mut [Option<(RequestId, LocalPart, BioHold)>],
+) {
+    for slot in ready {
+        let Some((id, local)) = inner.core.next_ready(volume, now) else {
+            break;
+        };
+        *slot = inner.app_bio(id).map(|bio| (id, local, bio.hold()));
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! One volume in the kernel: its block device, its backing disk and its worker.
+
+use crate::{
+    disk::Backing,
+    kabi::{
+        bdev::Holder,
+        bio::IncomingBio,
+        disk::{
+            Disk,
+            DiskOps, //
+        },
+        thread::Thread, //
+    },
+    resource::Resource,
+    submit, //
+};
+use drbd_core::{
+    link::VolumeIndex,
+    report::VolumeStatus, //
+};
+use drbd_format::options::DiskConf;
+use kernel::{
+    new_mutex,
+    new_spinlock_irq,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow,
+        Mutex,
+        SpinLockIrq, //
+    }, //
+};
+
+/// A replicated block device.
+///
+/// The registry of its resource holds one reference until the minor is deleted; each bio in flight
+/// holds another, which is gone before the backing disk is closed.
+#[pin_data]
+pub(crate) struct Volume {
+    pub(crate) resource: Arc<Resource>,
+    /// Place in the tables of the resource.
+    pub(crate) index: VolumeIndex,
+    /// Number as users and peers know it.
+    pub(crate) number: u16,
+    /// Device minor number.
+    pub(crate) minor: u32,
+    /// The upper device.
+    #[pin]
+    pub(crate) disk: Disk<Volume>,
+    /// Claims backing devices for this volume.
+    pub(crate) holder: Arc<Holder>,
+    /// Claims devices with indexed metadata, which volumes share.
+    pub(crate) shared_holder: Arc<Holder>,
+    /// Disk options as they were given, for answers; `None` without a disk.
+    #[pin]
+    pub(crate) disk_conf: Mutex<Option<DiskConf>>,
+    #[pin]
+    backing: SpinLockIrq<Option<Arc<Backing>>>,
+    #[pin]
+    worker: Mutex<Option<Pin<KBox<Thread>>>>,
+}
+
+impl Volume {
+    /// Creates the device and its worker. The device is not visible yet; see [`Volume::publish`].
+    ///
+    /// May sleep.
+    pub(crate) fn new(
+        resource: &Arc<Resource>,
+        index: VolumeIndex,
+        number: u16,
+        minor: u32,
+        shared_holder: &Arc<Holder>,
+    ) -> Result<Arc<Self>> {
+        let holder = Holder::new()?;
+        let disk = Disk::new(minor, |limits| {
+            limits.max_hw_sectors(16);
+        })?;
+        let volume = Arc::pin_init(
+            try_pin_init!(Self {
+                resource: resource.clone(),
+                index,
+                number,
+                minor,
+                disk <- disk,
+                holder,
+                shared_holder: shared_holder.clone(),
+                disk_conf <- new_mutex!(None),
+                backing <- new_spinlock_irq!(None),
+                worker <- new_mutex!(None),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        let of_worker = volume.clone();
+        let worker = Thread::spawn(fmt!("drbd{minor}_submit"), move || {
+            submit::run_worker(&of_worker)
+        })?;
+        *volume.worker.lock() = Some(worker);
+        Ok(volume)
+    }
+
+    /// Makes the device visible: `/dev/drbdN` appears, size 0 and read-only.
+    pub(crate) fn publish(self: &Arc<Self>) -> Result {
+        self.disk.set_read_only(true);
+        self.disk.publish(self.clone())
+    }
+
+    /// Removes the device and ends its worker. The disk must be detached. May sleep.
+    pub(crate) fn withdraw(&self) {
+        self.disk.withdraw();
+        if let Some(worker) = self.worker.lock().take() {
+            // Not from the worker itself, so it stops.
+            let _ = worker.stop();
+        }
+    }
+
+    /// Returns what answers and events say about the volume.
+    pub(crate) fn status(&self) -> VolumeStatus {
+        let index = self.index;
+        self.resource
+            .with(|inner, _| inner.core.volume_status(index))
+    }
+
+    /// Returns the backing disk, if there is one. May be called in any context, but the reference
+    /// must be dropped in process context.
+    pub(crate) fn backing(&self) -> Option<Arc<Backing>> {
+        self.backing.lock().clone()
+    }
+
+    /// Puts the backing disk into use, or out of use. Returns the one before.
+    pub(crate) fn set_backing(&self, backing: Option<Arc<Backing>>) -> Option<Arc<Backing>> {
+        core::mem::replace(&mut *self.backing.lock(), backing)
+    }
+}
+
+impl DiskOps for Volume {
+    fn submit(this: ArcBorrow<'_, Self>, bio: IncomingBio) {
+        submit::submit(&Arc::from(this), bio);
+    }
+
+    fn open(this: ArcBorrow<'_, Self>, write: bool) -> Result {
+        submit::open(&this, write)
+    }
+
+    fn release(this: ArcBorrow<'_, Self>) {
+        let index = this.index;
+        this.resource
+            .with(|inner, now| inner.core.close(index, now));
+    }
+}
