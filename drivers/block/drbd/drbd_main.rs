@@ -39,7 +39,7 @@ module! {
     type: Drbd,
     name: "drbd",
     authors: ["The drbd-rs authors"],
-    description: "drbd - Distributed Replicated Block Device, in Rust",
+    description: "drbd - Distributed Replicated Block Device v8.4.11-rs.1",
     license: "GPL",
 }
 

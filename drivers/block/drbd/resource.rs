@@ -38,13 +38,6 @@ use drbd_core::{
     action::Ticket,
     config::ResourceConfig,
     control,
-    data::{
-        DataPlane,
-        QueueMemory,
-        CONTROL_MAX,
-        UPCALLS_MAX, //
-    },
-    epoch::EPOCHS_MAX,
     input::{
         AdminRequest,
         Input, //
@@ -123,9 +116,6 @@ impl Memory for KernelMemory {
     type ControlVolumes = KVVec<drbd_core::control::Volume>;
     type Actions = KVVec<Option<drbd_core::action::Action>>;
     type Orders = KVVec<Option<drbd_core::link::Order>>;
-    type Epochs = KVVec<Option<drbd_core::epoch::Epoch>>;
-    type ControlQueue = KVVec<Option<(u64, drbd_core::data::QueuedItem)>>;
-    type Upcalls = KVVec<Option<drbd_core::link::Upcall>>;
     type Outbox = KVVec<Option<drbd_core::control::Held>>;
 }
 
@@ -217,7 +207,7 @@ pub(crate) struct Resource {
 impl Resource {
     /// Creates a resource without volumes and connection, and starts its threads. May sleep.
     pub(crate) fn new(name: Name, events: &Arc<Events>) -> Result<Arc<Self>> {
-        let inner = Inner::new()?;
+        let inner = Inner::new_on_own_stack()?;
         let resource = Arc::pin_init(
             try_pin_init!(Self {
                 name,
@@ -441,6 +431,18 @@ impl Bells {
 }
 
 impl Inner {
+    /// As [`Inner::new`], on the stack of a worker: the core is several KiB large until it lies on
+    /// the heap, and a command has used a good part of its own stack already.
+    fn new_on_own_stack() -> Result<Self> {
+        let made = Arc::pin_init(new_mutex!(None, "drbd_new"), GFP_KERNEL)?;
+        let slot = made.clone();
+        let queue = WorkQueue::ordered(c"drbd_new")?;
+        queue.spawn(move || *slot.lock() = Some(Self::new()))?;
+        queue.flush();
+        let inner = made.lock().take();
+        inner.unwrap_or(Err(ENOMEM))
+    }
+
     fn new() -> Result<Self> {
         Ok(Self {
             core: new_core()?,
@@ -513,16 +515,9 @@ impl Inner {
 /// is small.
 #[inline(never)]
 fn new_core() -> Result<KBox<Core>> {
-    let data = DataPlane::new(
-        table(REQUESTS_MAX)?,
-        table(PEER_REQUESTS_MAX)?,
-        table(VOLUMES_MAX)?,
-        QueueMemory {
-            epochs: table(EPOCHS_MAX)?,
-            control: table(CONTROL_MAX)?,
-            upcalls: table(UPCALLS_MAX)?,
-        },
-    );
+    let requests = table(REQUESTS_MAX)?;
+    let peers = table(PEER_REQUESTS_MAX)?;
+    let data_volumes = table(VOLUMES_MAX)?;
     let mut volumes = KVVec::with_capacity(VOLUMES_MAX, GFP_KERNEL)?;
     for _ in 0..VOLUMES_MAX {
         volumes.push(control::Volume::EMPTY, GFP_KERNEL)?;
@@ -534,8 +529,17 @@ fn new_core() -> Result<KBox<Core>> {
         outbox: table(control::OUTBOX_MIN)?,
     };
     let seed = [random_u64(), random_u64()];
-    let core = Core::new(seed, ResourceConfig::DEFAULT, memory, data);
-    Ok(KBox::new(core, GFP_KERNEL)?)
+    Ok(KBox::new(
+        Core::compose(
+            seed,
+            ResourceConfig::DEFAULT,
+            memory,
+            requests,
+            peers,
+            data_volumes,
+        ),
+        GFP_KERNEL,
+    )?)
 }
 
 /// Allocates a table of empty slots. May sleep.

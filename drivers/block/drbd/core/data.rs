@@ -296,6 +296,7 @@ pub struct DataPlane<M: Memory> {
 
 impl<M: Memory> DataPlane<M> {
     /// Composes the data plane from lent memory. Loops over all slots.
+    #[inline]
     pub fn new(requests: M::Requests, peers: M::PeerRequests, volumes: M::Volumes) -> Self {
         Self {
             requests: Slab::new(requests),

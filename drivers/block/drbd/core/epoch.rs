@@ -53,6 +53,7 @@ pub struct Epochs {
 }
 
 impl Default for Epochs {
+    #[inline]
     fn default() -> Self {
         let mut epochs = Self {
             queue: Queue::default(),

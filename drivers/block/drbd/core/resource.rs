@@ -113,6 +113,26 @@ impl<M: Memory> Resource<M> {
         }
     }
 
+    /// As [`Resource::new`], from the memory of the data plane: one large value less on the stack.
+    #[inline]
+    pub fn compose(
+        seed: [u64; 2],
+        config: ResourceConfig,
+        memory: ControlMemory<M>,
+        requests: M::Requests,
+        peers: M::PeerRequests,
+        volumes: M::Volumes,
+    ) -> Self {
+        Self {
+            state: ControlState::new(seed, config),
+            memory,
+            data: DataPlane::new(requests, peers, volumes),
+            frame: None,
+            acks_wanted: false,
+            receiver_wanted: false,
+        }
+    }
+
     /// Runs `call` on the control plane with fresh numbers, then settles.
     fn control<R>(&mut self, now: Instant, call: impl FnOnce(&mut Control<'_>) -> R) -> R {
         let mut control = control!(self, now);
@@ -292,6 +312,8 @@ impl<M: Memory> Resource<M> {
     pub fn data_retry(&mut self, now: Instant) -> Incoming {
         if self.state.core.link.pending.is_some() {
             let handled = self.control(now, |control| control.retry_packet());
+            // Only what happens from now on is a reason to try again.
+            self.receiver_wanted = false;
             return incoming(handled);
         }
         let incoming = self.data.data_retry(now);

@@ -9,6 +9,7 @@ pub struct Queue<T, const N: usize> {
 }
 
 impl<T: Copy, const N: usize> Default for Queue<T, N> {
+    #[inline]
     fn default() -> Self {
         Self {
             slots: [None; N],
