@@ -42,9 +42,9 @@ impl Bell {
     /// Waits until the bell has rung since the last wait, or the thread is asked to stop. Only for
     /// threads of this module; may sleep; does not count as load.
     pub(crate) fn wait(&self) {
-        let _ = self
-            .queue
-            .wait_idle(None, || self.take().or_else(|| thread::should_stop().then_some(())));
+        let _ = self.queue.wait_idle(None, || {
+            self.take().or_else(|| thread::should_stop().then_some(()))
+        });
     }
 
     /// As [`Bell::wait`], for at most `timeout_ms`; returns whether the bell rang.

@@ -101,9 +101,7 @@ fn exit_code(status: i32) -> u8 {
 
 fn call(resource: &Resource, handler: Handler, volume: Option<VolumeIndex>) -> i32 {
     let volume = volume.and_then(|index| resource.volume(index));
-    let device = volume
-        .as_deref()
-        .filter(|_| !handler.concerns_resource());
+    let device = volume.as_deref().filter(|_| !handler.concerns_resource());
     let argument = match device {
         Some(volume) => Line::<130>::new(fmt!("minor-{}", volume.minor)),
         None => Line::new(fmt!("{}", resource.name)),

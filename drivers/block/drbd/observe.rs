@@ -64,12 +64,14 @@ impl ProcShow for ProcDrbd {
             buffer.bytes.clear();
             let (index, minor) = (volume.index, volume.minor);
             let details = params::proc_details();
-            volume.resource.with(|inner, now| {
-                inner
-                    .core
-                    .proc_volume(index, minor, details, now, &mut buffer)
-            })
-            .map_err(failed)?;
+            volume
+                .resource
+                .with(|inner, now| {
+                    inner
+                        .core
+                        .proc_volume(index, minor, details, now, &mut buffer)
+                })
+                .map_err(failed)?;
             let text = core::str::from_utf8(&buffer.bytes).unwrap_or("");
             out.write_str(text).map_err(failed)?;
             let Some(following) = minor.checked_add(1) else {

@@ -48,7 +48,7 @@ pub(crate) fn perform(resource: &Arc<Resource>, action: Action) {
         Action::CloseSockets => {
             resource.connector.close();
             resource.interrupt_receiver();
-        },
+        }
         Action::Hmac(job) => hmac(resource, job),
         Action::Log { volume, line } => print(resource, volume, &line),
         Action::NotifyConnection { old, new } => events::connection(resource, old, new),
@@ -134,7 +134,11 @@ fn print(resource: &Resource, volume: Option<VolumeIndex>, line: &Line) {
     match volume.and_then(|index| resource.volume(index)) {
         Some(volume) => {
             let (number, minor) = (volume.number, volume.minor);
-            log::print(level, fmt!("drbd {name}/{number} drbd{minor}"), fmt!("{}", Show(line)));
+            log::print(
+                level,
+                fmt!("drbd {name}/{number} drbd{minor}"),
+                fmt!("{}", Show(line)),
+            );
         }
         None => log::print(level, fmt!("drbd {name}"), fmt!("{}", Show(line))),
     }

@@ -234,7 +234,9 @@ impl Resource {
             GFP_KERNEL,
         )?;
         let of_timer = resource.clone();
-        resource.timer.populate(Timer::new(move || of_timer.on_timer())?);
+        resource
+            .timer
+            .populate(Timer::new(move || of_timer.on_timer())?);
         *resource.threads.lock() = Threads::start(&resource)?;
         Ok(resource)
     }

@@ -7,11 +7,11 @@ use crate::{
     disk::metadata,
     kabi::{
         bio::{
+            with_plug, //
             BioHold,
             Flags,
             IncomingBio,
             Op,
-            with_plug, //
         },
         params,
         thread, //
@@ -20,13 +20,13 @@ use crate::{
     volume::Volume, //
 };
 use drbd_core::{
-    link::VolumeIndex,
-    query::OpenError,
     data::{
         AppIo,
         LocalPart,
         Submit, //
     },
+    link::VolumeIndex,
+    query::OpenError,
     request::{
         IoError,
         Op as AppOp,

@@ -72,9 +72,13 @@ fn send(
 
 fn object(object: Object<'_>, nh_type: u32) {
     let (resource, command) = (object.resource(), object.command());
-    send(resource, command, object.minor(), &OBJECT_SEQUENCE, |writer| {
-        object.notification(nh_type, writer)
-    });
+    send(
+        resource,
+        command,
+        object.minor(),
+        &OBJECT_SEQUENCE,
+        |writer| object.notification(nh_type, writer),
+    );
 }
 
 /// A resource was created, changed or deleted.
@@ -166,19 +170,20 @@ pub(crate) fn volume(volume: &Volume, old: u32, new: u32) {
 
 fn broadcast(volume: &Volume, info: &StateInfo) {
     let resource = &volume.resource;
-    send(resource, Command::Event, volume.minor, &STATUS_SEQUENCE, |writer| {
-        context(resource, Some(volume), true, writer)?;
-        status::describe(volume, info, false, writer)
-    });
+    send(
+        resource,
+        Command::Event,
+        volume.minor,
+        &STATUS_SEQUENCE,
+        |writer| {
+            context(resource, Some(volume), true, writer)?;
+            status::describe(volume, info, false, writer)
+        },
+    );
 }
 
 /// A helper is about to run (`exit` is `None`) or has ended with this wait status.
-pub(crate) fn helper(
-    resource: &Resource,
-    volume: Option<&Volume>,
-    name: &str,
-    exit: Option<u32>,
-) {
+pub(crate) fn helper(resource: &Resource, volume: Option<&Volume>, name: &str, exit: Option<u32>) {
     if let Some(volume) = volume {
         let reason = match exit {
             None => sib_reason::HELPER_PRE,
@@ -196,13 +201,19 @@ pub(crate) fn helper(
         Some(_) => notification::RESPONSE,
     };
     let minor = volume.map_or(drbd_format::netlink::ids::NO_MINOR, |v| v.minor);
-    send(resource, Command::Helper, minor, &OBJECT_SEQUENCE, |writer| {
-        context(resource, volume, true, writer)?;
-        NotificationHeader { nh_type: action }.emit(writer)?;
-        HelperInfo {
-            helper_name: Text::new(name.as_bytes()).unwrap_or_default(),
-            helper_status: exit.unwrap_or(0),
-        }
-        .emit(writer)
-    });
+    send(
+        resource,
+        Command::Helper,
+        minor,
+        &OBJECT_SEQUENCE,
+        |writer| {
+            context(resource, volume, true, writer)?;
+            NotificationHeader { nh_type: action }.emit(writer)?;
+            HelperInfo {
+                helper_name: Text::new(name.as_bytes()).unwrap_or_default(),
+                helper_status: exit.unwrap_or(0),
+            }
+            .emit(writer)
+        },
+    );
 }

@@ -237,11 +237,7 @@ impl Object<'_> {
     }
 
     /// Writes the notification `nh_type` about the object.
-    pub(super) fn notification(
-        self,
-        nh_type: u32,
-        writer: &mut Writer<'_>,
-    ) -> Result<(), NoSpace> {
+    pub(super) fn notification(self, nh_type: u32, writer: &mut Writer<'_>) -> Result<(), NoSpace> {
         let header = NotificationHeader { nh_type };
         let alive = nh_type & !notification::CONTINUES != notification::DESTROY;
         self.name(writer)?;
@@ -395,9 +391,7 @@ fn dump_resource(
 }
 
 /// Returns the volumes in ascending number, those that exist first.
-pub(super) fn sorted(
-    resource: &Resource,
-) -> [Option<Arc<Volume>>; drbd_core::link::VOLUMES_MAX] {
+pub(super) fn sorted(resource: &Resource) -> [Option<Arc<Volume>>; drbd_core::link::VOLUMES_MAX] {
     let mut volumes = resource.volumes();
     volumes.sort_unstable_by_key(|volume| {
         volume

@@ -43,9 +43,8 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
             Some("resource name missing"),
         ));
     };
-    let name = Name::new(name.as_bytes()).map_err(|_| {
-        Failure::new(RetCode::INVALID_REQUEST, Some("invalid resource name"))
-    })?;
+    let name = Name::new(name.as_bytes())
+        .map_err(|_| Failure::new(RetCode::INVALID_REQUEST, Some("invalid resource name")))?;
     if registry.by_name(&name).is_some() {
         return if job.exclusive() {
             Err(Failure::new(
@@ -151,7 +150,11 @@ pub(super) fn down(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, Fa
         "failed to disconnect",
     )?;
     for of in resource.volumes().iter().flatten() {
-        step(volume::leave_disk(job, of, false), state_ok, "failed to detach")?;
+        step(
+            volume::leave_disk(job, of, false),
+            state_ok,
+            "failed to detach",
+        )?;
     }
     for of in resource.volumes().iter().flatten() {
         step(volume::remove(job, of), state_ok, "failed to delete volume")?;

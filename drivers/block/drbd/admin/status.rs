@@ -134,8 +134,7 @@ pub(super) fn timeout_type(job: &mut Job<'_>) -> Result<RetCode, Failure> {
 #[inline(never)]
 pub(super) fn dump(registry: &Registry, request: &Request<'_>, out: &mut Dump<'_>) -> Result {
     let wanted = filter(Command::GetStatus, request)?;
-    let message =
-        Message::request(Command::GetStatus, request.attrs()).map_err(|_| EINVAL)?;
+    let message = Message::request(Command::GetStatus, request.attrs()).map_err(|_| EINVAL)?;
     match &wanted {
         None if message.raw(tla::CFG_CONTEXT).is_some() => return Err(EINVAL),
         Some(name) if out.state[0] == 0 && registry.by_name(name).is_none() => {

@@ -88,13 +88,7 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
             RetCode::INVALID_REQUEST,
             Some("a resource can have 16 volumes at most"),
         ))?;
-    let volume = Volume::new(
-        &resource,
-        index,
-        number,
-        minor,
-        registry.shared_holder(),
-    )?;
+    let volume = Volume::new(&resource, index, number, minor, registry.shared_holder())?;
     add(job, volume)
 }
 

@@ -98,7 +98,11 @@ pub(crate) fn attach(
     }
     // A detach may not have ended completely yet.
     let closed = || volume.backing().is_none().then_some(());
-    if volume.resource.wait_event(CLOSE_TIMEOUT_MS, closed).is_none() {
+    if volume
+        .resource
+        .wait_event(CLOSE_TIMEOUT_MS, closed)
+        .is_none()
+    {
         return Err(configured);
     }
     let (data, meta, placement) = open(volume, &conf)?;
@@ -282,7 +286,10 @@ fn facts(
         al_stripes: layout.striping().stripes(),
         al_stripe_size_4k: layout.striping().stripe_blocks(),
         md_index: conf.meta_dev_idx,
-        max_bio_bytes: limits.max_hw_sectors.min(BIO_SECTORS_MAX).saturating_mul(512),
+        max_bio_bytes: limits
+            .max_hw_sectors
+            .min(BIO_SECTORS_MAX)
+            .saturating_mul(512),
         physical_block_bytes: limits.physical_block_bytes,
         logical_block_bytes: limits.logical_block_bytes,
         alignment_offset: limits.alignment_offset_bytes,
@@ -327,9 +334,7 @@ fn lend_memory(
 
 fn take_back(volume: &Volume) {
     let index = volume.index;
-    let memory = volume
-        .resource
-        .with(|inner, _| inner.core.take_disk(index));
+    let memory = volume.resource.with(|inner, _| inner.core.take_disk(index));
     drop(memory);
 }
 
@@ -350,12 +355,7 @@ pub(crate) fn close(volume: &Arc<Volume>) {
 }
 
 /// Recomputes the limits of the upper queue (reference/netlink.md 7.8). May sleep.
-pub(crate) fn set_limits(
-    volume: &Volume,
-    max_bio_bytes: u32,
-    discard: bool,
-    write_zeroes: bool,
-) {
+pub(crate) fn set_limits(volume: &Volume, max_bio_bytes: u32, discard: bool, write_zeroes: bool) {
     let backing = volume.backing();
     let update = |volume: &Volume| -> Result {
         let mut limits = volume.disk.limits()?;

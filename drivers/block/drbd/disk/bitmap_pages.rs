@@ -27,7 +27,10 @@ fn try_read_all(volume: &Volume, backing: &Backing) -> Result {
     let pages = backing.bitmap_pages;
     let mut io = backing.metadata.lock();
     for page in 0..pages {
-        let (sector, _) = backing.layout.bitmap_page(BitmapPage(u64::from(page))).ok_or(EOVERFLOW)?;
+        let (sector, _) = backing
+            .layout
+            .bitmap_page(BitmapPage(u64::from(page)))
+            .ok_or(EOVERFLOW)?;
         io.read(&backing.meta, sector.0)?;
         volume
             .resource

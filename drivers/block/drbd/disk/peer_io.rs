@@ -20,11 +20,11 @@ use crate::{
     volume::Volume, //
 };
 use drbd_core::{
-    link::VolumeIndex,
     data::{
         FlushToken,
         PeerIo, //
     },
+    link::VolumeIndex,
     peer_request::PeerId, //
 };
 use drbd_format::units::Sector;
@@ -175,7 +175,13 @@ fn start(resource: &Arc<Resource>, io: PeerIo, pages: Option<PageBuf>) {
             let mut digest = [0; DIGEST_LEN_MAX];
             let len = pages
                 .as_ref()
-                .and_then(|pages| resource.digests.lock().pages(verify, pages, &mut digest).ok())
+                .and_then(|pages| {
+                    resource
+                        .digests
+                        .lock()
+                        .pages(verify, pages, &mut digest)
+                        .ok()
+                })
                 .unwrap_or(0);
             let left = resource.with_peer_io(|inner, now| {
                 let left = pages.and_then(|pages| inner.put_peer_pages(id, pages));

@@ -243,10 +243,7 @@ fn establish(resource: &Arc<Resource>) -> Result<Option<(Arc<Link>, bool)>> {
     let connector = &resource.connector;
     let options = resource.with(|inner, _| inner.core.link_options());
     let (local, peer) = connector.addresses().ok_or(ENOTCONN)?;
-    let listener = Arc::new(
-        Listener::new(&local, buffers(&options))?,
-        GFP_KERNEL,
-    )?;
+    let listener = Arc::new(Listener::new(&local, buffers(&options))?, GFP_KERNEL)?;
     connector.current.lock().listener = Some(listener.clone());
     let result = negotiate(connector, &listener, &local, &peer, &options);
     connector.current.lock().listener = None;

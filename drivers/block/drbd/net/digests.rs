@@ -135,26 +135,21 @@ impl Digests {
     }
 
     /// Computes the digest of pages for online verify or checksum-based resync.
-    pub(crate) fn pages(
-        &mut self,
-        verify: bool,
-        pages: &PageBuf,
-        out: &mut [u8],
-    ) -> Result<usize> {
+    pub(crate) fn pages(&mut self, verify: bool, pages: &PageBuf, out: &mut [u8]) -> Result<usize> {
         let hash = if verify {
             self.verify.as_mut()
         } else {
             self.csums.as_mut()
         };
-        digest(hash.ok_or(ENOENT)?, |hasher| hasher.update_pages(pages), out)
+        digest(
+            hash.ok_or(ENOENT)?,
+            |hasher| hasher.update_pages(pages),
+            out,
+        )
     }
 }
 
-fn digest(
-    hash: &mut Hash,
-    update: impl FnOnce(&mut Hasher<'_>),
-    out: &mut [u8],
-) -> Result<usize> {
+fn digest(hash: &mut Hash, update: impl FnOnce(&mut Hasher<'_>), out: &mut [u8]) -> Result<usize> {
     let mut hasher = hash.start()?;
     update(&mut hasher);
     hasher.finish(out)

@@ -151,7 +151,9 @@ impl Sender {
             self.batch.push_bytes(bytes)?;
             if item.digest {
                 let mut digest = [0; DIGEST_LEN_MAX];
-                let len = item.pages.digest(&mut resource.digests.lock(), &mut digest)?;
+                let len = item
+                    .pages
+                    .digest(&mut resource.digests.lock(), &mut digest)?;
                 self.batch.push_bytes(digest.get(..len).ok_or(EINVAL)?)?;
             }
             // With protocol A, or when the pages may change under the digest, the upper layer gets
