@@ -171,28 +171,30 @@ fn start(resource: &Arc<Resource>, io: PeerIo, pages: Option<PageBuf>) {
             resource.with_peer_io(|inner, now| inner.core.peer_io_done(id, ok, now));
         }
         PeerIo::Flush { token, volume } => flush(resource, token, volume),
-        PeerIo::Digest { id, verify } => {
-            let mut digest = [0; DIGEST_LEN_MAX];
-            let len = pages
-                .as_ref()
-                .and_then(|pages| {
-                    resource
-                        .digests
-                        .lock()
-                        .pages(verify, pages, &mut digest)
-                        .ok()
-                })
-                .unwrap_or(0);
-            let left = resource.with_peer_io(|inner, now| {
-                let left = pages.and_then(|pages| inner.put_peer_pages(id, pages));
-                let digest = digest.get(..len).unwrap_or(&[]);
-                inner.core.digest_ready(id, digest, now);
-                left
-            });
-            drop(left);
-        }
+        PeerIo::Digest { id, verify } => digest(resource, id, verify, pages),
         PeerIo::Free { .. } => drop(pages),
     }
+}
+
+fn digest(resource: &Arc<Resource>, id: PeerId, verify: bool, pages: Option<PageBuf>) {
+    let mut digest = [0; DIGEST_LEN_MAX];
+    let len = pages
+        .as_ref()
+        .and_then(|pages| {
+            resource
+                .digests
+                .lock()
+                .pages(verify, pages, &mut digest)
+                .ok()
+        })
+        .unwrap_or(0);
+    let left = resource.with_peer_io(|inner, now| {
+        let left = pages.and_then(|pages| inner.put_peer_pages(id, pages));
+        let digest = digest.get(..len).unwrap_or(&[]);
+        inner.core.digest_ready(id, digest, now);
+        left
+    });
+    drop(left);
 }
 
 fn submit(
