@@ -74,6 +74,17 @@ impl From<drbd_format::netlink::tlv::TlvError> for Failure {
     }
 }
 
+/// Says why a command about `object` got no answer.
+pub(crate) fn no_answer(object: &str, error: ChannelError) -> Failure {
+    match error {
+        ChannelError::Refused(error) => Failure::local(format!(
+            "{object}: {}",
+            crate::netlink::request::strerror(&error)
+        )),
+        other => other.into(),
+    }
+}
+
 /// Turns an answer of the kernel into success or the failure to report.
 ///
 /// `object` is the object of the command as the user typed it.

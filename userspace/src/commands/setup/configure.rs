@@ -6,7 +6,7 @@ use super::table::Arg;
 use crate::netlink::address;
 use crate::netlink::message::Request;
 use crate::netlink::request::{strerror, Channel};
-use crate::report::{check_answer, Failure, Outcome};
+use crate::report::{check_answer, no_answer, Failure, Outcome};
 use drbd_format::netlink::codes::RetCode;
 use drbd_format::netlink::ids::{Command, SET_DEFAULTS};
 use drbd_format::netlink::tlv::{NoSpace, Writer};
@@ -23,8 +23,11 @@ const FLEX_EXTERNAL: i32 = -2;
 /// Sends the command and reports the answer.
 pub(super) fn run(call: &Call<'_>) -> Outcome {
     let request = request_of(call)?;
-    let answer = Channel::open()?.command(request)?;
-    check_answer(object_of(call), &answer)?;
+    let object = object_of(call);
+    let answer = Channel::open()?
+        .command(request)
+        .map_err(|error| no_answer(object, error))?;
+    check_answer(object, &answer)?;
     Ok(0)
 }
 
@@ -42,8 +45,11 @@ pub(super) fn role_change(call: &Call<'_>) -> Outcome {
     for minor in minors {
         let _lock = device::MinorLock::take(minor)?;
         let request = Request::new(command_of(call)?).minor(minor);
-        let answer = channel.command(with_payload(call, request)?)?;
-        check_answer(&minor.to_string(), &answer)?;
+        let object = minor.to_string();
+        let answer = channel
+            .command(with_payload(call, request)?)
+            .map_err(|error| no_answer(&object, error))?;
+        check_answer(&object, &answer)?;
     }
     Ok(0)
 }
@@ -68,7 +74,9 @@ pub(super) fn down(call: &Call<'_>) -> Outcome {
 fn down_one(channel: &mut Channel, name: &str) -> Outcome {
     let minors = super::query::minors_of(channel, name)?;
     let request = Request::new(Command::Down).context(Some(name), None, None)?;
-    let answer = channel.command(request)?;
+    let answer = channel
+        .command(request)
+        .map_err(|error| no_answer(name, error))?;
     if answer.ret_code() == RetCode::RES_NOT_KNOWN {
         if std::io::stderr().is_terminal() {
             eprintln!("Resource unknown");

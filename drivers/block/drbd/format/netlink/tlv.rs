@@ -675,6 +675,20 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_stumble(bytes: Vec<u8>) {
+            for unknown in [Unknown::Ignore, Unknown::Refuse] {
+                if let Ok(nest) = Nest::checked(&bytes, FIELDS, unknown) {
+                    for field in FIELDS {
+                        let payload = nest.get(field);
+                        assert!(payload.is_none_or(|payload| field.check(payload).is_ok()));
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn lengths_that_lie_are_refused() {
         for lie in [0u16, 3, 9, 0xffff] {
