@@ -56,6 +56,7 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
+            Full,
             Release, //
         },
         Arc,
@@ -78,6 +79,8 @@ pub(crate) struct Connector {
     bell: Bell,
     /// Somebody wants a connection.
     wanted: Atomic<bool>,
+    /// A connection was asked for, and the end of it has not been reported.
+    started: Atomic<bool>,
     #[pin]
     current: Mutex<Current>,
 }
@@ -95,6 +98,7 @@ impl Connector {
         pin_init!(Self {
             bell <- Bell::new(),
             wanted: Atomic::new(false),
+            started: Atomic::new(false),
             current <- new_mutex!(Current::default(), "drbd_connector"),
         })
     }
@@ -111,8 +115,14 @@ impl Connector {
 
     /// Begins to listen and connect.
     pub(crate) fn start(&self) {
+        self.started.store(true, Release);
         self.wanted.store(true, Release);
         self.bell.ring();
+    }
+
+    /// Tells whether a start has not been answered yet, and forgets it.
+    fn take_start(&self) -> bool {
+        self.started.xchg(false, Full)
     }
 
     /// Ends the connection or the attempt. May sleep.
@@ -144,7 +154,8 @@ pub(crate) fn run(resource: &Arc<Resource>) {
     let connector = &resource.connector;
     while !thread::should_stop() {
         connector.bell.wait();
-        if !connector.is_wanted() {
+        // A start that was taken back at once is answered like any other.
+        if !connector.take_start() {
             continue;
         }
         match establish(resource) {

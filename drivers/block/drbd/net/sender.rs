@@ -29,6 +29,7 @@ use drbd_core::{
         Payload,
         SentToken, //
     },
+    input::Input,
     link::LinkError, //
 };
 use kernel::{
@@ -165,15 +166,15 @@ impl Sender {
                 Pages::Peer(pages) => self.batch.push_pages(pages)?,
             }
             if !self.batch.has_room() {
-                flush(link, &mut self.batch, true)?;
+                flush(resource, link, &mut self.batch, true)?;
             }
         }
-        flush(link, &mut self.batch, false)
+        flush(resource, link, &mut self.batch, false)
     }
 }
 
 /// Sends what the batch holds.
-fn flush(link: &Link, batch: &mut SendBatch, more: bool) -> Result {
+fn flush(resource: &Resource, link: &Link, batch: &mut SendBatch, more: bool) -> Result {
     let flags = SendFlags {
         more,
         splice: true,
@@ -181,8 +182,10 @@ fn flush(link: &Link, batch: &mut SendBatch, more: bool) -> Result {
     };
     loop {
         match batch.flush(&link.data, flags) {
-            // The peer takes nothing. The core watches the oldest request and ends the link.
-            Err(error) if error == EAGAIN && !link.is_closing() => {}
+            // The peer takes nothing. The core counts, and closes the link when it is too much.
+            Err(error) if error == EAGAIN && !link.is_closing() => {
+                resource.handle(Input::SendTimeout);
+            }
             result => {
                 if result.is_err() {
                     batch.clear();
