@@ -112,11 +112,7 @@ impl<'a> Known<'a> {
                     .objects
                     .insert(object.clone(), values.clone())
                     .unwrap_or_default();
-                let new: Values = values.into_iter().filter(|v| !old.contains(v)).collect();
-                if new.is_empty() {
-                    return None;
-                }
-                new
+                values.into_iter().filter(|v| !old.contains(v)).collect()
             }
             _ if is_helper => values,
             _ => {
@@ -283,7 +279,8 @@ mod tests {
             ["exists device name:r0 volume:0 minor:0 disk:UpToDate"]
         );
         let same = device_event(3, notification::CHANGE | notification::CONTINUES, 8);
-        assert!(known.lines(&same).unwrap().is_empty());
+        let lines = known.lines(&same).unwrap();
+        assert_eq!(lines, ["change device name:r0 volume:0 minor:0"]);
         let changed = device_event(4, notification::CHANGE, 2);
         let lines = known.lines(&changed).unwrap();
         assert_eq!(
