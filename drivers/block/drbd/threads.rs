@@ -50,15 +50,14 @@ impl Threads {
 
     /// Stops them and waits for their ends. May sleep.
     pub(crate) fn stop(&mut self) {
-        for thread in [
+        let threads = [
             self.receiver.take(),
             self.peer_io.take(),
             self.control.take(),
-        ] {
-            if let Some(thread) = thread {
-                // Never called by one of them, so it stops.
-                let _ = thread.stop();
-            }
+        ];
+        for thread in threads.into_iter().flatten() {
+            // Never called by one of them, so it stops.
+            let _ = thread.stop();
         }
     }
 

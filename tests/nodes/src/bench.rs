@@ -211,7 +211,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn table(pairs: &[(Measured, Measured)], subject: Pairing) -> String {
     let mut out = format!(
-        "\n{:?} against the C pair, {} rounds in turns, disks of {} MiB in memory, {SECONDS} s each\n\
+        "\n{:?} against the C pair, {} rounds in turns, disks of {} MiB in memory, {SECONDS} s \
+         each\n\
          {:38} {:>9} {:>9} {:>7}  spread of the ratio\n",
         subject.drivers,
         pairs.len(),

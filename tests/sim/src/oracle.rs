@@ -177,7 +177,8 @@ impl Oracle {
         let wanted = allowed[0];
         let known = history.versions.iter().any(|v| v.value == value);
         Err(format!(
-            "volume {volume} sector {sector} acknowledged at {}.{:03} s as {:#x} holds {value:#x}{}",
+            "volume {volume} sector {sector} acknowledged at {}.{:03} s as {:#x} holds \
+             {value:#x}{}",
             wanted.acked_at_ns / 1_000_000_000,
             wanted.acked_at_ns / 1_000_000 % 1000,
             wanted.value,

@@ -110,7 +110,7 @@ impl Connector {
 
     /// Returns the own and the peer's address. May sleep.
     pub(crate) fn addresses(&self) -> Option<(Addr, Addr)> {
-        self.current.lock().addresses.clone()
+        self.current.lock().addresses
     }
 
     /// Begins to listen and connect.

@@ -1,5 +1,5 @@
-//! Two primaries: writes of both nodes to the same sectors (`reference/wire.md` 9, `reference/io.md`
-//! 4.6).
+//! Two primaries: writes of both nodes to the same sectors (`reference/wire.md` 9,
+//! `reference/io.md` 4.6).
 //!
 //! The node with the resolve-conflicts mark never executes a write of the peer that overlaps one
 //! of its own in flight: it says that the write is superseded, or has to be tried again. The
