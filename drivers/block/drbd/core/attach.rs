@@ -93,11 +93,18 @@ impl Control<'_> {
                 if volume.facts.bits_total == 0 && volume.capacity != 0 {
                     return Step::Wait;
                 }
+                if volume.io_error {
+                    return self.attach_failed(v, code::IO_MD_DISK);
+                }
                 self.attach_state(v)
             }
             AttachStep::Metadata => {
                 if !self.metadata_stable(v) {
                     return Step::Wait;
+                }
+                if self.vol(v).io_error || self.vol(v).disk.is_none() {
+                    // The disk is being given up already.
+                    return Step::Done(code::IO_MD_DISK);
                 }
                 self.act(Action::Uevent { volume: v });
                 Step::Done(code::NO_ERROR)

@@ -274,8 +274,6 @@ pub struct DataPlane<M: Memory> {
     pub(crate) held: List<{ peer::LIST_WORK }>,
     pub(crate) resync_held: List<{ peer::LIST_WORK }>,
     pub(crate) lock_wait: List<{ peer::LIST_WORK }>,
-    /// Reads of the peer that overlap its own unfinished writes.
-    pub(crate) read_wait: List<{ peer::LIST_WORK }>,
     pub(crate) io_ready: List<{ peer::LIST_WORK }>,
     pub(crate) to_digest: List<{ peer::LIST_WORK }>,
     pub(crate) to_free: List<{ peer::LIST_WORK }>,
@@ -325,7 +323,6 @@ impl<M: Memory> DataPlane<M> {
             held: List::default(),
             resync_held: List::default(),
             lock_wait: List::default(),
-            read_wait: List::default(),
             io_ready: List::default(),
             to_digest: List::default(),
             to_free: List::default(),

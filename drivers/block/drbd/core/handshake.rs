@@ -148,6 +148,11 @@ impl Link {
             .unwrap_or(&[])
     }
 
+    /// Both digests have been computed.
+    pub const fn digests_ready(&self) -> bool {
+        self.expected_len != 0 && self.response_len != 0
+    }
+
     /// The message of a digest that the shell has to compute.
     pub fn hmac_message(&self, job: HmacJob) -> &[u8] {
         match job {
@@ -305,7 +310,7 @@ impl Control<'_> {
     /// Compares the peer's response as soon as both digests are known.
     pub(crate) fn check_response(&mut self, response: &[u8]) -> Handled {
         let link = &self.s.link;
-        if link.expected_len == 0 || link.response_len == 0 {
+        if !link.digests_ready() {
             return Handled::Wait;
         }
         let expected = link

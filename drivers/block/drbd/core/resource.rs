@@ -1,8 +1,7 @@
 //! One resource: control plane and data plane joined.
 //!
-//! This file only composes: each method forwards to one of the two planes and then carries orders
-//! and reports back and forth until both are quiet. The shell calls every method under the
-//! resource's lock, in any context; none sleeps.
+//! This file only composes: each method forwards to one plane and then carries orders and reports
+//! back and forth until both are quiet. Called under the resource's lock, in any context.
 
 use drbd_format::wire::command::{Frame, Stream};
 use drbd_format::wire::header::Header;
@@ -176,7 +175,7 @@ impl<M: Memory> Resource<M> {
             }
         }
         self.acks_wanted |= self.state.core.liveness.has_work();
-        self.receiver_wanted |= self.state.core.link.pending.is_some();
+        self.receiver_wanted |= control!(self, now).pending_is_ready();
     }
 
     /// Returns which executors have work, and forgets it. To be called at the end of every hold

@@ -147,8 +147,11 @@ impl Control<'_> {
         match step {
             WorkStep::Invalidate { remote } => self.invalidate_state(v, remote),
             WorkStep::SetAll { remote } => {
-                let Some(ok) = self.vol_mut(v).result.take() else {
-                    return Step::Wait;
+                let waits = matches!(self.vol(v).job, VolumeJob::SetAll(_, Then::Command));
+                let ok = match self.vol_mut(v).result.take() {
+                    Some(ok) => ok,
+                    None if waits => return Step::Wait,
+                    None => false,
                 };
                 if remote && ok {
                     self.order(Order::SuspendAl(v));
@@ -201,6 +204,9 @@ impl Control<'_> {
     }
 
     fn bitmap_cleared(&mut self, v: VolumeIndex, skip: bool) -> Step<WorkStep> {
+        if self.vol(v).disk.is_none() || self.vol(v).io_error {
+            return Step::Done(code::IO_MD_DISK);
+        }
         let Progress::Done(ok) = self.vol(v).bitmap_io else {
             return Step::Wait;
         };

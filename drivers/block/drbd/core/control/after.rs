@@ -3,7 +3,7 @@
 use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
 
 use super::engine::{Flags, Work};
-use super::jobs::{Then, VolumeJob};
+use super::jobs::{Detach, Then, VolumeJob};
 use super::Control;
 use crate::action::{Action, Handler};
 use crate::link::{Order, Side, VolumeIndex};
@@ -56,6 +56,13 @@ impl Control<'_> {
         if o.conn < ConnState::Connected && n.conn >= ConnState::Connected {
             self.order(Order::View(v));
             self.order(Order::ResumeAl(v));
+        }
+        if o.disk == DiskState::Negotiating && n.disk == DiskState::Diskless {
+            // The connection was lost before it was clear what the data is worth.
+            self.order(Order::View(v));
+            self.order(Order::DiskDetached(v));
+            self.act(Action::CloseDisk { volume: v });
+            self.vol_mut(v).job = VolumeJob::Detach(Detach::Close);
         }
     }
 

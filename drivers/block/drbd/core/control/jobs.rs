@@ -127,12 +127,21 @@ impl VolumeJob {
 }
 
 impl Control<'_> {
-    /// Starts a job. A detach replaces whatever else goes on.
+    /// Starts a job. A detach replaces whatever else goes on; a command that waits for that fails.
     pub(crate) fn begin_job(&mut self, v: VolumeIndex, job: VolumeJob) {
-        if matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
-            // Its step below notices the failed disk by itself.
-            let volume = self.vol_mut(v);
-            volume.blocks = volume.blocks.saturating_sub(1);
+        let volume = self.vol_mut(v);
+        match volume.job {
+            VolumeJob::Relayout(_) => {
+                volume.blocks = volume.blocks.saturating_sub(1);
+                volume.result = Some(false);
+            }
+            VolumeJob::SetAll(_, Then::Command | Then::Attach) => volume.result = Some(false),
+            VolumeJob::SetAll(_, Then::Handshake) => self.handshake_bits_set(v, false),
+            VolumeJob::None
+            | VolumeJob::SetAll(_, Then::StartSync(_))
+            | VolumeJob::StartSync(..)
+            | VolumeJob::Finish { .. }
+            | VolumeJob::Detach(_) => {}
         }
         let volume = self.vol_mut(v);
         volume.job = job;

@@ -6,6 +6,7 @@ use drbd_format::wire::payload::StateChange;
 use drbd_format::wire::settings;
 
 use super::engine::{Flags, SUCCESS};
+use super::jobs::VolumeJob;
 use super::{Control, Disk};
 use crate::generation::{Uuids, FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::handshake::Stage;
@@ -90,6 +91,26 @@ impl Control<'_> {
             Some(Pending::Sizes { volume, reply }) => self.sizes_applied(volume, reply),
         };
         self.conclude_packet(handled)
+    }
+
+    /// Tells whether the packet that waits has a chance now.
+    pub fn pending_is_ready(&self) -> bool {
+        match self.s.link.pending {
+            None => false,
+            Some(Pending::AuthResponse(..)) => self.s.link.digests_ready(),
+            Some(Pending::State { decided, .. }) => {
+                matches!(decided, Some((_, Some(_))))
+            }
+            Some(Pending::SyncUuid { volume, .. }) => {
+                let state = self.vol(volume).state;
+                matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind)
+                    || state.conn < ConnState::Connected
+                    || state.disk < DiskState::Negotiating
+            }
+            Some(Pending::Sizes { volume, .. }) => {
+                !matches!(self.vol(volume).job, VolumeJob::Relayout(_))
+            }
+        }
     }
 
     fn conclude_packet(&mut self, handled: Handled) -> Handled {
@@ -195,7 +216,12 @@ impl Control<'_> {
         }
         if volume.disk.is_some() {
             self.skip_initial_sync(v, &set, flags);
-        } else if state.role == Role::Primary && volume.exposed_uuid != set.current {
+        } else if state.role == Role::Primary
+            && state.pdsk == DiskState::UpToDate
+            && volume.exposed_uuid != set.current
+        {
+            // The peer has begun a new generation for us. (A peer without good data has a UUID
+            // that says nothing about ours.)
             volume.exposed_uuid = set.current;
             let uuid = set.current;
             self.log(

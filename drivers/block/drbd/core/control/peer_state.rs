@@ -238,7 +238,11 @@ impl Control<'_> {
         if os.conn > ConnState::WfReportParams && conn > ConnState::Connected && undecided {
             self.send_uuids_and_state(v);
         }
-        if let Some(net) = self.s.net.as_mut() {
+        let handshake = self
+            .indices()
+            .any(|i| self.vol(i).state.conn == ConnState::WfReportParams);
+        if let Some(net) = self.s.net.as_mut().filter(|_| !handshake) {
+            // Every volume has made use of it.
             net.discard_my_data = false;
         }
         Handled::Done

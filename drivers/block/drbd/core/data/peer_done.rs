@@ -235,8 +235,7 @@ impl<M: Memory> DataPlane<M> {
         if waiting {
             self.wake_volume(volume);
         }
-        self.wants.peer_io |=
-            !self.held.is_empty() || !self.resync_held.is_empty() || !self.read_wait.is_empty();
+        self.wants.peer_io |= !self.held.is_empty() || !self.resync_held.is_empty();
     }
 
     fn release_peer_al(&mut self, slot: u32) {
