@@ -274,6 +274,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) held: List<{ peer::LIST_WORK }>,
     pub(crate) resync_held: List<{ peer::LIST_WORK }>,
     pub(crate) lock_wait: List<{ peer::LIST_WORK }>,
+    /// Reads of the peer that overlap its own unfinished writes.
+    pub(crate) read_wait: List<{ peer::LIST_WORK }>,
     pub(crate) io_ready: List<{ peer::LIST_WORK }>,
     pub(crate) to_digest: List<{ peer::LIST_WORK }>,
     pub(crate) to_free: List<{ peer::LIST_WORK }>,
@@ -323,6 +325,7 @@ impl<M: Memory> DataPlane<M> {
             held: List::default(),
             resync_held: List::default(),
             lock_wait: List::default(),
+            read_wait: List::default(),
             io_ready: List::default(),
             to_digest: List::default(),
             to_free: List::default(),

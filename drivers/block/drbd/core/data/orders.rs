@@ -213,6 +213,7 @@ impl<M: Memory> DataPlane<M> {
             &mut self.replies,
             &mut self.resync_held,
             &mut self.lock_wait,
+            &mut self.read_wait,
             &mut self.to_digest,
         ];
         for list in lists {

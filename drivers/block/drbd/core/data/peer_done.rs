@@ -235,7 +235,8 @@ impl<M: Memory> DataPlane<M> {
         if waiting {
             self.wake_volume(volume);
         }
-        self.wants.peer_io |= !self.held.is_empty() || !self.resync_held.is_empty();
+        self.wants.peer_io |=
+            !self.held.is_empty() || !self.resync_held.is_empty() || !self.read_wait.is_empty();
     }
 
     fn release_peer_al(&mut self, slot: u32) {

@@ -36,6 +36,9 @@ impl<M: Memory> DataPlane<M> {
         if let Some(slot) = self.io_ready.pop(&mut self.peers) {
             return Some(self.start_peer(slot, now));
         }
+        if let Some(slot) = self.next_read() {
+            return Some(self.start_peer(slot, now));
+        }
         if let Some(slot) = self.lock_next() {
             return Some(self.start_peer(slot, now));
         }
@@ -67,6 +70,26 @@ impl<M: Memory> DataPlane<M> {
             connection: self.connection,
         };
         Some(PeerIo::Flush { token, volume })
+    }
+
+    /// Takes the first read of the peer out that overlaps no unfinished write that arrived before
+    /// it. Looks at each waiting read once.
+    fn next_read(&mut self) -> Option<u32> {
+        let mut at = self.read_wait.head();
+        while let Some(slot) = at {
+            let peer = &self.peers[slot];
+            let tree = &self.volumes[peer.volume.slot()].peer_writes;
+            let (start, end) = (peer.sector.0, peer.range().end().0);
+            let earlier = tree.find(&self.peers, start, end, |_, other| {
+                other.arrival < peer.arrival
+            });
+            if earlier.is_none() {
+                self.read_wait.remove(&mut self.peers, slot);
+                return Some(slot);
+            }
+            at = self.read_wait.after(&self.peers, slot);
+        }
+        None
     }
 
     /// Locks the extent of the first request that waits for one.

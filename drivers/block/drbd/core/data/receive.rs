@@ -83,6 +83,12 @@ impl<M: Memory> DataPlane<M> {
     /// Handles the fixed part of a packet for which [`is_data_command`] holds.
     pub fn data_packet(&mut self, frame: &Frame, fixed: &[u8], now: Instant) -> Incoming {
         self.stalled.clear();
+        if !self.up {
+            // The connection is lost already; a request taken now would never be cancelled. The
+            // receiver ends with the sockets.
+            self.stalled.keep(frame, fixed);
+            return Incoming::Wait;
+        }
         let terms = self.terms;
         let handled = match Packet::decode(&terms, frame, fixed) {
             Ok(packet) => self.handle(frame, &packet, now),
@@ -509,7 +515,10 @@ impl<M: Memory> DataPlane<M> {
         if kind.holds_extent() {
             self.lock_wait.push(&mut self.peers, slot);
         } else {
-            self.io_ready.push(&mut self.peers, slot);
+            // Behind the writes that came before: they may have been acknowledged as received.
+            self.arrival += 1;
+            self.peers[slot].arrival = self.arrival;
+            self.read_wait.push(&mut self.peers, slot);
         }
         self.wants.peer_io = true;
         Ok(Incoming::Done)

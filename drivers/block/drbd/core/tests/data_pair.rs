@@ -226,6 +226,34 @@ fn a_diskless_node_reads_and_writes_through_its_peer() {
     }
 }
 
+/// The peer may hold a write back that it has acknowledged as received; a read must not overtake
+/// it.
+#[test]
+fn a_remote_read_sees_every_write_that_was_reported_as_done() {
+    for seed in 0..8 {
+        for protocol in PROTOCOLS {
+            let mut world = World::new(seed, SECTORS, protocol);
+            world.connect_diskless(0);
+            for place in 0..120 {
+                let sector = place * 24;
+                let number = world.write(0, sector, 8);
+                while !world.nodes[0].results.contains_key(&number) {
+                    world.random_steps(10);
+                }
+                let read = world.read(0, sector, 8);
+                world.random_steps(5);
+                while !world.nodes[0].results.contains_key(&read) {
+                    world.random_steps(10);
+                }
+                let (_, data) = &world.nodes[0].read_back[&read];
+                assert_eq!(data[..8], number.to_le_bytes(), "seed {seed} {protocol:?}");
+            }
+            world.settle();
+            world.check_idle();
+        }
+    }
+}
+
 #[test]
 fn verify_finds_exactly_the_blocks_that_differ() {
     for seed in 0..4 {

@@ -417,6 +417,13 @@ impl World {
         number
     }
 
+    pub(crate) fn read(&mut self, at: usize, sector: u64, sectors: u64) -> u64 {
+        let bio = self.bio(Op::Read, sector, sectors);
+        let number = bio.number;
+        self.nodes[at].submit(bio);
+        number
+    }
+
     fn random_range(&mut self) -> (u64, u64) {
         let len = match self.chance(10) {
             0 => 1 + self.chance(255),
