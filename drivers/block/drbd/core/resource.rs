@@ -1,7 +1,7 @@
 //! One resource: control plane and data plane joined.
 //!
-//! This file only composes: each method forwards to one plane and then carries orders and reports
-//! back and forth until both are quiet. Called under the resource's lock, in any context.
+//! This file only composes: each method forwards to one of the two planes, then carries orders and
+//! reports back and forth until both are quiet. It runs under the resource's lock and never sleeps.
 
 use drbd_format::wire::command::{Frame, Stream};
 use drbd_format::wire::header::Header;
@@ -95,7 +95,7 @@ macro_rules! control {
 }
 
 impl<M: Memory> Resource<M> {
-    /// Composes a resource. `seed` must be unpredictable.
+    /// Composes a resource; `seed` must be unpredictable.
     pub fn new(
         seed: [u64; 2],
         config: ResourceConfig,
@@ -106,26 +106,6 @@ impl<M: Memory> Resource<M> {
             state: ControlState::new(seed, config),
             memory,
             data,
-            frame: None,
-            acks_wanted: false,
-            receiver_wanted: false,
-        }
-    }
-
-    /// As [`Resource::new`], from the memory of the data plane: one large value less on the stack.
-    #[inline]
-    pub fn compose(
-        seed: [u64; 2],
-        config: ResourceConfig,
-        memory: ControlMemory<M>,
-        requests: M::Requests,
-        peers: M::PeerRequests,
-        volumes: M::Volumes,
-    ) -> Self {
-        Self {
-            state: ControlState::new(seed, config),
-            memory,
-            data: DataPlane::new(requests, peers, volumes),
             frame: None,
             acks_wanted: false,
             receiver_wanted: false,
@@ -198,8 +178,6 @@ impl<M: Memory> Resource<M> {
         self.receiver_wanted = false;
         wants
     }
-
-    // Control plane.
 
     /// Something happened, or a command.
     pub fn handle(&mut self, input: &Input<'_>, now: Instant) {
@@ -311,8 +289,7 @@ impl<M: Memory> Resource<M> {
     pub fn data_retry(&mut self, now: Instant) -> Incoming {
         if self.state.core.link.pending.is_some() {
             let handled = self.control(now, |control| control.retry_packet());
-            // Only what happens from now on is a reason to try again.
-            self.receiver_wanted = false;
+            self.receiver_wanted = false; // Only news are a reason to try again.
             return incoming(handled);
         }
         let incoming = self.data.data_retry(now);

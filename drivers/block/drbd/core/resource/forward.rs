@@ -1,10 +1,11 @@
 //! Questions to a resource, and methods that concern the data plane alone: forward, then settle.
 
-use super::Resource;
+use super::{ControlMemory, Resource};
 use crate::action::HmacJob;
-use crate::config::NetConfig;
+use crate::config::{NetConfig, ResourceConfig};
+use crate::control::ControlState;
 use crate::data::{
-    AlStep, AppIo, Counters, DiskMemory, Done, FlushToken, LocalPart, PeerIo, Submit,
+    AlStep, AppIo, Counters, DataPlane, DiskMemory, Done, FlushToken, LocalPart, PeerIo, Submit,
 };
 use crate::link::VolumeIndex;
 use crate::memory::Memory;
@@ -14,6 +15,26 @@ use crate::time::Instant;
 
 /// Methods that concern the data plane alone.
 impl<M: Memory> Resource<M> {
+    /// As [`Resource::new`], from the memory of the data plane: one large value less on the stack.
+    #[inline]
+    pub fn compose(
+        seed: [u64; 2],
+        config: ResourceConfig,
+        memory: ControlMemory<M>,
+        requests: M::Requests,
+        peers: M::PeerRequests,
+        volumes: M::Volumes,
+    ) -> Self {
+        Self {
+            state: ControlState::new(seed, config),
+            memory,
+            data: DataPlane::new(requests, peers, volumes),
+            frame: None,
+            acks_wanted: false,
+            receiver_wanted: false,
+        }
+    }
+
     /// Copies key and message of a digest that the shell has to compute; returns their lengths.
     pub fn hmac_input(
         &self,
