@@ -425,9 +425,10 @@ fn copy_name(to: &mut [c_char], name: &[u8]) {
 
 impl<H: Handler> Drop for Family<H> {
     fn drop(&mut self) {
-        // Nobody sends events while the family goes.
-        let mut family = self.events.family.lock();
-        *family = None;
+        // Whoever sends an event holds this lock, so from here on nobody uses the family. It must
+        // not be held any longer: a command sends events while generic netlink holds its own locks,
+        // which unregistering takes.
+        *self.events.family.lock() = None;
         // SAFETY: By the type invariant the family is registered.
         unsafe { bindings::genl_unregister_family(self.inner.family.get()) };
     }
