@@ -142,7 +142,6 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) cache_dirty: bool,
     pub(crate) read_toggle: bool,
     pub(crate) congested: bool,
-    pub(crate) thaw: bool,
 }
 
 impl<M: Memory> Default for VolumeSlot<M> {
@@ -179,7 +178,6 @@ impl<M: Memory> Default for VolumeSlot<M> {
             cache_dirty: false,
             read_toggle: false,
             congested: false,
-            thaw: false,
         }
     }
 }
@@ -246,6 +244,10 @@ pub struct DataPlane<M: Memory> {
     pub(crate) requests: Slab<M::Requests>,
     pub(crate) peers: Slab<M::PeerRequests>,
     pub(crate) volumes: M::Volumes,
+    /// Places with a volume, one bit each: what runs at every hold of the lock skips the others.
+    pub(crate) present: u32,
+    /// Volumes whose I/O is not suspended any more since the last order, one bit each.
+    pub(crate) thawed: u32,
     pub(crate) link: LinkView,
     pub(crate) terms: Terms,
     /// Both sockets exist.
@@ -294,6 +296,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) resync_timer: Option<Instant>,
     pub(crate) upcalls: Queue<Upcall, UPCALLS_MAX>,
     pub(crate) wants: DataWants,
+    /// Somebody was told to wait since `Wants::submitters` was last given out.
+    pub(crate) submitters_wait: bool,
 }
 
 impl<M: Memory> DataPlane<M> {
@@ -304,6 +308,8 @@ impl<M: Memory> DataPlane<M> {
             requests: Slab::new(requests),
             peers: Slab::new(peers),
             volumes,
+            present: 0,
+            thawed: 0,
             link: LinkView::NONE,
             terms: Terms::INITIAL,
             up: false,
@@ -340,6 +346,7 @@ impl<M: Memory> DataPlane<M> {
             resync_timer: None,
             upcalls: Queue::default(),
             wants: DataWants::default(),
+            submitters_wait: false,
         }
     }
 
@@ -347,7 +354,12 @@ impl<M: Memory> DataPlane<M> {
     pub fn take_wants(&mut self) -> DataWants {
         let timer = self.next_timeout();
         let wants = core::mem::take(&mut self.wants);
-        DataWants { timer, ..wants }
+        let submitters = wants.submitters && core::mem::take(&mut self.submitters_wait);
+        DataWants {
+            submitters,
+            timer,
+            ..wants
+        }
     }
 
     /// Takes the oldest upcall.
@@ -421,7 +433,6 @@ impl<M: Memory> DataPlane<M> {
         };
         let old = slot.view;
         slot.view = *view;
-        slot.thaw |= old.state.suspended() && !view.state.suspended();
         slot.congested = false;
         let paused = matches!(
             view.state.conn,
@@ -430,6 +441,9 @@ impl<M: Memory> DataPlane<M> {
         if let Some(session) = &mut slot.session {
             session.pause(paused, now);
             session.cancelled &= old.state.conn == view.state.conn;
+        }
+        if old.state.suspended() && !view.state.suspended() {
+            self.thawed |= volume.bit();
         }
         if old.state.replicates() != view.state.replicates() {
             self.close_epoch();
@@ -524,7 +538,7 @@ impl<M: Memory> DataPlane<M> {
         } else {
             WriteOrdering::Flush
         };
-        for volume in self.volumes.iter().filter(|volume| volume.has_disk()) {
+        for volume in self.present_volumes().filter(|volume| volume.has_disk()) {
             let disk = &volume.view.disk;
             if ordering == WriteOrdering::Flush && !disk.disk_flushes {
                 ordering = WriteOrdering::Drain;
@@ -538,11 +552,13 @@ impl<M: Memory> DataPlane<M> {
 
     /// Returns the place of the volume with this number.
     pub fn volume_index(&self, number: u16) -> Option<VolumeIndex> {
-        let at = self
-            .volumes
-            .iter()
-            .position(|slot| slot.number == Some(VolumeNumber(number)))?;
-        u8::try_from(at).ok().map(VolumeIndex)
+        let number = Some(VolumeNumber(number));
+        bits(self.present).find(|volume| self.volumes[volume.slot()].number == number)
+    }
+
+    /// Returns the places that hold a volume.
+    pub(crate) fn present_volumes(&self) -> impl Iterator<Item = &VolumeSlot<M>> {
+        bits(self.present).filter_map(|volume| self.volumes.get(volume.slot()))
     }
 
     pub(crate) fn next_stamp(&mut self) -> u64 {
@@ -552,7 +568,7 @@ impl<M: Memory> DataPlane<M> {
 
     #[inline]
     pub(crate) fn wake_volume(&mut self, volume: VolumeIndex) {
-        self.wants.volumes |= 1_u32.checked_shl(u32::from(volume.0)).unwrap_or(0);
+        self.wants.volumes |= volume.bit();
     }
 
     /// Ends the current epoch if it has writes.
@@ -603,4 +619,14 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn resync_window(&self) -> u64 {
         u64::from(self.link.max_buffers.min(131_072) / 2) * 8
     }
+}
+
+/// Returns the volumes whose bits are set.
+pub(crate) fn bits(mask: u32) -> impl Iterator<Item = VolumeIndex> {
+    let mut left = mask;
+    core::iter::from_fn(move || {
+        let number = u8::try_from(left.trailing_zeros()).ok()?;
+        left &= left.checked_sub(1)?;
+        Some(VolumeIndex(number))
+    })
 }

@@ -291,6 +291,8 @@ impl<M: Memory> DataPlane<M> {
             peer.counted = false;
         }
         if with_data {
+            // They go with the packet.
+            peer.has_pages = false;
             self.volumes[peer.volume.slot()].totals.sent += sectors;
         }
         // From here on application writes are queued behind the reply (`reference/io.md` W2).

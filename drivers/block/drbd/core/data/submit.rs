@@ -33,9 +33,11 @@ impl<M: Memory> DataPlane<M> {
             return Submit::Refuse(IoError::Invalid);
         };
         if !self.may_take(io.volume) {
+            self.submitters_wait = true;
             return Submit::Wait;
         }
         let Some(id) = self.requests.take() else {
+            self.submitters_wait = true;
             return Submit::Wait;
         };
         let request = &mut self.requests[id.slot];

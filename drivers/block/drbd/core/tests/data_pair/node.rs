@@ -294,7 +294,7 @@ impl Node {
                 self.payload(&data, out.digest);
             }
             Payload::Peer(id) => {
-                let data = self.pages[&id.slot].clone();
+                let data = self.pages.remove(&id.slot).expect("pages of a reply");
                 self.payload(&data, out.digest);
             }
         }
@@ -486,8 +486,8 @@ impl Node {
                     self.disk.flush();
                 }
                 let ok = self.disk.fail_writes == 0;
+                let data = self.pages.remove(&id.slot).expect("pages of a write");
                 if ok {
-                    let data = self.pages[&id.slot].clone();
                     self.disk.write(sector.0, &data, fua);
                 } else {
                     self.disk.fail_writes -= 1;
