@@ -51,6 +51,20 @@ impl<M: Memory> DataPlane<M> {
         None
     }
 
+    /// Tells whether [`Self::next_peer_io`] may have an answer; it is cheap.
+    pub fn has_peer_io(&self) -> bool {
+        let lists = [
+            self.to_free,
+            self.to_digest,
+            self.io_ready,
+            self.read_wait,
+            self.lock_wait,
+            self.resync_held,
+            self.held,
+        ];
+        self.to_flush != 0 || lists.iter().any(|list| !list.is_empty())
+    }
+
     fn next_flush(&mut self) -> Option<PeerIo> {
         if self.to_flush == 0 {
             return None;

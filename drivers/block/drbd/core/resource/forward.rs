@@ -165,6 +165,11 @@ impl<M: Memory> Resource<M> {
         self.settle(now);
     }
 
+    /// See [`DataPlane::has_peer_io`].
+    pub fn has_peer_io(&self) -> bool {
+        self.data.has_peer_io()
+    }
+
     /// See [`DataPlane::next_peer_io`].
     pub fn next_peer_io(&mut self, now: Instant) -> Option<PeerIo> {
         let io = self.data.next_peer_io(now);
