@@ -23,7 +23,7 @@ use crate::peer_request as peer;
 use crate::request as app;
 use crate::resync::extents::ResyncExtents;
 use crate::resync::session::Session;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 mod acks;
 mod activity;
@@ -46,6 +46,9 @@ pub use types::*;
 /// Packets of the control plane that may wait on the data socket, for each volume; those of the
 /// connection are with volume 0.
 const CONTROL_MAX: usize = 24;
+/// How long the barrier of an epoch may wait for a write that it can go with. The timer of the
+/// shell makes a tick or two of it.
+const BARRIER_DELAY: Duration = Duration::from_millis(1);
 /// Upcalls that may wait; equal ones are merged.
 const UPCALLS_MAX: usize = 32;
 
@@ -265,6 +268,8 @@ pub struct DataPlane<M: Memory> {
     /// Epoch of the writes sent last, and how many of it were sent without a barrier behind them.
     pub(crate) sending_epoch: u32,
     pub(crate) sending_writes: u32,
+    /// Until when the barrier of a closed epoch waits for a write that it can go with.
+    pub(crate) barrier_due: Option<Instant>,
     /// Items in the queues of all volumes.
     pub(crate) control_len: u32,
     /// Volume whose item was handed out last.
@@ -323,6 +328,7 @@ impl<M: Memory> DataPlane<M> {
             epoch_writes: 0,
             sending_epoch: 0,
             sending_writes: 0,
+            barrier_due: None,
             control_len: 0,
             control_at: 0,
             all_peers: List::default(),
@@ -446,7 +452,7 @@ impl<M: Memory> DataPlane<M> {
             self.thawed |= volume.bit();
         }
         if old.state.replicates() != view.state.replicates() {
-            self.close_epoch();
+            self.close_epoch(now);
         }
         self.wants.submitters = true;
         self.wants.receiver = true;
@@ -571,12 +577,28 @@ impl<M: Memory> DataPlane<M> {
         self.wants.volumes |= volume.bit();
     }
 
-    /// Ends the current epoch if it has writes.
-    pub(crate) fn close_epoch(&mut self) {
-        if self.epoch_writes != 0 {
-            self.epoch = self.epoch.wrapping_add(1);
-            self.epoch_writes = 0;
-            // The barrier may be due.
+    /// Ends the current epoch if it has writes. Its barrier goes with the next write, or after a
+    /// moment (`reference/io.md` 10.5 item 17).
+    pub(crate) fn close_epoch(&mut self, now: Instant) {
+        if self.epoch_writes == 0 {
+            return;
+        }
+        self.epoch = self.epoch.wrapping_add(1);
+        self.epoch_writes = 0;
+        if self.barrier_due.is_none() {
+            self.barrier_due = Some(now.after(BARRIER_DELAY));
+        }
+        if self
+            .present_volumes()
+            .any(|place| !place.al_wait.is_empty())
+        {
+            self.hurry_barrier();
+        }
+    }
+
+    /// Somebody waits for what the ack of the barrier releases: it does not wait for a write.
+    pub(crate) fn hurry_barrier(&mut self) {
+        if self.barrier_due.take().is_some() {
             self.wants.sender = true;
         }
     }

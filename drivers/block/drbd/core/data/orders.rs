@@ -59,7 +59,7 @@ impl<M: Memory> DataPlane<M> {
             }
             Order::StopResync(volume) => self.stop_resync(volume),
             Order::CheckResyncDone(volume) => self.check_resync_done(volume, now),
-            Order::NewEpoch => self.close_epoch(),
+            Order::NewEpoch => self.close_epoch(now),
             Order::WriteRing(volume) => self.write_ring(volume),
             Order::SuspendAl(volume) => self.suspend_al(volume, true),
             Order::ResumeAl(volume) => self.suspend_al(volume, false),
@@ -157,7 +157,7 @@ impl<M: Memory> DataPlane<M> {
             place.bitmap_receive = None;
             self.stop_resync(volume);
         }
-        self.close_epoch();
+        self.close_epoch(now);
         self.wants.submitters = true;
         self.wants.receiver = true;
         self.draining = true;
@@ -505,7 +505,7 @@ impl<M: Memory> DataPlane<M> {
 
     /// Returns the earliest time at which [`Self::on_timer`] has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let mut next = self.resync_timer;
+        let mut next = earliest(self.resync_timer, self.barrier_due);
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             next = earliest(next, Some(since.after(limit)));
         }
@@ -533,6 +533,9 @@ impl<M: Memory> DataPlane<M> {
         if self.resync_timer.is_some_and(|at| at <= now) {
             self.resync_timer = None;
             self.wants.sender = true;
+        }
+        if self.barrier_due.is_some_and(|at| at <= now) {
+            self.hurry_barrier();
         }
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             if now.since(since) >= limit {

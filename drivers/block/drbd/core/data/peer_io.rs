@@ -131,7 +131,11 @@ impl<M: Memory> DataPlane<M> {
                     .filter_map(|al_extent| u32::try_from(al_extent).ok())
                     .all(|al_extent| !al.is_used(al_extent))
         };
-        disk.extents.begin(extent, limit, unused)
+        let begin = disk.extents.begin(extent, limit, unused);
+        if begin == Begin::Busy {
+            self.hurry_barrier();
+        }
+        begin
     }
 
     /// Returns the first write of a queue if it may go: its epoch is open and it overlaps no

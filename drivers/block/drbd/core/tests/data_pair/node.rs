@@ -19,7 +19,7 @@ use drbd_core::send_queue::NextPacket;
 use drbd_core::time::Instant;
 use drbd_format::disk::layout::Striping;
 use drbd_format::units::{Sector, SectorCount};
-use drbd_format::wire::command::{Frame, Stream};
+use drbd_format::wire::command::{Command, Frame, Stream};
 use drbd_format::wire::header::Header;
 use drbd_format::wire::packet::Packet;
 
@@ -86,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) bios: HashMap<u32, Bio>,
     pub(crate) waiting: VecDeque<Bio>,
     pub(crate) pages: HashMap<u32, Vec<u8>>,
+    /// What was sent on the data socket.
+    pub(crate) sent: Vec<Command>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) data_out: VecDeque<u8>,
     pub(crate) meta_out: VecDeque<u8>,
@@ -126,6 +128,7 @@ impl Node {
             bios: HashMap::new(),
             waiting: VecDeque::new(),
             pages: HashMap::new(),
+            sent: Vec::new(),
             jobs: Vec::new(),
             data_out: VecDeque::new(),
             meta_out: VecDeque::new(),
@@ -286,6 +289,9 @@ impl Node {
         let NextPacket::Packet(out) = self.data.next_packet(&mut buf, self.now) else {
             return false;
         };
+        let header = Header::decode(self.data.terms().version, &buf).expect("a header");
+        self.sent
+            .push(Command::from_wire(header.command).expect("a command"));
         self.data_out.extend(&buf[..out.len]);
         match out.payload {
             Payload::None => {}
