@@ -276,6 +276,8 @@ pub struct Alive {
     pub batch: Batch,
     /// Ack sender.
     pub acks: AckBatch,
+    /// Front of what is being received on the data socket: header, fixed part or payload.
+    pub data_bytes: Vec<u8>,
     /// Bytes received on the meta socket and not used.
     pub meta_bytes: Vec<u8>,
     /// Armed timer and its number.
@@ -352,6 +354,7 @@ impl Alive {
             link: None,
             batch: Batch::default(),
             acks: AckBatch::default(),
+            data_bytes: Vec::new(),
             meta_bytes: Vec::new(),
             timer: (None, 0),
             answer: None,

@@ -334,6 +334,7 @@ impl World {
             meta,
             closing: false,
         });
+        alive.data_bytes.clear();
         alive.meta_bytes.clear();
         alive.receiver = Receiver::Serving(Packet::Header);
         let mut random = [0; 64];
