@@ -266,6 +266,8 @@ pub struct Alive {
     pub receiver: Receiver,
     /// A connection is wanted.
     pub wanted: bool,
+    /// A connection was asked for, and the receiver has not begun to work on it.
+    pub started: bool,
     /// Establishing.
     pub establish: Establish,
     /// Sockets while establishing: data, meta.
@@ -349,6 +351,7 @@ impl Alive {
             control_result: None,
             receiver: Receiver::Idle,
             wanted: false,
+            started: false,
             establish: Establish::new(),
             slots: [None, None],
             link: None,
