@@ -2,6 +2,7 @@
 
 use drbd_core::link::VolumeIndex;
 use drbd_core::state::VolumeState;
+use drbd_format::netlink::codes::RetCode;
 use drbd_format::types::{ConnState, DiskState, Role};
 
 use crate::admin::{is_success, Admin, Command};
@@ -578,7 +579,10 @@ impl Cluster {
             Fault::Invalidate if away => {
                 let one = VolumeIndex(volume);
                 let good = self.world.oracle.promises[one.slot()][1 - node];
-                if good != Promise::Everything {
+                let usable = self
+                    .state(1 - node, one.slot())
+                    .is_some_and(|state| state.disk == DiskState::UpToDate);
+                if good != Promise::Everything || !usable {
                     return;
                 }
                 self.admins[node].add(Command::Invalidate(volume));
@@ -665,19 +669,17 @@ impl Cluster {
             }
             return;
         }
-        let force = self.faults.full_sync && self.is_new();
-        for volume in 0..self.faults.volumes as u8 {
-            self.admins[node].add(Command::Primary(volume, force));
+        for volume in 0..self.faults.volumes {
+            let force = self.faults.full_sync && self.is_new(volume);
+            self.admins[node].add(Command::Primary(volume as u8, force));
         }
     }
 
-    /// Nobody has ever written anything.
-    fn is_new(&mut self) -> bool {
-        (0..self.faults.volumes).all(|volume| {
-            (0..2).all(|node| {
-                self.state(node, volume)
-                    .is_some_and(|state| state.disk == DiskState::Inconsistent)
-            })
+    /// Nobody has ever written anything to the volume.
+    fn is_new(&mut self, volume: usize) -> bool {
+        (0..2).all(|node| {
+            self.state(node, volume)
+                .is_some_and(|state| state.disk == DiskState::Inconsistent)
         })
     }
 
@@ -731,8 +733,29 @@ impl Cluster {
     }
 
     fn answered(&mut self, node: usize, command: Command, code: i32) {
-        if let (Command::Primary(volume, _), true) = (command, is_success(code)) {
-            self.promoted(node, usize::from(volume));
+        match command {
+            Command::Primary(volume, _) if is_success(code) => {
+                self.promoted(node, usize::from(volume));
+            }
+            Command::Attach(volume) if code == RetCode::DATA_NOT_CURRENT.0 => {
+                self.step_back(node, usize::from(volume));
+            }
+            _ => {}
+        }
+    }
+
+    /// A Primary without its disk may know of a generation that could not be written to any disk.
+    /// Unless the peer has data that this disk lacks, it gives up its role to have the disk back.
+    fn step_back(&mut self, node: usize, volume: usize) {
+        let volumes = self.faults.volumes;
+        let promises = self.world.oracle.promises[volume];
+        if promises[node] == Promise::Nothing && promises[1 - node] != Promise::Nothing {
+            return;
+        }
+        if self.workload.leave(&mut self.world, node, volumes) {
+            for volume in 0..volumes as u8 {
+                self.admins[node].add(Command::Secondary(volume));
+            }
         }
     }
 

@@ -266,6 +266,8 @@ pub struct Alive {
     pub receiver: Receiver,
     /// A connection is wanted.
     pub wanted: bool,
+    /// A connection was asked for, and the receiver has not begun to work on it.
+    pub started: bool,
     /// Establishing.
     pub establish: Establish,
     /// Sockets while establishing: data, meta.
@@ -276,6 +278,8 @@ pub struct Alive {
     pub batch: Batch,
     /// Ack sender.
     pub acks: AckBatch,
+    /// Front of what is being received on the data socket: header, fixed part or payload.
+    pub data_bytes: Vec<u8>,
     /// Bytes received on the meta socket and not used.
     pub meta_bytes: Vec<u8>,
     /// Armed timer and its number.
@@ -347,11 +351,13 @@ impl Alive {
             control_result: None,
             receiver: Receiver::Idle,
             wanted: false,
+            started: false,
             establish: Establish::new(),
             slots: [None, None],
             link: None,
             batch: Batch::default(),
             acks: AckBatch::default(),
+            data_bytes: Vec::new(),
             meta_bytes: Vec::new(),
             timer: (None, 0),
             answer: None,
