@@ -239,7 +239,7 @@ impl Workload {
         }
         self.done += 1;
         if pending.preflush {
-            world.oracle.flushed(pending.mark);
+            world.oracle.flushed(pending.volume, pending.mark);
         }
         match pending.op {
             Op::Read => {
