@@ -302,7 +302,8 @@ impl Cluster {
         })
     }
 
-    /// Nothing is in flight on behalf of applications.
+    /// Nothing is in flight on behalf of applications. In protocol A an acknowledged write is still
+    /// on its way; its barrier ack tells of its arrival.
     pub fn is_quiet(&mut self) -> bool {
         if self.workload.in_flight() > 0 {
             return false;
@@ -318,6 +319,7 @@ impl Cluster {
                     && counters.local == 0
                     && counters.pending == 0
                     && counters.unacked == 0
+                    && counters.in_flight_sectors == 0
             })
         })
     }

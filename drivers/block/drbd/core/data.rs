@@ -518,6 +518,7 @@ impl<M: Memory> DataPlane<M> {
             unacked: slot.unanswered,
             app: slot.app_in_flight,
             epochs: self.epochs.count(),
+            in_flight_sectors: slot.in_flight_sectors,
             out_of_sync_bits: disk.map_or(0, |disk| disk.bitmap.weight()),
             al_used: disk.map_or(0, |disk| disk.al.used()),
             al_suspended: slot.al_suspended,

@@ -214,14 +214,14 @@ impl Control<'_> {
             self.log(v, Line::Uuid { text, uuid });
             return Handled::Fail(LinkError::StandAlone);
         }
-        if volume.disk.is_some() {
+        if !without_disk {
             self.skip_initial_sync(v, &set, flags);
         } else if state.role == Role::Primary
             && state.pdsk == DiskState::UpToDate
             && volume.exposed_uuid != set.current
         {
-            // The peer has begun a new generation for us. (A peer without good data has a UUID
-            // that says nothing about ours.)
+            // The peer has begun a new generation for us, perhaps before our failed disk is let
+            // go. (A peer without good data has a UUID that says nothing about ours.)
             volume.exposed_uuid = set.current;
             let uuid = set.current;
             self.log(

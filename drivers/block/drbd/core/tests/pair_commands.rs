@@ -433,3 +433,42 @@ fn a_disk_that_fails_is_given_up_and_the_primary_goes_on_through_the_peer() {
     assert!(said(&pair.a.log, "Detaching..."));
     assert_eq!(pair.a.state().role, Role::Primary);
 }
+
+/// A primary whose disk failed; the peer's new generation arrives before the disk is let go.
+fn failed_disk() -> Pair {
+    let mut pair = Pair::synced();
+    pair.a.fail_local = true;
+    pair.a.hold_bitmap = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Failed);
+    assert!(said(&pair.b.log, "new current UUID"), "{:#?}", pair.b.log);
+    pair.a.fail_local = false;
+    pair.a.release_bitmap();
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair
+}
+
+#[test]
+fn a_primary_whose_disk_failed_knows_its_data_when_the_peer_comes_back() {
+    let mut pair = failed_disk();
+    pair.a.notice_end(true);
+    pair.b.notice_end(true);
+    pair.until("connected again", |pair| {
+        pair.a.state().conn == ConnState::Connected && pair.b.state().conn == ConnState::Connected
+    });
+    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate);
+}
+
+#[test]
+fn the_old_data_of_a_failed_disk_does_not_come_back_while_the_peer_is_away() {
+    let mut pair = failed_disk();
+    pair.cut = true;
+    pair.a.notice_end(true);
+    pair.run();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.answers.last().unwrap().1, 150, "{:#?}", pair.a.log);
+}

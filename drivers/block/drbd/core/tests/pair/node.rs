@@ -95,6 +95,9 @@ pub(crate) struct Node {
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
+    /// Writing the bitmap takes its time.
+    pub(crate) hold_bitmap: bool,
+    held_bitmap: Vec<Action>,
 }
 
 impl Node {
@@ -143,6 +146,8 @@ impl Node {
             held: Vec::new(),
             sent: Vec::new(),
             fail_local: false,
+            hold_bitmap: false,
+            held_bitmap: Vec::new(),
         }
     }
 
@@ -331,6 +336,13 @@ impl Node {
         active
     }
 
+    pub(crate) fn release_bitmap(&mut self) {
+        self.hold_bitmap = false;
+        for action in std::mem::take(&mut self.held_bitmap) {
+            self.perform(action);
+        }
+    }
+
     pub(crate) fn release_metadata(&mut self) {
         self.hold_metadata = false;
         for volume in std::mem::take(&mut self.held) {
@@ -370,6 +382,7 @@ impl Node {
                 );
             }
             Action::Log { line, .. } => self.log.push(line.to_string()),
+            Action::WriteBitmap { .. } if self.hold_bitmap => self.held_bitmap.push(action),
             Action::ReadBitmap { .. }
             | Action::WriteBitmap { .. }
             | Action::WriteMetadata { .. } => self.perform_metadata(action),
