@@ -431,6 +431,8 @@ impl<'a> Control<'a> {
     /// Queues P_UUIDS if there is a disk to speak of.
     pub(crate) fn send_uuids(&mut self, v: VolumeIndex, flags: u32) {
         if self.vol(v).state.disk >= DiskState::Negotiating && self.vol(v).disk.is_some() {
+            // As of now: the peer may be faster, and its answer changes them.
+            let flags = flags | self.own_uuid_flags(v);
             self.send(v, ControlKind::Uuids { flags });
         }
     }

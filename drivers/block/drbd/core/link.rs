@@ -270,9 +270,9 @@ pub enum ControlKind {
         /// dds_flags.
         flags: u16,
     },
-    /// P_UUIDS with these flags added to those of the state.
+    /// P_UUIDS with these flags, as of the moment it was queued.
     Uuids {
-        /// Additional flags.
+        /// Flags (`reference/wire.md` 4.4).
         flags: u32,
     },
     /// P_STATE with the state word of the moment it was queued.

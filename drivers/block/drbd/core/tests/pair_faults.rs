@@ -209,6 +209,27 @@ fn split_brain_is_refused_until_one_side_gives_up_its_changes() {
     assert_eq!(pair.a.disk.data[0], 0x11);
 }
 
+#[test]
+fn a_wish_to_discard_reaches_a_peer_that_is_faster() {
+    let mut pair = diverged(NetConfig::DEFAULT);
+    assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+    pair.run();
+    let discard = NetConfig {
+        discard_my_data: true,
+        ..NetConfig::DEFAULT
+    };
+    // Features, protocol, sync parameters, sizes: the UUIDs wait while the peer decides.
+    pair.a.sends_left = Some(4);
+    assert_eq!(pair.command(true, connect(discard)), 1);
+    assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+    pair.run();
+    let line = "Split-Brain detected, manually solved. Sync from peer node";
+    assert!(said(&pair.a.log, line), "{:#?}", pair.a.log);
+    pair.a.sends_left = None;
+    pair.until("healed", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
+
 /// Seeds 45, 196: the peer refused, said nothing, and the disk stayed Negotiating for ever.
 #[test]
 fn a_disk_whose_data_the_peer_refuses_is_given_up() {

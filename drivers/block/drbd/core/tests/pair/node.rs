@@ -97,6 +97,8 @@ pub(crate) struct Node {
     pub(crate) fail_local: bool,
     /// Writing the bitmap takes its time.
     pub(crate) hold_bitmap: bool,
+    /// Packets that the sender of the data socket still takes; `None`: all.
+    pub(crate) sends_left: Option<u32>,
     held_bitmap: Vec<Action>,
 }
 
@@ -147,6 +149,7 @@ impl Node {
             sent: Vec::new(),
             fail_local: false,
             hold_bitmap: false,
+            sends_left: None,
             held_bitmap: Vec::new(),
         }
     }
@@ -544,7 +547,11 @@ impl Node {
     fn senders(&mut self) -> bool {
         let mut active = false;
         let mut buf = vec![0; 8192];
-        while let Some(out) = self.core.next_packet(&mut buf, self.now) {
+        while self.sends_left != Some(0) {
+            let Some(out) = self.core.next_packet(&mut buf, self.now) else {
+                break;
+            };
+            self.sends_left = self.sends_left.map(|left| left - 1);
             active = true;
             if self.linked {
                 self.data_out.extend(&buf[..out.len]);
