@@ -169,6 +169,8 @@ pub struct Volume {
     pub bitmap_again: bool,
     /// Exit code of the helper for which a job waits.
     pub helper: Option<u8>,
+    /// The run of a helper for which a job waits; an earlier one may still be on its way.
+    pub helper_run: u32,
     /// How the last job ended that a command waits for.
     pub result: Option<bool>,
     /// Writing of the superblock.
@@ -215,6 +217,7 @@ impl Volume {
         bitmap_io: Progress::Idle,
         bitmap_again: false,
         helper: None,
+        helper_run: 0,
         result: None,
         md: MetadataIo::NEW,
         facts: Facts {
@@ -266,6 +269,8 @@ pub struct Core {
     pub work: [Option<Work>; engine::WORK_MAX],
     /// State of the generator of UUIDs.
     pub random: [u64; 2],
+    /// Number of the last run of a helper.
+    pub helper_runs: u32,
     /// A job waits for something; look again when the data plane has moved.
     pub waiting: bool,
     /// An action could not be queued: the shell did not drain the queue.
@@ -305,6 +310,7 @@ impl ControlState {
                 liveness: Liveness::NEW,
                 work: [None; engine::WORK_MAX],
                 random: seed,
+                helper_runs: 0,
                 waiting: false,
                 overflow: false,
             },

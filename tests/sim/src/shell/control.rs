@@ -67,6 +67,7 @@ impl World {
                 handler,
                 volume,
                 wait,
+                run,
             } => {
                 self.helpers.push(handler.name().to_string());
                 if wait {
@@ -75,6 +76,7 @@ impl World {
                         &Input::HelperDone {
                             handler,
                             volume,
+                            run,
                             exit: 0,
                         },
                     );

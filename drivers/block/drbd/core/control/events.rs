@@ -26,10 +26,12 @@ impl Control<'_> {
             Input::HelperDone {
                 handler,
                 volume,
+                run,
                 exit,
             } => match volume.filter(|&v| self.exists(v)) {
-                Some(v) => self.vol_mut(v).helper = Some(exit),
-                None if handler.concerns_resource() => self.fenced(exit),
+                Some(v) if self.vol(v).helper_run == run => self.vol_mut(v).helper = Some(exit),
+                Some(_) => {}
+                None if handler.concerns_resource() => self.fenced(run, exit),
                 None => {}
             },
             Input::HmacReady { job, digest } => self.hmac_ready(job, digest),

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use drbd_core::action::{Action, HmacJob, Ticket};
+use drbd_core::action::{Action, Handler, HmacJob, Ticket};
 use drbd_core::activity_log::AlSlot;
 use drbd_core::bitmap::PageState;
 use drbd_core::config::{DiskConfig, ResourceConfig};
@@ -84,6 +84,10 @@ pub(crate) struct Node {
     pub(crate) capacity: u64,
     pub(crate) helpers: Vec<&'static str>,
     pub(crate) exits: HashMap<&'static str, u8>,
+    /// Set while helpers run on and on.
+    pub(crate) hold_helpers: bool,
+    /// Helpers whose end is waited for, oldest first.
+    pub(crate) running: VecDeque<(Handler, Option<VolumeIndex>, u32)>,
     bios: HashMap<u32, (AppIo, Vec<u8>)>,
     pages: HashMap<u32, Vec<u8>>,
     pub(crate) ended: Vec<Result<(), IoError>>,
@@ -140,6 +144,8 @@ impl Node {
             capacity: 0,
             helpers: Vec::new(),
             exits: HashMap::new(),
+            hold_helpers: false,
+            running: VecDeque::new(),
             bios: HashMap::new(),
             pages: HashMap::new(),
             ended: Vec::new(),
@@ -354,6 +360,19 @@ impl Node {
         }
     }
 
+    /// The oldest helper ends with the exit code set for it, or 0.
+    pub(crate) fn end_helper(&mut self) {
+        let (handler, volume, run) = self.running.pop_front().expect("a helper runs");
+        let exit = self.exits.get(handler.name()).copied().unwrap_or(0);
+        let done = Input::HelperDone {
+            handler,
+            volume,
+            run,
+            exit,
+        };
+        self.core.handle(&done, self.now);
+    }
+
     fn perform(&mut self, action: Action) {
         let now = self.now;
         match action {
@@ -393,18 +412,14 @@ impl Node {
                 handler,
                 volume,
                 wait,
+                run,
             } => {
                 self.helpers.push(handler.name());
                 if wait {
-                    let exit = self.exits.get(handler.name()).copied().unwrap_or(0);
-                    self.core.handle(
-                        &Input::HelperDone {
-                            handler,
-                            volume,
-                            exit,
-                        },
-                        now,
-                    );
+                    self.running.push_back((handler, volume, run));
+                }
+                if wait && !self.hold_helpers {
+                    self.end_helper();
                 }
             }
             Action::SetCapacity { capacity, .. } => self.capacity = capacity.0,
