@@ -291,7 +291,10 @@ impl Resource {
         let now = Instant(timer::now_ns());
         let mut inner = self.inner.lock();
         let result = call(&mut inner, now);
-        let wants = inner.core.take_wants();
+        let mut wants = inner.core.take_wants();
+        if wants.submitters {
+            wants.volumes |= inner.reissuing();
+        }
         // Deadlines mostly move away: the timer then fires for nothing now and again, which is
         // cheaper than to arm it at every call.
         if let (Some(at), Some(timer)) = (wants.timer, self.timer.as_ref()) {
@@ -520,9 +523,21 @@ impl Inner {
     /// Returns which volume that is.
     pub(crate) fn reissue(&mut self, id: RequestId) -> Option<VolumeIndex> {
         let (volume, bio) = self.app.get_mut(id.slot as usize)?.take()?;
+        self.put_reissued(volume, bio);
+        Some(volume)
+    }
+
+    /// Queues a bio to be submitted again.
+    pub(crate) fn put_reissued(&mut self, volume: VolumeIndex, bio: IncomingBio) {
         // The capacity covers every slot; a bio that did not fit would end with an error.
         let _ = self.reissue.push_within_capacity((volume, bio));
-        Some(volume)
+    }
+
+    /// Returns the volumes that have a bio to be submitted again, one bit each.
+    fn reissuing(&self) -> u32 {
+        let bit = |volume: &VolumeIndex| 1_u32.checked_shl(u32::from(volume.0)).unwrap_or(0);
+        let volumes = self.reissue.iter().map(|(volume, _)| bit(volume));
+        volumes.fold(0, |all, bit| all | bit)
     }
 
     /// Takes the oldest bio of a volume that is to be submitted again.

@@ -31,7 +31,8 @@ use drbd_core::{
         IoError,
         Op as AppOp,
         RequestId, //
-    }, //
+    },
+    time::Instant, //
 };
 use drbd_format::units::Sector;
 use kernel::{
@@ -61,11 +62,6 @@ pub(crate) fn open(volume: &Volume, write: bool) -> Result {
 /// Takes one upper bio. May sleep; may be called recursively.
 pub(crate) fn submit(volume: &Arc<Volume>, mut bio: IncomingBio) {
     bio.start_accounting();
-    resubmit(volume, bio);
-}
-
-/// As [`submit`] for a bio whose accounting runs already.
-pub(crate) fn resubmit(volume: &Arc<Volume>, bio: IncomingBio) {
     let Some(io) = describe(volume.index, &bio) else {
         bio.end(Err(EOPNOTSUPP));
         return;
@@ -74,37 +70,43 @@ pub(crate) fn resubmit(volume: &Arc<Volume>, bio: IncomingBio) {
     let mut bio = Some(bio);
     loop {
         let seen = resource.submitters_generation();
-        let outcome = resource.with(|inner, now| {
-            let outcome = inner.core.submit(&io, now);
-            match outcome {
-                Submit::Admitted { id, local } => {
-                    let hold = bio.as_ref().map(IncomingBio::hold);
-                    inner.put_app_bio(id, io.volume, bio.take());
-                    Outcome::Start(id, local, hold)
-                }
-                Submit::Parked { id } => {
-                    inner.put_app_bio(id, io.volume, bio.take());
-                    Outcome::Nothing
-                }
-                Submit::Wait => Outcome::Wait,
-                Submit::Refuse(error) => Outcome::End(Err(error_number(error))),
-                Submit::Finish => Outcome::End(Ok(())),
-            }
-        });
-        match outcome {
-            Outcome::Start(id, local, Some(hold)) => start_local(volume, id, local, hold),
-            Outcome::Start(_, _, None) | Outcome::Nothing => {}
-            Outcome::Wait => {
-                resource.wait_submitters(seen);
-                continue;
-            }
-            Outcome::End(result) => {
-                if let Some(bio) = bio.take() {
-                    bio.end(result);
-                }
+        let outcome = resource.with(|inner, now| offer(inner, &io, &mut bio, now));
+        if !matches!(outcome, Outcome::Wait) {
+            follow(volume, outcome, bio);
+            return;
+        }
+        resource.wait_submitters(seen);
+    }
+}
+
+/// Offers a bio to the core; what it takes is moved to its place.
+fn offer(inner: &mut Inner, io: &AppIo, bio: &mut Option<IncomingBio>, now: Instant) -> Outcome {
+    match inner.core.submit(io, now) {
+        Submit::Admitted { id, local } => {
+            let hold = bio.as_ref().map(IncomingBio::hold);
+            inner.put_app_bio(id, io.volume, bio.take());
+            Outcome::Start(id, local, hold)
+        }
+        Submit::Parked { id } => {
+            inner.put_app_bio(id, io.volume, bio.take());
+            Outcome::Nothing
+        }
+        Submit::Wait => Outcome::Wait,
+        Submit::Refuse(error) => Outcome::End(Err(error_number(error))),
+        Submit::Finish => Outcome::End(Ok(())),
+    }
+}
+
+/// Does what follows from an offer. May sleep.
+fn follow(volume: &Arc<Volume>, outcome: Outcome, bio: Option<IncomingBio>) {
+    match outcome {
+        Outcome::Start(id, local, Some(hold)) => start_local(volume, id, local, hold),
+        Outcome::Start(_, _, None) | Outcome::Nothing | Outcome::Wait => {}
+        Outcome::End(result) => {
+            if let Some(bio) = bio {
+                bio.end(result);
             }
         }
-        return;
     }
 }
 
@@ -196,16 +198,30 @@ pub(crate) fn run_worker(volume: &Arc<Volume>) {
 }
 
 /// Submits again what the core wants to see again.
+///
+/// This thread never waits until the core takes a bio: what the core waits for may be this
+/// thread's work. A bio that is refused stays queued, and [`Resource`](crate::resource::Resource)
+/// rings the bell when the core may take it.
 fn reissue(volume: &Arc<Volume>) -> bool {
+    let index = volume.index;
     let mut any = false;
-    while let Some(bio) = volume
-        .resource
-        .with(|inner, _| inner.take_reissued(volume.index))
-    {
+    loop {
+        let offered = volume.resource.with(|inner, now| {
+            let mut bio = inner.take_reissued(index);
+            let io = describe(index, bio.as_ref()?)?;
+            let outcome = offer(inner, &io, &mut bio, now);
+            if matches!(outcome, Outcome::Wait) {
+                inner.put_reissued(index, bio?);
+                return None;
+            }
+            Some((outcome, bio))
+        });
+        let Some((outcome, bio)) = offered else {
+            return any;
+        };
         any = true;
-        resubmit(volume, bio);
+        follow(volume, outcome, bio);
     }
-    any
 }
 
 /// Starts the parked requests that may go now.
@@ -231,7 +247,7 @@ fn start_ready(volume: &Arc<Volume>) -> bool {
 fn take_ready(
     inner: &mut Inner,
     volume: VolumeIndex,
-    now: drbd_core::time::Instant,
+    now: Instant,
     ready: &mut [Option<(RequestId, LocalPart, BioHold)>],
 ) {
     for slot in ready {

@@ -140,8 +140,6 @@ pub enum Worker {
     /// Nothing.
     #[default]
     Ready,
-    /// Submits a request again that the core does not take yet.
-    Submitting(Bio),
     /// Writes a transaction.
     Transaction,
 }

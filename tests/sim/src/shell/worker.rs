@@ -19,12 +19,6 @@ impl World {
             };
             match worker {
                 Worker::Ready => {}
-                Worker::Submitting(bio) => {
-                    if let Taken::No(bio) = self.resubmit(node, bio) {
-                        self.set_worker(node, volume, Worker::Submitting(bio));
-                        return;
-                    }
-                }
                 Worker::BitmapPageLock(page) => {
                     if !self.write_bitmap_page(node, volume, page, Thread::Volume(volume.0)) {
                         self.set_worker(node, volume, Worker::BitmapPageLock(page));
@@ -36,9 +30,7 @@ impl World {
                     return;
                 }
             }
-            if self.reissue_one(node, volume) {
-                continue;
-            }
+            while self.reissue_one(node, volume) {}
             if self.advance_log(node, volume) {
                 return;
             }
@@ -62,6 +54,8 @@ impl World {
         }
     }
 
+    /// Submits one request again; false if there is none or the core does not take it yet. The
+    /// worker never waits with it: others wait for the worker.
     fn reissue_one(&mut self, node: usize, volume: VolumeIndex) -> bool {
         let Some(alive) = self.alive(node) else {
             return false;
@@ -70,7 +64,12 @@ impl World {
         let Some(bio) = at.and_then(|at| alive.reissue.remove(at)) else {
             return false;
         };
-        self.set_worker(node, volume, Worker::Submitting(bio));
+        if let Taken::No(bio) = self.resubmit(node, bio) {
+            if let Some(alive) = self.alive(node) {
+                alive.reissue.push_front(bio);
+            }
+            return false;
+        }
         true
     }
 
@@ -178,5 +177,55 @@ impl World {
         }
         self.ring(node, Thread::Volume(volume.0));
         self.ring(node, Thread::Control);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::faults::Faults;
+    use crate::node::Bio;
+    use crate::world::SECOND;
+    use drbd_core::request::Op;
+
+    fn bio(tag: u64, op: Op, sector: u64) -> Bio {
+        Bio {
+            tag,
+            volume: VolumeIndex(0),
+            op,
+            sector,
+            count: 8,
+            data: vec![tag; 8],
+            fua: false,
+            preflush: false,
+        }
+    }
+
+    /// A read that failed locally is submitted again by the worker while as many writes as
+    /// `max-buffers` allows wait for the activity log, which only the worker can advance.
+    #[test]
+    fn a_request_that_must_wait_does_not_hold_up_what_it_waits_for() {
+        let mut faults = Faults::none();
+        faults.max_buffers = 32;
+        let mut cluster = Cluster::new(1, faults);
+        cluster.run(1);
+        cluster.run_until_idle(60 * SECOND);
+        let node = cluster.holder;
+        for write in 0..32 {
+            let sector = 8192 + 8 * write;
+            cluster
+                .world
+                .submit_bio(node, bio(1 << 40 | write, Op::Write, sector));
+        }
+        let alive = cluster.world.alive(node).expect("power");
+        assert_eq!(alive.core.counters(VolumeIndex(0)).local, 0, "all wait");
+        alive.reissue.push_back(bio(1 << 41, Op::Read, 0));
+        cluster.world.ring(node, Thread::Volume(0));
+        cluster.run_for(10 * SECOND);
+        assert_eq!(cluster.world.failure, None);
+        let alive = cluster.world.alive(node).expect("power");
+        assert!(alive.reissue.is_empty(), "submitted in the end");
+        assert!(cluster.is_quiet(), "{}", cluster.describe());
     }
 }
