@@ -71,6 +71,10 @@ pub struct Cluster {
     apart: bool,
     cuts: u64,
     replicating: bool,
+    /// Whether the cluster was idle when somebody asked, as long as nothing has changed.
+    rested: Option<bool>,
+    /// Attempts to connect of a Primary that the peer's data kept apart, in a row.
+    refused: u32,
     checkers: Vec<Box<dyn Checker>>,
 }
 
@@ -111,6 +115,7 @@ impl Cluster {
             verbose: false,
             ended: Vec::new(),
             events: 0,
+            changed: true,
             disk_latency_ns: faults.disk_latency_ns,
             wakeup_ns: faults.wakeup_ns,
             helpers: Vec::new(),
@@ -129,6 +134,8 @@ impl Cluster {
             apart: false,
             cuts: 0,
             replicating: false,
+            rested: None,
+            refused: 0,
             checkers: check::all(),
         };
         cluster.power_on(0);
@@ -253,12 +260,19 @@ impl Cluster {
             Event::ConnectDone(node, life, end) if world.is_current(node, life) => {
                 world.connect_done(node, end);
             }
-            Event::Act(actor) => self.act(actor),
+            Event::Act(actor) => {
+                self.world.changed = true;
+                self.act(actor);
+            }
             _ => {}
         }
     }
 
     fn after_event(&mut self) {
+        if !std::mem::take(&mut self.world.changed) {
+            return;
+        }
+        self.rested = None;
         while let Some((node, bio, ok)) = self.world.ended.pop() {
             self.workload.ended(&mut self.world, node, &bio, ok);
         }
@@ -325,10 +339,15 @@ impl Cluster {
     }
 
     fn is_idle(&mut self) -> bool {
-        self.workload.left == 0
+        if let Some(idle) = self.rested {
+            return idle;
+        }
+        let idle = self.workload.left == 0
             && self.is_quiet()
             && self.admins.iter().all(Admin::is_idle)
-            && (0..self.faults.volumes).all(|volume| self.is_in_sync(volume))
+            && (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
+        self.rested = Some(idle);
+        idle
     }
 
     /// One line about everybody.
@@ -445,6 +464,8 @@ impl Cluster {
                     self.tend();
                 }
             }
+            // Nothing is left to submit.
+            Actor::Work if self.workload.left == 0 => {}
             Actor::Work => {
                 let pause = if self.world.random.chance(3) {
                     3 * SECOND
@@ -604,6 +625,7 @@ impl Cluster {
         for node in 0..2 {
             self.tend_node(node);
         }
+        self.give_up_newer();
         self.tend_roles();
     }
 
@@ -632,12 +654,32 @@ impl Cluster {
                     commands.push(Command::Secondary(v));
                 } else if volume == 0 {
                     commands.push(Command::Connect(victim));
+                    self.refused += u32::from(!victim && state.role == Role::Primary);
                 }
+            }
+            if state.conn >= ConnState::Connected {
+                self.refused = 0;
             }
         }
         for command in commands {
             self.admins[node].add(command);
         }
+    }
+
+    /// The newest generation is on a disk whose data nobody wants any more: it is given up.
+    fn give_up_newer(&mut self) {
+        let victim = 1 - self.holder;
+        if self.refused < 5 || !self.healed || !self.admins[victim].is_idle() {
+            return;
+        }
+        self.refused = 0;
+        self.admins[victim].add(Command::Disconnect);
+        for volume in 0..self.faults.volumes {
+            if self.world.oracle.promises[volume][victim] == Promise::Nothing {
+                self.admins[victim].add(Command::Invalidate(volume as u8));
+            }
+        }
+        self.admins[victim].add(Command::Connect(true));
     }
 
     fn may_attach(&mut self, node: usize, volume: usize) -> bool {
@@ -747,11 +789,10 @@ impl Cluster {
     }
 
     /// A Primary without its disk may know of a generation that could not be written to any disk.
-    /// Unless the peer has data that this disk lacks, it gives up its role to have the disk back.
+    /// If its disk has all the data nevertheless it gives up its role to have the disk back.
     fn step_back(&mut self, node: usize, volume: usize) {
         let volumes = self.faults.volumes;
-        let promises = self.world.oracle.promises[volume];
-        if promises[node] == Promise::Nothing && promises[1 - node] != Promise::Nothing {
+        if self.world.oracle.promises[volume][node] == Promise::Nothing {
             return;
         }
         if self.workload.leave(&mut self.world, node, volumes) {

@@ -220,22 +220,62 @@ pub struct Link {
     pub closing: bool,
 }
 
+/// Bytes on their way into a socket.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Outbound {
+    /// Appends bytes.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The bytes that the socket has not taken.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    /// The socket has taken so many bytes.
+    pub fn took(&mut self, len: usize) {
+        self.taken += len;
+        if self.taken == self.bytes.len() {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.taken = 0;
+    }
+
+    /// The socket has taken everything.
+    pub fn is_empty(&self) -> bool {
+        self.rest().is_empty()
+    }
+}
+
 /// What a sender has in its hands.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Bytes not yet taken by the socket.
-    pub bytes: VecDeque<u8>,
+    pub bytes: Outbound,
     /// Packets to report.
     pub tokens: Vec<SentToken>,
     /// When the socket last took something.
     pub since_ns: u64,
+    /// When the sender looks at the clock again.
+    pub alarm_ns: u64,
 }
 
 /// Acks not yet taken by the socket.
 #[derive(Debug, Default)]
 pub struct AckBatch {
     /// Bytes.
-    pub bytes: VecDeque<u8>,
+    pub bytes: Outbound,
     /// To be reported.
     pub token: Option<drbd_core::data::AcksToken>,
 }

@@ -227,7 +227,7 @@ impl World {
         match (alive.establish.connected(end.is_some()), end) {
             (Placement::Keep(stream), Some(end)) => {
                 let bytes = first_packet_bytes(stream);
-                self.send_bytes(end, &bytes);
+                self.send_first(end, &bytes);
                 self.keep(node, stream, end);
             }
             (_, Some(end)) => self.close_end(end),
