@@ -180,6 +180,8 @@ impl Control<'_> {
                 Level::Error,
                 "Disk attach process on the peer node was aborted.",
             );
+            // The peer waits for an opinion: with ours it comes to the same end.
+            self.send_uuids_and_state(v);
             return self.adopt_peer_state(v, ps, DiskState::Diskless, ConnState::Connected);
         }
         if self.s.link.dry_run && self.s.link.peer_dry_run {

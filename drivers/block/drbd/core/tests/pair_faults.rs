@@ -209,6 +209,34 @@ fn split_brain_is_refused_until_one_side_gives_up_its_changes() {
     assert_eq!(pair.a.disk.data[0], 0x11);
 }
 
+/// Seeds 45, 196: the peer refused, said nothing, and the disk stayed Negotiating for ever.
+#[test]
+fn a_disk_whose_data_the_peer_refuses_is_given_up() {
+    let mut pair = diverged(NetConfig::DEFAULT);
+    assert_eq!(
+        pair.command(
+            true,
+            AdminRequest::Detach {
+                volume: V,
+                force: false
+            }
+        ),
+        1
+    );
+    assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+    pair.until("connected", |pair| {
+        pair.a.state().conn == ConnState::Connected
+    });
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("given up", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.a.answers.last().unwrap().1 == 101
+    });
+    let line = "Disk attach process on the peer node was aborted.";
+    assert!(said(&pair.b.log, line), "{:#?}", pair.b.log);
+    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+    assert_eq!(pair.a.state().conn, ConnState::Connected);
+}
+
 #[test]
 fn the_policy_for_no_primary_takes_the_node_with_more_changes() {
     let config = NetConfig {
