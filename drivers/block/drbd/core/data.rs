@@ -525,6 +525,14 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
+    /// Tells whether writes to an extent of the activity log are in flight.
+    pub fn extent_is_used(&self, volume: VolumeIndex, extent: u32) -> bool {
+        let place = self.volumes.get(volume.slot());
+        place
+            .and_then(|place| place.disk.as_ref())
+            .is_some_and(|disk| disk.al.is_used(extent))
+    }
+
     /// Tells whether a block counts as out of sync.
     pub fn bit_is_set(&self, volume: VolumeIndex, bit: u64) -> bool {
         let place = self.volumes.get(volume.slot());

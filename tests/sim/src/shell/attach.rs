@@ -76,6 +76,72 @@ fn read_superblock(disk: &Disk) -> Option<(Superblock, Layout)> {
     Some((superblock, layout))
 }
 
+/// What the metadata on a disk say about blocks that may differ.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    layout: Layout,
+    everything: bool,
+    extents: Vec<u32>,
+}
+
+impl Marks {
+    /// Tells whether the metadata mark this block of 4 KiB.
+    pub fn mark(&self, disk: &Disk, block: u64) -> bool {
+        let extent = (block / 1024) as u32;
+        if self.everything || self.extents.contains(&extent) {
+            return true;
+        }
+        let Some((sector, _)) = self.layout.bitmap_page(BitmapPage(block / PAGE_BITS)) else {
+            return true;
+        };
+        let bit = (block % PAGE_BITS) as usize;
+        disk.block(sector.0)[bit / 8] >> (bit % 8) & 1 != 0
+    }
+}
+
+/// Reads what a node that boots now would know about its disk: the bitmap, the activity log of a
+/// former Primary, and whether a full resync is due anyway. `None`: the metadata are unreadable.
+pub fn marks_on_disk(disk: &Disk) -> Option<Marks> {
+    let (superblock, layout) = read_superblock(disk)?;
+    let fresh = superblock.uuids.current.0 & !1 == 4;
+    let applies = superblock.is_unclean() && superblock.flags.contains(MdFlags::PRIMARY_IND);
+    let extents = if applies {
+        active_extents(disk, &layout).ok()?
+    } else {
+        Vec::new()
+    };
+    Some(Marks {
+        layout,
+        everything: fresh || superblock.flags.contains(MdFlags::FULL_SYNC),
+        extents,
+    })
+}
+
+/// Replays the activity log.
+fn active_extents(disk: &Disk, layout: &Layout) -> Result<Vec<u32>, String> {
+    let mut slots = vec![None; SLOTS_LEN];
+    let mut block = [0; 4096];
+    let mut source = Source {
+        striping: layout.striping(),
+        read: |index: u32, to: &mut [u8]| -> Result<(), String> {
+            let sector = layout.al_block(index).ok_or("beyond the ring")?;
+            to.copy_from_slice(disk.block(sector.0).as_slice());
+            Ok(())
+        },
+        crc: digest::transaction,
+        ignored: |_| {},
+        block: &mut block,
+    };
+    let outcome = replay(&mut source, &mut slots)?;
+    if !outcome.is_usable() {
+        return Err(format!("the activity log is not usable: {outcome:?}"));
+    }
+    let mut extents: Vec<u32> = slots.iter().flatten().map(|extent| extent.0).collect();
+    extents.sort_unstable();
+    extents.dedup();
+    Ok(extents)
+}
+
 /// Applies the activity log to the bitmap, as `drbdmeta apply-al` does before an attach
 /// (`reference/metadata.md` 3.6). Returns the extents that were active, or what is wrong with the
 /// metadata.
@@ -85,29 +151,7 @@ pub fn apply_activity_log(disk: &mut Disk) -> Result<Vec<u32>, String> {
     if !superblock.is_unclean() {
         return Ok(Vec::new());
     }
-    let mut slots = vec![None; SLOTS_LEN];
-    let mut block = [0; 4096];
-    let outcome = {
-        let disk = &*disk;
-        let mut source = Source {
-            striping: layout.striping(),
-            read: |index: u32, to: &mut [u8]| -> Result<(), String> {
-                let sector = layout.al_block(index).ok_or("beyond the ring")?;
-                to.copy_from_slice(disk.block(sector.0).as_slice());
-                Ok(())
-            },
-            crc: digest::transaction,
-            ignored: |_| {},
-            block: &mut block,
-        };
-        replay(&mut source, &mut slots)?
-    };
-    if !outcome.is_usable() {
-        return Err(format!("the activity log is not usable: {outcome:?}"));
-    }
-    let mut extents: Vec<u32> = slots.iter().flatten().map(|extent| extent.0).collect();
-    extents.sort_unstable();
-    extents.dedup();
+    let extents = active_extents(disk, &layout)?;
     if superblock.flags.contains(MdFlags::PRIMARY_IND) {
         mark_extents(disk, &layout, &extents)?;
     }

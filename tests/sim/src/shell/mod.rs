@@ -20,7 +20,7 @@ use crate::network::EndId;
 use crate::node::{Thread, Waiter};
 use crate::world::{Event, World};
 
-pub use attach::{apply_activity_log, create_metadata, CreateAs};
+pub use attach::{apply_activity_log, create_metadata, marks_on_disk, CreateAs, Marks};
 
 impl World {
     /// Runs a thread of a node.

@@ -64,6 +64,16 @@ impl<M: Memory> Resource<M> {
         self.data.counters(volume)
     }
 
+    /// See [`DataPlane::bit_is_set`].
+    pub fn bit_is_set(&self, volume: VolumeIndex, bit: u64) -> bool {
+        self.data.bit_is_set(volume, bit)
+    }
+
+    /// See [`DataPlane::extent_is_used`].
+    pub fn extent_is_used(&self, volume: VolumeIndex, extent: u32) -> bool {
+        self.data.extent_is_used(volume, extent)
+    }
+
     /// See [`DataPlane::lend_disk`].
     #[allow(
         clippy::missing_errors_doc,
