@@ -270,8 +270,8 @@ impl Resource {
         result
     }
 
-    /// As [`Resource::with`] for the sender of the data socket, which looks for packets at the end of
-    /// the call.
+    /// As [`Resource::with`] for the sender of the data socket, which looks for packets at the end
+    /// of the call.
     pub(crate) fn with_sender<R>(&self, call: impl FnOnce(&mut Inner, Instant) -> R) -> R {
         let (result, mut wants) = self.call(call);
         wants.sender = false;
