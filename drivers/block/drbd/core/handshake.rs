@@ -93,6 +93,8 @@ pub struct Link {
     pub drained: bool,
     /// Close as soon as the answer to the peer's request has been sent.
     pub close_after_reply: bool,
+    /// The peer has asked for a change of the connection since it refused ours for that reason.
+    pub peer_asked: bool,
     /// The sockets are gone while the peer's answer to our disconnect may still come.
     pub lost_while_leaving: Option<LinkError>,
     /// A packet that has to wait.
@@ -129,6 +131,7 @@ impl Link {
         closing: false,
         drained: true,
         close_after_reply: false,
+        peer_asked: false,
         lost_while_leaving: None,
         pending: None,
         fence: Fence::Idle,

@@ -401,6 +401,9 @@ impl Control<'_> {
             if code >= SUCCESS {
                 return Answer::Ready(self.set_conn_state(change, flags));
             }
+            if code == StateError::ConcurrentChange.code() {
+                return Answer::Ready(code);
+            }
             let text = StateError::from_code(code).map_or("unknown error", StateError::text);
             self.log_resource(Line::RefusedByPeer { text, code });
             return Answer::Ready(StateError::FailedByPeer.code());

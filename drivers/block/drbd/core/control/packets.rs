@@ -292,6 +292,7 @@ impl Control<'_> {
 
     /// P_CONN_ST_CHG_REQ: the peer wants to leave.
     fn conn_change_requested(&mut self, request: &StateChange) -> Handled {
+        self.s.link.peer_asked = true;
         let ours = self.s.two_phase.is_some_and(|asked| asked.volume.is_none());
         let code = if self.s.link.resolver && ours {
             StateError::ConcurrentChange.code()

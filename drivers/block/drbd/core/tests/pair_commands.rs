@@ -22,6 +22,39 @@ fn said(log: &[String], text: &str) -> bool {
 }
 
 #[test]
+fn both_nodes_may_disconnect_at_the_same_moment() {
+    let cases = [None, Some(true), Some(false)];
+    for (primary, slow) in cases
+        .into_iter()
+        .flat_map(|one| cases.map(|two| (one, two)))
+    {
+        let mut pair = Pair::synced();
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        if let Some(on_a) = primary {
+            assert_eq!(pair.role(on_a, Role::Primary, false), 1);
+        }
+        let before = [pair.a.answers.len(), pair.b.answers.len()];
+        // The question of a slow node comes after its answer to the other's question.
+        if let Some(on_a) = slow {
+            pair.node(on_a).sends_left = Some(0);
+        }
+        pair.a.admin(DISCONNECT);
+        pair.b.admin(DISCONNECT);
+        pair.run();
+        pair.a.sends_left = None;
+        pair.b.sends_left = None;
+        pair.until("both left", |pair| {
+            pair.a.answers.len() > before[0] && pair.b.answers.len() > before[1]
+        });
+        for (node, before) in [&mut pair.a, &mut pair.b].into_iter().zip(before) {
+            assert_eq!(node.answers[before].1, 101, "{primary:?}: {:#?}", node.log);
+            assert_eq!(node.state().conn, ConnState::StandAlone);
+            assert_eq!(node.state().disk, DiskState::UpToDate);
+        }
+    }
+}
+
+#[test]
 fn invalidate_makes_this_node_the_target_of_a_full_sync() {
     let mut pair = Pair::synced();
     pair.b.disk.data[4096] ^= 0xff;
