@@ -431,6 +431,10 @@ impl<M: Memory> DataPlane<M> {
             session.pause(paused, now);
             session.cancelled &= old.state.conn == view.state.conn;
         }
+        if paused {
+            // The worker of the volume is woken below.
+            let _ = slot.disk.as_mut().map(|disk| disk.extents.give_up_but(None));
+        }
         if old.state.replicates() != view.state.replicates() {
             self.close_epoch();
         }

@@ -298,15 +298,11 @@ impl<M: Memory> DataPlane<M> {
     }
 }
 
-/// Tells whether resync holds any of the extents, and notes that a write waits.
-fn stopped<M: Memory>(disk: &mut Disk<M>, first: u32, last: u32) -> bool {
+/// Tells whether resync holds any of the extents.
+fn stopped<M: Memory>(disk: &Disk<M>, first: u32, last: u32) -> bool {
     let first = AlExtent(first).resync_extent().0;
     let last = AlExtent(last).resync_extent().0;
-    let mut stopped = false;
-    for extent in first..=last {
-        stopped |= disk.extents.stops_write(extent);
-    }
-    stopped
+    (first..=last).any(|extent| disk.extents.stops_write(extent))
 }
 
 /// Returns a page that holds bits of an extent that leaves the log and must be written before.

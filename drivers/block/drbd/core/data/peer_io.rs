@@ -109,6 +109,7 @@ impl<M: Memory> DataPlane<M> {
 
     /// Locks a resync extent against application writes.
     pub(crate) fn begin_extent(&mut self, volume: VolumeIndex, extent: u64, limit: u32) -> Begin {
+        self.give_up_extents(volume, Some(extent));
         let place = &mut self.volumes[volume.slot()];
         let untracked = place.untracked_writes != 0;
         let Some(disk) = &mut place.disk else {
@@ -122,6 +123,14 @@ impl<M: Memory> DataPlane<M> {
                     .all(|al_extent| !al.is_used(al_extent))
         };
         disk.extents.begin(extent, limit, unused)
+    }
+
+    /// Opens the extent that resync waits for, unless it is `keep`: writes that waited may go.
+    pub(crate) fn give_up_extents(&mut self, volume: VolumeIndex, keep: Option<u64>) {
+        let disk = self.volumes[volume.slot()].disk.as_mut();
+        if disk.is_some_and(|disk| disk.extents.give_up_but(keep)) {
+            self.wake_volume(volume);
+        }
     }
 
     /// Returns the first write of a queue if it may go: its epoch is open and it overlaps no
