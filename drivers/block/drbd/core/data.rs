@@ -140,6 +140,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) untracked_writes: u32,
     /// Written for the peer since the last flush.
     pub(crate) cache_dirty: bool,
+    /// A flush has failed since the disk was attached.
+    pub(crate) flush_failed: bool,
     pub(crate) read_toggle: bool,
     pub(crate) congested: bool,
     pub(crate) thaw: bool,
@@ -177,6 +179,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             in_flight_sectors: 0,
             untracked_writes: 0,
             cache_dirty: false,
+            flush_failed: false,
             read_toggle: false,
             congested: false,
             thaw: false,
@@ -283,7 +286,6 @@ pub struct DataPlane<M: Memory> {
     pub(crate) arrival: u64,
     /// Volumes whose flush has to be started, one bit each.
     pub(crate) to_flush: u32,
-    pub(crate) flush_failed: bool,
     /// Pages of writes for the peer.
     pub(crate) write_pages: u32,
     pub(crate) stalled: receive::Stalled,
@@ -332,7 +334,6 @@ impl<M: Memory> DataPlane<M> {
             epochs: Epochs::default(),
             arrival: 0,
             to_flush: 0,
-            flush_failed: false,
             write_pages: 0,
             stalled: receive::Stalled::default(),
             draining: false,
@@ -423,6 +424,8 @@ impl<M: Memory> DataPlane<M> {
         slot.view = *view;
         slot.thaw |= old.state.suspended() && !view.state.suspended();
         slot.congested = false;
+        slot.flush_failed &= old.disk == view.disk;
+        let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
         let paused = matches!(
             view.state.conn,
             ConnState::PausedSyncS | ConnState::PausedSyncT
@@ -437,6 +440,10 @@ impl<M: Memory> DataPlane<M> {
         }
         if old.state.replicates() != view.state.replicates() {
             self.close_epoch();
+        }
+        if given_up {
+            self.epochs.given_up(volume.0);
+            self.wants.acks |= self.epochs.has_finished();
         }
         self.wants.submitters = true;
         self.wants.receiver = true;
@@ -523,14 +530,11 @@ impl<M: Memory> DataPlane<M> {
 
     /// Returns the write ordering method in force (`reference/io.md` 3.3).
     pub fn ordering(&self) -> WriteOrdering {
-        let mut ordering = if self.flush_failed {
-            WriteOrdering::Drain
-        } else {
-            WriteOrdering::Flush
-        };
+        let mut ordering = WriteOrdering::Flush;
         for volume in self.volumes.iter().filter(|volume| volume.has_disk()) {
             let disk = &volume.view.disk;
-            if ordering == WriteOrdering::Flush && !disk.disk_flushes {
+            let flushes = disk.disk_flushes && !volume.flush_failed;
+            if ordering == WriteOrdering::Flush && !flushes {
                 ordering = WriteOrdering::Drain;
             }
             if ordering == WriteOrdering::Drain && !disk.disk_drain {

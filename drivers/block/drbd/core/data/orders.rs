@@ -340,6 +340,7 @@ impl<M: Memory> DataPlane<M> {
         };
         place.totals = super::Totals::default();
         place.cache_dirty = true;
+        place.flush_failed = false;
         let capacity = place.view.capacity;
         if let Some(disk) = &mut place.disk {
             disk.attached = true;
@@ -359,6 +360,8 @@ impl<M: Memory> DataPlane<M> {
         }
         place.session = None;
         place.al_suspended = false;
+        self.epochs.given_up(volume.0);
+        self.wants.acks |= self.epochs.has_finished();
         self.release_al_waiters(volume);
         // The references went with the log.
         for slot in 0..self.requests.capacity() {
