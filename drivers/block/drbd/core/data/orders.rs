@@ -8,7 +8,7 @@ use super::{BitmapSend, DataPlane, VolumeSlot};
 use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::Stage;
-use crate::request::{Answer, Barrier, Event, Local, Remote, Transport, Wait};
+use crate::request::{Answer, Barrier, Event, Local, Op, Remote, Transport, Wait};
 use crate::resync::session::{verify_start, Job, Session};
 use crate::time::{earliest, Duration, Instant};
 
@@ -318,7 +318,8 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The disk is usable again: what failed locally while frozen goes to it once more.
+    /// The disk is usable again: what failed locally while frozen goes to it once more. Writes take
+    /// their references on the activity log again: they went with the old log.
     fn restart_frozen(&mut self) {
         let mut at = self.log.head();
         while let Some(slot) = at {
@@ -329,7 +330,17 @@ impl<M: Memory> DataPlane<M> {
             if failed && request.frozen && !request.completed && usable {
                 self.requests[slot].frozen = false;
                 self.requests[slot].local = Local::InFlight;
-                self.park_in(slot, Wait::Restart);
+                let request = &self.requests[slot];
+                let needs_log = request.op.is_write()
+                    && request.op != Op::Flush
+                    && request.al_count == 0
+                    && !self.volumes[request.volume.slot()].al_suspended;
+                let wait = if needs_log {
+                    Wait::ActivityLog
+                } else {
+                    Wait::Ready
+                };
+                self.park_in(slot, wait);
             }
         }
     }
