@@ -436,7 +436,10 @@ impl<M: Memory> DataPlane<M> {
         }
         if paused {
             // The worker of the volume is woken below.
-            let _ = slot.disk.as_mut().map(|disk| disk.extents.give_up_but(None));
+            let _ = slot
+                .disk
+                .as_mut()
+                .map(|disk| disk.extents.give_up_but(None));
         }
         if old.state.replicates() != view.state.replicates() {
             self.close_epoch();
@@ -513,6 +516,12 @@ impl<M: Memory> DataPlane<M> {
             al_used: disk.map_or(0, |disk| disk.al.used()),
             al_suspended: slot.al_suspended,
         }
+    }
+
+    /// Returns `disk-timeout` of a volume.
+    pub(crate) fn disk_timeout_tenths(&self, volume: VolumeIndex) -> u32 {
+        let slot = self.volumes.get(volume.slot());
+        slot.map_or(0, |slot| slot.view.disk.disk_timeout_tenths)
     }
 
     /// Tells whether a block counts as out of sync.
