@@ -162,15 +162,16 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// Returns the next page at or after `from` that differs from the disk, for writing the
-    /// bitmap.
+    /// Returns the next page at or after `from` that may differ from the disk, for writing the
+    /// bitmap. A page that somebody else is writing is one of them: the shell waits for that write
+    /// and writes it again.
     pub fn next_dirty_page(&self, volume: VolumeIndex, from: u32) -> Option<u32> {
         self.volumes
             .get(volume.slot())?
             .disk
             .as_ref()?
             .bitmap
-            .next_changed_page(from)
+            .next_uncertain_page(from)
     }
 
     /// Makes every page count as changed: the whole bitmap will be written.
