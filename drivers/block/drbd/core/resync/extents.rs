@@ -70,13 +70,17 @@ impl<S: DerefMut<Target = [ResyncSlot]>> ResyncExtents<S> {
         self.slots
     }
 
-    /// Opens all extents, whoever used them.
-    pub fn clear(&mut self) {
+    /// Opens all extents, whoever used them. Answers `true` if there was one.
+    pub fn clear(&mut self) -> bool {
+        if self.closed == 0 {
+            return false;
+        }
         for slot in self.slots.iter_mut() {
             *slot = ResyncSlot::default();
         }
         self.closed = 0;
         self.locked = 0;
+        true
     }
 
     /// Returns the number of locked extents.
@@ -213,7 +217,10 @@ mod tests {
         assert_eq!(extents.begin(99, ASK_LIMIT, || false), Begin::Busy);
         assert!(!extents.give_up_but(Some(99)));
         assert!(extents.give_up_but(Some(7)) && !extents.stops_write(99));
-        assert!(!extents.give_up_but(None) && extents.stops_write(0), "locked");
+        assert!(
+            !extents.give_up_but(None) && extents.stops_write(0),
+            "locked"
+        );
         extents.clear();
         assert_eq!(extents.locked(), 0);
     }
