@@ -239,7 +239,14 @@ impl Resource {
         resource
             .timer
             .populate(Timer::new(move || of_timer.on_timer())?);
-        *resource.threads.lock() = Threads::start(&resource)?;
+        match Threads::start(&resource) {
+            Ok(threads) => *resource.threads.lock() = threads,
+            Err(error) => {
+                // The timer holds the resource.
+                resource.shut_down();
+                return Err(error);
+            }
+        }
         Ok(resource)
     }
 
@@ -248,7 +255,9 @@ impl Resource {
     /// The resource has neither volumes nor a connection. May sleep.
     pub(crate) fn shut_down(&self) {
         self.connector.close();
-        self.threads.lock().stop();
+        // Not under the mutex: the control thread takes it to interrupt the receiver.
+        let mut threads = core::mem::take(&mut *self.threads.lock());
+        threads.stop();
         if let Some(timer) = self.timer.as_ref() {
             timer.shutdown();
         }

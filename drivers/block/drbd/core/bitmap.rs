@@ -25,7 +25,8 @@ pub struct PageState {
     full: bool,
     dirty: bool,
     lazy: bool,
-    writing: bool,
+    /// Copies on their way to the disk.
+    writing: u8,
 }
 
 impl PageState {
@@ -350,14 +351,14 @@ impl<W: DerefMut<Target = [u64]>, P: DerefMut<Target = [PageState]>> Bitmap<W, P
         if let Some(state) = self.pages.get_mut(page as usize) {
             state.dirty = false;
             state.lazy = false;
-            state.writing = true;
+            state.writing = state.writing.saturating_add(1);
         }
     }
 
     /// The copy of a page has been written, or could not be.
     pub fn page_written(&mut self, page: u32, ok: bool) {
         if let Some(state) = self.pages.get_mut(page as usize) {
-            state.writing = false;
+            state.writing = state.writing.saturating_sub(1);
             state.dirty |= !ok;
         }
     }
@@ -401,7 +402,7 @@ impl<W: DerefMut<Target = [u64]>, P: DerefMut<Target = [PageState]>> Bitmap<W, P
     pub fn page_is_being_written(&self, page: u32) -> bool {
         self.pages
             .get(page as usize)
-            .is_some_and(|state| state.writing)
+            .is_some_and(|state| state.writing != 0)
     }
 
     /// Returns the next page at or after `from` that differs from the disk and is not being
@@ -411,7 +412,18 @@ impl<W: DerefMut<Target = [u64]>, P: DerefMut<Target = [PageState]>> Bitmap<W, P
         let found = pages
             .enumerate()
             .skip(from as usize)
-            .find(|(_, page)| (page.dirty || page.lazy) && !page.writing)?;
+            .find(|(_, page)| (page.dirty || page.lazy) && page.writing == 0)?;
+        u32::try_from(found.0).ok()
+    }
+
+    /// Returns the next page at or after `from` of which it is not certain that the disk has it as
+    /// it is. Also those on their way: that write may fail, or miss what was changed since.
+    pub fn next_uncertain_page(&self, from: u32) -> Option<u32> {
+        let pages = self.pages.iter().take(self.page_count() as usize);
+        let found = pages
+            .enumerate()
+            .skip(from as usize)
+            .find(|(_, page)| page.dirty || page.lazy || page.writing != 0)?;
         u32::try_from(found.0).ok()
     }
 
@@ -536,6 +548,24 @@ mod tests {
         bitmap.copy_page(1, &mut buf);
         bitmap.page_written(1, false);
         assert!(bitmap.page_must_be_written(1), "failed");
+    }
+
+    /// Whoever writes the whole bitmap may not rely on somebody else's write that has not ended.
+    #[test]
+    fn a_page_on_its_way_is_written_again_and_counts_until_both_writes_end() {
+        let mut bitmap = bitmap(8 * PAGE_BITS * 3);
+        bitmap.set_out_of_sync(range(8 * PAGE_BITS, 8));
+        let mut buf = [0_u8; PAGE_BYTES];
+        bitmap.copy_page(1, &mut buf);
+        assert_eq!(bitmap.next_uncertain_page(0), Some(1));
+        bitmap.set_out_of_sync(range(8 * PAGE_BITS + 8, 8));
+        bitmap.copy_page(1, &mut buf);
+        bitmap.page_written(1, true);
+        assert!(bitmap.page_is_being_written(1), "the second write");
+        assert_eq!(bitmap.next_changed_page(0), None);
+        bitmap.page_written(1, true);
+        assert!(!bitmap.page_is_being_written(1));
+        assert_eq!(bitmap.next_uncertain_page(0), None);
     }
 
     #[test]

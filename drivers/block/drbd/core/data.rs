@@ -143,6 +143,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) untracked_writes: u32,
     /// Written for the peer since the last flush.
     pub(crate) cache_dirty: bool,
+    /// A flush has failed since the disk was attached.
+    pub(crate) flush_failed: bool,
     pub(crate) read_toggle: bool,
     pub(crate) congested: bool,
 }
@@ -179,6 +181,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             in_flight_sectors: 0,
             untracked_writes: 0,
             cache_dirty: false,
+            flush_failed: false,
             read_toggle: false,
             congested: false,
         }
@@ -290,7 +293,6 @@ pub struct DataPlane<M: Memory> {
     pub(crate) arrival: u64,
     /// Volumes whose flush has to be started, one bit each.
     pub(crate) to_flush: u32,
-    pub(crate) flush_failed: bool,
     /// Pages of writes for the peer.
     pub(crate) write_pages: u32,
     pub(crate) stalled: receive::Stalled,
@@ -344,7 +346,6 @@ impl<M: Memory> DataPlane<M> {
             epochs: Epochs::default(),
             arrival: 0,
             to_flush: 0,
-            flush_failed: false,
             write_pages: 0,
             stalled: receive::Stalled::default(),
             draining: false,
@@ -440,6 +441,8 @@ impl<M: Memory> DataPlane<M> {
         let old = slot.view;
         slot.view = *view;
         slot.congested = false;
+        slot.flush_failed &= old.disk == view.disk;
+        let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
         let paused = matches!(
             view.state.conn,
             ConnState::PausedSyncS | ConnState::PausedSyncT
@@ -451,8 +454,19 @@ impl<M: Memory> DataPlane<M> {
         if old.state.suspended() && !view.state.suspended() {
             self.thawed |= volume.bit();
         }
+        if paused {
+            // The worker of the volume is woken below.
+            let _ = slot
+                .disk
+                .as_mut()
+                .map(|disk| disk.extents.give_up_but(None));
+        }
         if old.state.replicates() != view.state.replicates() {
             self.close_epoch(now);
+        }
+        if given_up {
+            self.epochs.given_up(volume.0);
+            self.wants.acks |= self.epochs.has_finished();
         }
         self.wants.submitters = true;
         self.wants.receiver = true;
@@ -533,6 +547,12 @@ impl<M: Memory> DataPlane<M> {
             .is_some_and(|disk| disk.al.is_used(extent))
     }
 
+    /// Returns `disk-timeout` of a volume.
+    pub(crate) fn disk_timeout_tenths(&self, volume: VolumeIndex) -> u32 {
+        let slot = self.volumes.get(volume.slot());
+        slot.map_or(0, |slot| slot.view.disk.disk_timeout_tenths)
+    }
+
     /// Tells whether a block counts as out of sync.
     pub fn bit_is_set(&self, volume: VolumeIndex, bit: u64) -> bool {
         let place = self.volumes.get(volume.slot());
@@ -548,14 +568,11 @@ impl<M: Memory> DataPlane<M> {
 
     /// Returns the write ordering method in force (`reference/io.md` 3.3).
     pub fn ordering(&self) -> WriteOrdering {
-        let mut ordering = if self.flush_failed {
-            WriteOrdering::Drain
-        } else {
-            WriteOrdering::Flush
-        };
+        let mut ordering = WriteOrdering::Flush;
         for volume in self.present_volumes().filter(|volume| volume.has_disk()) {
             let disk = &volume.view.disk;
-            if ordering == WriteOrdering::Flush && !disk.disk_flushes {
+            let flushes = disk.disk_flushes && !volume.flush_failed;
+            if ordering == WriteOrdering::Flush && !flushes {
                 ordering = WriteOrdering::Drain;
             }
             if ordering == WriteOrdering::Drain && !disk.disk_drain {

@@ -31,6 +31,8 @@ struct Epoch {
     unfinished: u32,
     unacked: u32,
     flush: Flush,
+    /// Volumes whose flush failed, one bit each: the barrier is not acknowledged.
+    unstable: u32,
 }
 
 /// A barrier that may be acknowledged.
@@ -201,6 +203,26 @@ impl Epochs {
         }
     }
 
+    /// The flush of a volume has failed. Later writes may go, but neither this epoch nor a later
+    /// one is acknowledged.
+    pub fn flush_failed(&mut self, volume: u8) {
+        let seq = self.open;
+        if let Some(epoch) = self.get_mut(seq) {
+            epoch.unstable |= 1_u32.checked_shl(u32::from(volume)).unwrap_or(0);
+        }
+        self.flushed(volume);
+    }
+
+    /// The disk of a volume is given up: nobody relies on what it holds any more.
+    pub fn given_up(&mut self, volume: u8) {
+        let bit = 1_u32.checked_shl(u32::from(volume)).unwrap_or(0);
+        for position in 0..self.queue.len() {
+            if let Some(epoch) = self.queue.get_mut(position) {
+                epoch.unstable &= !bit;
+            }
+        }
+    }
+
     /// Tells whether [`Self::pop_finished`] has something to do.
     #[inline]
     pub fn has_finished(&self) -> bool {
@@ -227,7 +249,11 @@ impl Epochs {
 
 impl Epoch {
     fn is_finished(&self) -> bool {
-        self.closed && self.unfinished == 0 && self.unacked == 0 && self.flush == Flush::Done
+        self.closed
+            && self.unfinished == 0
+            && self.unacked == 0
+            && self.flush == Flush::Done
+            && self.unstable == 0
     }
 }
 

@@ -264,8 +264,6 @@ pub(crate) enum Wait {
     None,
     /// For nothing but its turn.
     Ready,
-    /// Resubmission to a disk that came back.
-    Restart,
 }
 
 /// Transfer log: all admitted requests in order.

@@ -72,9 +72,11 @@ pub(crate) fn write_one(volume: &Volume, backing: &Backing, page: u32) -> bool {
     let index = volume.index;
     let mut io = backing.metadata.lock();
     let bytes = io.bytes_mut();
-    volume
-        .resource
-        .with(|inner, _| inner.core.bitmap_page(index, page, bytes));
+    let timeout_ms = volume.resource.with(|inner, _| {
+        inner.core.bitmap_page(index, page, bytes);
+        inner.core.disk_timeout_ms(index)
+    });
+    io.set_timeout_ms(timeout_ms);
     let place = backing.layout.bitmap_page(BitmapPage(u64::from(page)));
     let ok = place.is_some_and(|(sector, _)| {
         io.write(&backing.meta, sector.0, Flags::META | Flags::SYNC)

@@ -51,10 +51,14 @@ fn try_write_superblock(volume: &Volume, backing: &Backing) -> Result {
     let index = volume.index;
     let mut io = backing.metadata.lock();
     let page = io.bytes_mut();
-    volume
+    let timeout_ms = volume
         .resource
-        .with(|inner, _| inner.core.encode_superblock(index, page))
+        .with(|inner, _| {
+            inner.core.encode_superblock(index, page)?;
+            Some(inner.core.disk_timeout_ms(index))
+        })
         .ok_or(ENODEV)?;
+    io.set_timeout_ms(timeout_ms);
     io.write(&backing.meta, backing.layout.superblock().0, flags(backing))
 }
 
@@ -71,9 +75,11 @@ pub(crate) fn advance_activity_log(volume: &Arc<Volume>) -> bool {
         let Ok(block) = <&mut [u8; BLOCK_LEN]>::try_from(io.bytes_mut()) else {
             return any;
         };
-        let step = volume
-            .resource
-            .with(|inner, now| inner.core.al_next(index, block, crc32c, now));
+        let (step, timeout_ms) = volume.resource.with(|inner, now| {
+            let step = inner.core.al_next(index, block, crc32c, now);
+            (step, inner.core.disk_timeout_ms(index))
+        });
+        io.set_timeout_ms(timeout_ms);
         match step {
             AlStep::Idle => return any,
             AlStep::WriteBitmapPage { page } => {

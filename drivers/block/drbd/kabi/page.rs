@@ -14,9 +14,13 @@ use core::{
 };
 use kernel::{
     bindings,
+    new_mutex,
     page::PAGE_SIZE,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
 
 /// Largest buffer, in bytes: the largest request of the protocol.
@@ -33,10 +37,15 @@ const LARGE_PIECES: usize = (BUF_LEN_MAX as usize).div_ceil(PAGE_SIZE);
 ///
 /// The three pools are valid and all their elements are held by [`PageBuf`]s, which keep the
 /// `PagePool` alive.
+#[pin_data]
 pub(crate) struct PagePool {
-    pages: NonNull<bindings::mempool>,
-    small: NonNull<bindings::mempool>,
-    large: NonNull<bindings::mempool>,
+    pages: PoolGuard,
+    small: PoolGuard,
+    large: PoolGuard,
+    /// Held by whoever collects a buffer of several pages from the reserve: two that are half
+    /// complete would wait for each other.
+    #[pin]
+    collecting: Mutex<()>,
 }
 
 // SAFETY: Memory pools have their own lock.
@@ -49,7 +58,8 @@ const fn table_size(pieces: usize) -> usize {
 }
 
 impl PagePool {
-    /// Creates a pool that guarantees `reserve_pages` single pages. May sleep.
+    /// Creates a pool that guarantees `reserve_pages` single pages: as many as the largest buffer
+    /// made from it has. May sleep.
     ///
     /// # Errors
     ///
@@ -65,13 +75,16 @@ impl PagePool {
         // SAFETY: A plain constructor.
         let large = unsafe { ffi::drbd_helper_kmalloc_pool(2, table_size(LARGE_PIECES)) };
         let large = PoolGuard(NonNull::new(large).ok_or(ENOMEM)?);
-        // INVARIANT: The pools are new. From here on `PagePool` destroys them.
-        let pool = Self {
-            pages: pages.dismiss(),
-            small: small.dismiss(),
-            large: large.dismiss(),
-        };
-        Ok(Arc::new(pool, GFP_KERNEL)?)
+        // INVARIANT: The pools are new.
+        Arc::pin_init(
+            pin_init!(Self {
+                pages,
+                small,
+                large,
+                collecting <- new_mutex!(()),
+            }),
+            GFP_KERNEL,
+        )
     }
 
     /// Makes a buffer of `len_bytes`; its content is undefined only in the sense of "old memory of
@@ -96,9 +109,9 @@ impl PagePool {
         }
         let pages_wanted = (len_bytes as usize).div_ceil(PAGE_SIZE);
         let large = pages_wanted > SMALL_PIECES;
-        let tables = if large { pool.large } else { pool.small };
+        let tables = if large { &pool.large } else { &pool.small };
         // SAFETY: By the type invariant the pool is valid.
-        let table = unsafe { ffi::drbd_helper_pool_alloc(tables.as_ptr(), may_sleep) };
+        let table = unsafe { ffi::drbd_helper_pool_alloc(tables.0.as_ptr(), may_sleep) };
         let table = NonNull::new(table.cast::<Table>()).ok_or(ENOMEM)?;
         // SAFETY: The element is at least as large as a `Table` and aligned by kmalloc.
         unsafe {
@@ -111,29 +124,22 @@ impl PagePool {
         }
         // INVARIANT: The table is valid and has no pieces yet.
         let mut buf = PageBuf { table };
+        while buf.len_bytes() < len_bytes && buf.grow(len_bytes - buf.len_bytes(), None).is_ok() {}
+        if buf.len_bytes() == len_bytes {
+            return Ok(buf);
+        }
+        // Memory is short: from here on the buffer lives from the reserve.
+        let alone = may_sleep.then(|| pool.collecting.lock());
         while buf.len_bytes() < len_bytes {
-            buf.grow(len_bytes - buf.len_bytes(), may_sleep)?;
+            buf.grow(len_bytes - buf.len_bytes(), Some(may_sleep))?;
         }
+        drop(alone);
         Ok(buf)
-    }
-}
-
-impl Drop for PagePool {
-    fn drop(&mut self) {
-        for pool in [self.pages, self.small, self.large] {
-            drop(PoolGuard(pool));
-        }
     }
 }
 
 /// Owns a memory pool and destroys it. Any context.
 struct PoolGuard(NonNull<bindings::mempool>);
-
-impl PoolGuard {
-    fn dismiss(self) -> NonNull<bindings::mempool> {
-        core::mem::ManuallyDrop::new(self).0
-    }
-}
 
 impl Drop for PoolGuard {
     fn drop(&mut self) {
@@ -188,19 +194,20 @@ impl PageBuf {
         unsafe { core::slice::from_raw_parts(self.vectors_ptr(), usize::from(self.head().pieces)) }
     }
 
-    /// Adds one piece of at most `missing` bytes.
-    fn grow(&mut self, missing: u32, may_sleep: bool) -> Result {
+    /// Adds one piece of at most `missing` bytes: free memory, or with `reserve` a page of the
+    /// reserve, `Some(true)`: and sleeps until there is one.
+    fn grow(&mut self, missing: u32, reserve: Option<bool>) -> Result {
         let pages = (missing as usize).div_ceil(PAGE_SIZE);
         let mut order = pages.ilog2().min(ORDER_MAX);
         let page = loop {
-            if order == 0 {
-                let pages = self.head().pool.pages;
+            if let (0, Some(may_sleep)) = (order, reserve) {
+                let pages = self.head().pool.pages.0;
                 // SAFETY: The pool is alive, the table holds a reference.
                 break unsafe { ffi::drbd_helper_pool_page(pages.as_ptr(), may_sleep) };
             }
             // SAFETY: A plain constructor.
             let page = unsafe { ffi::drbd_helper_page_try(order) };
-            if !page.is_null() {
+            if order == 0 || !page.is_null() {
                 break page;
             }
             order -= 1;
@@ -250,7 +257,7 @@ impl PageBuf {
                 } else {
                     head.len_bytes -= last.bv_len;
                     head.pieces -= 1;
-                    ffi::drbd_helper_page_release(last.bv_page, head.pool.pages.as_ptr());
+                    ffi::drbd_helper_page_release(last.bv_page, head.pool.pages.0.as_ptr());
                 }
             }
         }
@@ -366,14 +373,14 @@ impl Drop for PageBuf {
         unsafe {
             let head = self.table.read();
             for vector in self.vectors() {
-                ffi::drbd_helper_page_release(vector.bv_page, head.pool.pages.as_ptr());
+                ffi::drbd_helper_page_release(vector.bv_page, head.pool.pages.0.as_ptr());
             }
             let tables = if head.large {
-                head.pool.large
+                &head.pool.large
             } else {
-                head.pool.small
+                &head.pool.small
             };
-            bindings::mempool_free(self.table.as_ptr().cast(), tables.as_ptr());
+            bindings::mempool_free(self.table.as_ptr().cast(), tables.0.as_ptr());
         }
     }
 }

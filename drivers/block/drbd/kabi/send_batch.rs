@@ -167,15 +167,14 @@ impl SendBatch {
         Ok(())
     }
 
-    /// Appends the data of an upper write. With `copy` its pages are left alone afterwards (for
-    /// protocol A and for data integrity, where they may change before TCP is done); pages that
-    /// cannot be passed by reference are copied anyway. May sleep.
+    /// Appends the data of an upper write, which may not change before TCP is done; pages that
+    /// cannot be passed by reference are copied. May sleep.
     ///
     /// # Errors
     ///
     /// As [`push_bytes`](Self::push_bytes).
-    pub(crate) fn push_bio(&mut self, hold: BioHold, copy: bool) -> Result {
-        if copy || !Self::can_splice(&hold) {
+    pub(crate) fn push_bio(&mut self, hold: BioHold) -> Result {
+        if !Self::can_splice(&hold) {
             return self.push_copy(&hold);
         }
         let (vectors, number, start, len) = hold.vectors();
@@ -211,12 +210,40 @@ impl SendBatch {
     }
 
     fn push_copy(&mut self, hold: &BioHold) -> Result {
-        let mut buf = PagePool::alloc(&self.pool, hold.len_bytes())?;
+        let copy = self.copy_of(hold)?;
+        self.push_pages(copy)
+    }
+
+    /// Copies the data of an upper write, which the upper layer may change. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no data.
+    pub(crate) fn copy_of(&self, hold: &BioHold) -> Result<PageBuf> {
+        Ok(Self::fill(
+            PagePool::alloc(&self.pool, hold.len_bytes())?,
+            hold,
+        ))
+    }
+
+    /// As [`copy_of`](Self::copy_of), but does not wait for memory.
+    ///
+    /// # Errors
+    ///
+    /// Also `ENOMEM`.
+    pub(crate) fn try_copy_of(&self, hold: &BioHold) -> Result<PageBuf> {
+        Ok(Self::fill(
+            PagePool::try_alloc(&self.pool, hold.len_bytes())?,
+            hold,
+        ))
+    }
+
+    fn fill(mut buf: PageBuf, hold: &BioHold) -> PageBuf {
         let mut offset = 0;
         for chunk in buf.chunks_mut() {
             offset += hold.copy_to(offset, chunk);
         }
-        self.push_pages(buf)
+        buf
     }
 
     /// Appends a buffer, which must not change any more.

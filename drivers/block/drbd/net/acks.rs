@@ -4,7 +4,8 @@
 //!
 //! The sender packs every acknowledgement that is due into one call. The receiver takes whatever
 //! has arrived with one call and feeds the core all complete packets under one lock hold. Neither
-//! waits for a disk, for the data socket or for memory.
+//! waits for a disk, for the data socket or for memory, and both have real-time priority, so that
+//! the peer hears from a busy node.
 
 use super::{
     connect::lost,
@@ -12,9 +13,12 @@ use super::{
 };
 use crate::{
     complete,
-    kabi::socket::{
-        Recv,
-        SendFlags, //
+    kabi::{
+        socket::{
+            Recv,
+            SendFlags, //
+        },
+        thread, //
     },
     resource::Resource, //
 };
@@ -27,8 +31,13 @@ use kernel::{
 
 const BUFFER_LEN: usize = 4096;
 
+/// Time after which bytes that the core did not take are offered again: it takes none before the
+/// handshake is over, and the peer may not send more.
+const RETRY_MS: u32 = 100;
+
 /// Sends acknowledgements until the link is closed.
 pub(super) fn run_sender(resource: &Arc<Resource>, link: &Arc<Link>) {
+    thread::set_realtime();
     if send_loop(resource, link).is_err() {
         lost(resource, link, LinkError::NetworkFailure);
     }
@@ -54,6 +63,7 @@ fn send_loop(resource: &Resource, link: &Link) -> Result {
 
 /// Receives acknowledgements until the link is closed.
 pub(super) fn run_receiver(resource: &Arc<Resource>, link: &Arc<Link>) {
+    thread::set_realtime();
     // End of stream, an error of the socket, or a violation that the core has dealt with already:
     // it keeps the first reason.
     let _ = receive_loop(resource, link);
@@ -63,13 +73,23 @@ pub(super) fn run_receiver(resource: &Arc<Resource>, link: &Arc<Link>) {
 fn receive_loop(resource: &Resource, link: &Link) -> Result {
     let mut buffer = KVVec::from_elem(0_u8, BUFFER_LEN, GFP_KERNEL)?;
     let mut filled = 0_usize;
+    let mut limited = false;
     loop {
-        let room = buffer.get_mut(filled..).ok_or(EINVAL)?;
-        let received = link.meta.recv(room, Recv::Some)?;
-        if received == 0 {
-            return Ok(());
+        if limited != (filled != 0) {
+            limited = filled != 0;
+            link.meta.set_recv_timeout_ms(limited.then_some(RETRY_MS));
         }
-        filled = filled.saturating_add(received);
+        let room = buffer.get_mut(filled..).ok_or(EINVAL)?;
+        if room.is_empty() {
+            // More than anybody says before the handshake is over.
+            return Err(EMSGSIZE);
+        }
+        match link.meta.recv(room, Recv::Some) {
+            Ok(0) => return Ok(()),
+            Ok(received) => filled = filled.saturating_add(received),
+            Err(error) if error == EAGAIN && limited => {}
+            Err(error) => return Err(error),
+        }
         let bytes = buffer.get(..filled).ok_or(EINVAL)?;
         let used = complete::with(resource, |inner, now| inner.core.meta_bytes(bytes, now))
             .map_err(|_| EPROTO)?;

@@ -193,8 +193,8 @@ fn serve(resource: &Arc<Resource>, link: &Arc<Link>, resolver: bool) {
             }
             drop(threads);
         }
+        // The loss has been reported.
         Err(_) => {
-            lost(resource, link, LinkError::NetworkFailure);
             while connector.is_wanted() {
                 connector.bell.wait();
             }
@@ -272,7 +272,13 @@ fn negotiate(
 ) -> Result<Option<(Arc<Link>, bool)>> {
     let mut machine = Establish::new();
     let mut slots = Slots::default();
-    while connector.is_wanted() {
+    loop {
+        // A signal from the end of an earlier connection would break every call from here on. One
+        // that is meant for us comes after the wish was taken back, so it is not lost.
+        thread::flush_signals();
+        if !connector.is_wanted() {
+            return Ok(None);
+        }
         let step = match machine.next(random_u64() & 1 == 1) {
             Step::Connect => {
                 connect(&mut machine, &mut slots, local, peer, options);
@@ -293,7 +299,6 @@ fn negotiate(
             return finish(slots, options).map(|link| Some((link, resolver)));
         }
     }
-    Ok(None)
 }
 
 fn buffers(options: &LinkOptions) -> Buffers {

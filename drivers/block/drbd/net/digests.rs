@@ -3,7 +3,6 @@
 //! The digests that the network configuration names.
 
 use crate::kabi::{
-    bio::BioHold,
     digest::{
         Hash,
         Hasher, //
@@ -111,12 +110,6 @@ impl Digests {
         let hash = self.hmac.as_mut().ok_or(ENOENT)?;
         hash.set_key(key)?;
         digest(hash, |hasher| hasher.update(message), out)
-    }
-
-    /// Computes the integrity digest of a bio that is sent.
-    pub(crate) fn outgoing_bio(&mut self, bio: &BioHold, out: &mut [u8]) -> Result<usize> {
-        let hash = self.integrity_out.as_mut().ok_or(ENOENT)?;
-        digest(hash, |hasher| hasher.update_bio(bio), out)
     }
 
     /// Computes the integrity digest of pages that are sent.

@@ -8,6 +8,7 @@
 
 use super::{
     acks,
+    connect::lost,
     sender, //
 };
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     },
     resource::Resource, //
 };
+use drbd_core::link::LinkError;
 use kernel::{
     prelude::*,
     sync::{
@@ -76,13 +78,23 @@ impl LinkThreads {
     ///
     /// # Errors
     ///
-    /// If a thread cannot be made, those already running are stopped.
+    /// If a thread cannot be made, the loss of the link is reported and those already running are
+    /// stopped.
     pub(crate) fn start(resource: &Arc<Resource>, link: &Arc<Link>) -> Result<Self> {
         let mut all = Self {
             link: link.clone(),
             threads: [None, None, None],
         };
-        let [data_out, meta_out, meta_in] = &mut all.threads;
+        if let Err(error) = all.spawn(resource, link) {
+            // Dropping `all` closes the link, after which nobody reports its loss.
+            lost(resource, link, LinkError::NetworkFailure);
+            return Err(error);
+        }
+        Ok(all)
+    }
+
+    fn spawn(&mut self, resource: &Arc<Resource>, link: &Arc<Link>) -> Result {
+        let [data_out, meta_out, meta_in] = &mut self.threads;
         let name = &resource.name;
         let (r, l) = (resource.clone(), link.clone());
         *data_out = Some(Thread::spawn(fmt!("drbd_w_{name}"), move || {
@@ -96,7 +108,7 @@ impl LinkThreads {
         *meta_in = Some(Thread::spawn(fmt!("drbd_a_{name}"), move || {
             acks::run_receiver(&r, &l)
         })?);
-        Ok(all)
+        Ok(())
     }
 }
 

@@ -13,7 +13,10 @@ use super::{
 use crate::{
     kabi::{
         bio::BioHold,
-        page::PageBuf,
+        page::{
+            PageBuf,
+            PagePool, //
+        },
         params,
         send_batch::SendBatch,
         socket::SendFlags, //
@@ -51,6 +54,9 @@ const PACKET_LEN_MAX: usize = 4096 + 64;
 /// Payload bytes after which a batch is sent, so that a sender of large writes starts early.
 const BATCH_BYTES: u32 = 4 << 20;
 
+/// Pages in reserve for headers and for one copy of the largest payload.
+const PAGES_RESERVE: usize = 256 + 16;
+
 /// Longest digest of any algorithm that the kernel offers.
 const DIGEST_LEN_MAX: usize = 64;
 
@@ -73,7 +79,7 @@ struct Item {
 
 /// Runs until the link is closed.
 pub(super) fn run(resource: &Arc<Resource>, link: &Arc<Link>) {
-    let result = Sender::new(resource).and_then(|mut sender| sender.run(resource, link));
+    let result = Sender::new().and_then(|mut sender| sender.run(resource, link));
     if result.is_err() {
         lost(resource, link, LinkError::BrokenPipe);
     }
@@ -86,11 +92,12 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(resource: &Resource) -> Result<Self> {
+    fn new() -> Result<Self> {
         Ok(Self {
             headers: KVVec::from_elem(0, HEADERS_LEN, GFP_KERNEL)?,
             items: KVVec::with_capacity(BATCH, GFP_KERNEL)?,
-            batch: SendBatch::new(&resource.pages)?,
+            // Pages of its own: what is received must not wait until something was sent.
+            batch: SendBatch::new(&PagePool::new(PAGES_RESERVE)?)?,
         })
     }
 
@@ -161,6 +168,13 @@ impl Sender {
         for item in self.items.iter_mut() {
             let bytes = self.headers.get(item.start..item.end).ok_or(EINVAL)?;
             self.batch.push_bytes(bytes)?;
+            // With protocol A the upper layer gets its pages back before TCP is done with them. And
+            // it may change them under way: what is sent must be what was digested.
+            if item.digest || item.copy || params::disable_sendpage() {
+                if let Pages::App(bio) = &item.pages {
+                    item.pages = Pages::Peer(copy(resource, link, &mut self.batch, bio)?);
+                }
+            }
             if item.digest {
                 let mut digest = [0; DIGEST_LEN_MAX];
                 let len = item
@@ -168,12 +182,9 @@ impl Sender {
                     .digest(&mut resource.digests.lock(), &mut digest)?;
                 self.batch.push_bytes(digest.get(..len).ok_or(EINVAL)?)?;
             }
-            // With protocol A, or when the pages may change under the digest, the upper layer gets
-            // its pages back before TCP is done with them: copy.
-            let copy = item.digest || item.copy || params::disable_sendpage();
             match core::mem::replace(&mut item.pages, Pages::None) {
                 Pages::None => {}
-                Pages::App(bio) => self.batch.push_bio(bio, copy)?,
+                Pages::App(bio) => self.batch.push_bio(bio)?,
                 Pages::Peer(pages) => self.batch.push_pages(pages)?,
             }
             if !self.batch.has_room() {
@@ -181,6 +192,18 @@ impl Sender {
             }
         }
         flush(resource, link, &mut self.batch, false)
+    }
+}
+
+/// Copies the data of an upper write.
+fn copy(resource: &Resource, link: &Link, batch: &mut SendBatch, bio: &BioHold) -> Result<PageBuf> {
+    match batch.try_copy_of(bio) {
+        // What the batch holds may be what is missing.
+        Err(error) if error == ENOMEM => {
+            flush(resource, link, batch, true)?;
+            batch.copy_of(bio)
+        }
+        result => result,
     }
 }
 
@@ -228,8 +251,8 @@ impl Pages {
 
     fn digest(&self, digests: &mut Digests, out: &mut [u8]) -> Result<usize> {
         match self {
-            Self::None => Err(EINVAL),
-            Self::App(bio) => digests.outgoing_bio(bio, out),
+            // Pages of the upper layer are copied before.
+            Self::None | Self::App(_) => Err(EINVAL),
             Self::Peer(pages) => digests.outgoing_pages(pages, out),
         }
     }

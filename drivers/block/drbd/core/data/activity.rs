@@ -162,15 +162,16 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// Returns the next page at or after `from` that differs from the disk, for writing the
-    /// bitmap.
+    /// Returns the next page at or after `from` that may differ from the disk, for writing the
+    /// bitmap. A page that somebody else is writing is one of them: the shell waits for that write
+    /// and writes it again.
     pub fn next_dirty_page(&self, volume: VolumeIndex, from: u32) -> Option<u32> {
         self.volumes
             .get(volume.slot())?
             .disk
             .as_ref()?
             .bitmap
-            .next_changed_page(from)
+            .next_uncertain_page(from)
     }
 
     /// Makes every page count as changed: the whole bitmap will be written.
@@ -298,15 +299,11 @@ impl<M: Memory> DataPlane<M> {
     }
 }
 
-/// Tells whether resync holds any of the extents, and notes that a write waits.
-fn stopped<M: Memory>(disk: &mut Disk<M>, first: u32, last: u32) -> bool {
+/// Tells whether resync holds any of the extents.
+fn stopped<M: Memory>(disk: &Disk<M>, first: u32, last: u32) -> bool {
     let first = AlExtent(first).resync_extent().0;
     let last = AlExtent(last).resync_extent().0;
-    let mut stopped = false;
-    for extent in first..=last {
-        stopped |= disk.extents.stops_write(extent);
-    }
-    stopped
+    (first..=last).any(|extent| disk.extents.stops_write(extent))
 }
 
 /// Returns a page that holds bits of an extent that leaves the log and must be written before.

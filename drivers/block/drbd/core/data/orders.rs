@@ -8,7 +8,7 @@ use super::{bits, BitmapSend, DataPlane, VolumeSlot};
 use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::Stage;
-use crate::request::{Answer, Barrier, Event, Local, Remote, Transport, Wait};
+use crate::request::{Answer, Barrier, Event, Local, Op, Remote, Transport, Wait};
 use crate::resync::session::{verify_start, Job, Session};
 use crate::time::{earliest, Duration, Instant};
 
@@ -321,7 +321,8 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The disk is usable again: what failed locally while frozen goes to it once more.
+    /// The disk is usable again: what failed locally while frozen goes to it once more. Writes take
+    /// their references on the activity log again: they went with the old log.
     fn restart_frozen(&mut self) {
         let mut at = self.log.head();
         while let Some(slot) = at {
@@ -332,7 +333,17 @@ impl<M: Memory> DataPlane<M> {
             if failed && request.frozen && !request.completed && usable {
                 self.requests[slot].frozen = false;
                 self.requests[slot].local = Local::InFlight;
-                self.park_in(slot, Wait::Restart);
+                let request = &self.requests[slot];
+                let needs_log = request.op.is_write()
+                    && request.op != Op::Flush
+                    && request.al_count == 0
+                    && !self.volumes[request.volume.slot()].al_suspended;
+                let wait = if needs_log {
+                    Wait::ActivityLog
+                } else {
+                    Wait::Ready
+                };
+                self.park_in(slot, wait);
             }
         }
     }
@@ -343,6 +354,7 @@ impl<M: Memory> DataPlane<M> {
         };
         place.totals = super::Totals::default();
         place.cache_dirty = true;
+        place.flush_failed = false;
         let capacity = place.view.capacity;
         if let Some(disk) = &mut place.disk {
             disk.attached = true;
@@ -362,23 +374,43 @@ impl<M: Memory> DataPlane<M> {
         }
         place.session = None;
         place.al_suspended = false;
+        self.epochs.given_up(volume.0);
+        self.wants.acks |= self.epochs.has_finished();
         self.release_al_waiters(volume);
-        // The references went with the log.
-        for slot in 0..self.requests.capacity() {
-            if self.requests.is_used(slot) && self.requests[slot].volume == volume {
-                self.requests[slot].al_count = 0;
-            }
-        }
-        for slot in 0..self.peers.capacity() {
-            if self.peers.is_used(slot) && self.peers[slot].volume == volume {
-                self.peers[slot].al_count = 0;
-                self.peers[slot].holds_extent = false;
-            }
-        }
+        self.forget_references(volume);
         self.wants.submitters = true;
         self.wants.receiver = true;
         self.wants.peer_io = true;
         self.check_idle(volume);
+    }
+
+    /// The references went with the log. Whoever has some is admitted, or parked for a conflict or
+    /// for its turn.
+    fn forget_references(&mut self, volume: VolumeIndex) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            if self.requests[slot].volume == volume {
+                self.requests[slot].al_count = 0;
+            }
+        }
+        let place = &self.volumes[volume.slot()];
+        for parked in [place.conflict, place.ready] {
+            let mut at = parked.head();
+            while let Some(slot) = at {
+                at = parked.after(&self.requests, slot);
+                self.requests[slot].al_count = 0;
+            }
+        }
+        let mut at = self.all_peers.head();
+        while let Some(slot) = at {
+            at = self.all_peers.after(&self.peers, slot);
+            if self.peers[slot].volume == volume {
+                self.peers[slot].al_count = 0;
+                self.peers[slot].holds_extent = false;
+                self.peers[slot].counted = false;
+            }
+        }
     }
 
     fn abort_local(&mut self, volume: VolumeIndex, now: Instant) {
@@ -473,13 +505,17 @@ impl<M: Memory> DataPlane<M> {
                 };
             }
         }
-        place.session = None;
-        if let Some(disk) = &mut place.disk {
-            disk.extents.clear();
+        let extents = place.disk.as_mut().map(|disk| &mut disk.extents);
+        let closed = extents.is_some_and(|extents| extents.clear());
+        if place.session.take().is_none() && !closed {
+            // Nobody uses an extent: a volume that was in sync when the connection broke.
+            return;
         }
         // Requests for the peer that still run must not open extents of the next run.
-        for slot in 0..self.peers.capacity() {
-            if self.peers.is_used(slot) && self.peers[slot].volume == volume {
+        let mut at = self.all_peers.head();
+        while let Some(slot) = at {
+            at = self.all_peers.after(&self.peers, slot);
+            if self.peers[slot].volume == volume {
                 self.peers[slot].holds_extent = false;
                 self.peers[slot].counted = false;
             }

@@ -1,9 +1,9 @@
 //! Work for the disk on behalf of the peer: what may go now, in which order.
 
-use drbd_format::types::{DiskState, WriteOrdering};
+use drbd_format::types::{DiskState, OnIoError, WriteOrdering};
 
 use super::{bits, DataPlane, FlushToken, PeerIo};
-use crate::link::VolumeIndex;
+use crate::link::{LinkError, LocalError, Upcall, VolumeIndex};
 use crate::memory::slab::List;
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage, LIST_WORK};
@@ -119,6 +119,7 @@ impl<M: Memory> DataPlane<M> {
 
     /// Locks a resync extent against application writes.
     pub(crate) fn begin_extent(&mut self, volume: VolumeIndex, extent: u64, limit: u32) -> Begin {
+        self.give_up_extents(volume, Some(extent));
         let place = &mut self.volumes[volume.slot()];
         let untracked = place.untracked_writes != 0;
         let Some(disk) = &mut place.disk else {
@@ -136,6 +137,14 @@ impl<M: Memory> DataPlane<M> {
             self.hurry_barrier();
         }
         begin
+    }
+
+    /// Opens the extent that resync waits for, unless it is `keep`: writes that waited may go.
+    pub(crate) fn give_up_extents(&mut self, volume: VolumeIndex, keep: Option<u64>) {
+        let disk = self.volumes[volume.slot()].disk.as_mut();
+        if disk.is_some_and(|disk| disk.extents.give_up_but(keep)) {
+            self.wake_volume(volume);
+        }
     }
 
     /// Returns the first write of a queue if it may go: its epoch is open and it overlaps no
@@ -256,18 +265,36 @@ impl<M: Memory> DataPlane<M> {
         self.wants.acks |= self.epochs.has_finished();
     }
 
-    /// A flush has ended. One that failed lowers the method to drain for good.
+    /// A flush has ended. After one that failed the barrier is not acknowledged unless the disk is
+    /// given up, and the method is drain until the disk is attached again or its options change.
     pub fn flush_done(&mut self, token: FlushToken, ok: bool, now: Instant) {
         let _ = now;
         let Some(place) = self.volumes.get_mut(token.volume.slot()) else {
             return;
         };
         place.local_in_flight = place.local_in_flight.saturating_sub(1);
-        if !ok {
-            self.flush_failed = true;
+        // A disk that is given up already has nothing to lose.
+        let failed = !ok && place.has_disk();
+        place.flush_failed |= failed;
+        let kept = place.view.disk.on_io_error == OnIoError::PassOn;
+        let current = token.connection == self.connection;
+        if failed {
+            self.upcall(Upcall::LocalIoFailed {
+                volume: token.volume,
+                error: LocalError::Write,
+            });
         }
-        if token.connection == self.connection {
-            self.epochs.flushed(token.volume.0);
+        if failed && kept && current {
+            // The peer must not rely on what it was told: it marks all writes of which it does not
+            // know that they are stable when the connection ends.
+            self.upcall(Upcall::LinkFailed(LinkError::NetworkFailure));
+        }
+        if current {
+            if failed {
+                self.epochs.flush_failed(token.volume.0);
+            } else {
+                self.epochs.flushed(token.volume.0);
+            }
             self.advance_epochs();
         }
         self.check_idle(token.volume);

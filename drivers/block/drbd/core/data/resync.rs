@@ -60,8 +60,17 @@ impl<M: Memory> DataPlane<M> {
         None
     }
 
-    /// Returns how many sectors may be asked for now.
+    /// Returns how many sectors may be asked for now. If none, writes to the extent that would
+    /// have been next go first (`reference/io.md` 4.5).
     fn allowed(&mut self, volume: VolumeIndex, now: Instant) -> Option<u64> {
+        let sectors = self.allowance(volume, now);
+        if sectors.is_none() {
+            self.give_up_extents(volume, None);
+        }
+        sectors
+    }
+
+    fn allowance(&mut self, volume: VolumeIndex, now: Instant) -> Option<u64> {
         let window_max = self.resync_window();
         let place = &mut self.volumes[volume.slot()];
         let session = place.session.as_mut()?;
@@ -89,7 +98,9 @@ impl<M: Memory> DataPlane<M> {
                 return None;
             }
             let Some(bit) = disk.bitmap.find_next(session.position) else {
-                self.set_position(volume, BitIndex(disk.bitmap.bits()));
+                let end = disk.bitmap.bits();
+                self.give_up_extents(volume, None);
+                self.set_position(volume, BitIndex(end));
                 self.resync_progressed(volume, now);
                 // A new pass may have begun.
                 let place = &self.volumes[volume.slot()];

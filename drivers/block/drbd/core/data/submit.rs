@@ -83,12 +83,12 @@ impl<M: Memory> DataPlane<M> {
             }
             let slot = self.take_ready(volume)?;
             let id = self.requests.id_of(slot);
-            if self.requests[slot].wait == Wait::Restart {
-                self.requests[slot].wait = Wait::None;
+            self.requests[slot].wait = Wait::None;
+            if self.requests[slot].admitted {
+                // It goes to a disk that came back (`Order::RestartFrozen`).
                 self.start_local(slot, now);
                 return Some((id, self.local_part(slot)));
             }
-            self.requests[slot].wait = Wait::None;
             if self.conflicts(slot) {
                 self.park_in(slot, Wait::Conflict);
                 continue;
@@ -199,7 +199,7 @@ impl<M: Memory> DataPlane<M> {
             }
             Wait::Commit => place.al_commit.push(&mut self.requests, slot),
             Wait::Conflict => place.conflict.push(&mut self.requests, slot),
-            Wait::Ready | Wait::Restart => place.ready.push(&mut self.requests, slot),
+            Wait::Ready => place.ready.push(&mut self.requests, slot),
             Wait::None => {}
         }
         self.wake_volume(volume);

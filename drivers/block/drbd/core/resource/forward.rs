@@ -59,6 +59,12 @@ impl<M: Memory> Resource<M> {
         self.state.core.net.as_ref()
     }
 
+    /// How long the disk of a volume may take for metadata, from `disk-timeout`; `None`: for ever.
+    pub fn disk_timeout_ms(&self, volume: VolumeIndex) -> Option<u32> {
+        let tenths = self.data.disk_timeout_tenths(volume);
+        (tenths != 0).then(|| tenths.saturating_mul(100))
+    }
+
     /// Numbers that users see.
     pub fn counters(&self, volume: VolumeIndex) -> Counters {
         self.data.counters(volume)

@@ -3,6 +3,8 @@
 //!
 //! An extent is first closed for new writes; once none of its activity-log extents is in use any
 //! more it is locked and may be read or written by the resync. The last user opens it again.
+//! Whoever waits for an extent that is only closed must give it up before it turns to another one
+//! or stops waiting: nobody else opens it.
 
 use core::ops::DerefMut;
 
@@ -20,7 +22,6 @@ const FREE: u64 = u64::MAX;
 pub struct ResyncSlot {
     extent: u64,
     users: u32,
-    priority: bool,
 }
 
 impl Default for ResyncSlot {
@@ -28,7 +29,6 @@ impl Default for ResyncSlot {
         Self {
             extent: FREE,
             users: 0,
-            priority: false,
         }
     }
 }
@@ -70,13 +70,17 @@ impl<S: DerefMut<Target = [ResyncSlot]>> ResyncExtents<S> {
         self.slots
     }
 
-    /// Opens all extents, whoever used them.
-    pub fn clear(&mut self) {
+    /// Opens all extents, whoever used them. Answers `true` if there was one.
+    pub fn clear(&mut self) -> bool {
+        if self.closed == 0 {
+            return false;
+        }
         for slot in self.slots.iter_mut() {
             *slot = ResyncSlot::default();
         }
         self.closed = 0;
         self.locked = 0;
+        true
     }
 
     /// Returns the number of locked extents.
@@ -92,21 +96,9 @@ impl<S: DerefMut<Target = [ResyncSlot]>> ResyncExtents<S> {
         self.slots.iter().position(|slot| slot.extent == extent)
     }
 
-    /// Tells whether application writes to the extent have to wait, and notes that one does.
-    #[inline]
-    pub fn stops_write(&mut self, extent: u64) -> bool {
-        match self.find(extent) {
-            Some(index) => {
-                self.slots[index].priority = true;
-                true
-            }
-            None => false,
-        }
-    }
-
     /// Tells whether application writes to the extent have to wait.
     #[inline]
-    pub fn is_closed(&self, extent: u64) -> bool {
+    pub fn stops_write(&self, extent: u64) -> bool {
         self.find(extent).is_some()
     }
 
@@ -165,24 +157,15 @@ impl<S: DerefMut<Target = [ResyncSlot]>> ResyncExtents<S> {
         true
     }
 
-    /// Opens an extent that is closed but not locked. Answers `true` if there was one.
-    pub fn give_up(&mut self, extent: u64) -> bool {
-        let Some(index) = self.find(extent) else {
-            return false;
-        };
-        if self.slots[index].users != 0 {
+    /// Opens every extent but `keep` that is closed and not locked. Answers `true` if there was
+    /// one: writes that waited may go.
+    pub fn give_up_but(&mut self, keep: Option<u64>) -> bool {
+        if self.closed == self.locked {
             return false;
         }
-        self.slots[index] = ResyncSlot::default();
-        self.closed -= 1;
-        true
-    }
-
-    /// Opens every extent that is closed but not locked. Answers `true` if there was one.
-    pub fn give_up_all(&mut self) -> bool {
         let mut any = false;
         for slot in self.slots.iter_mut() {
-            if slot.extent != FREE && slot.users == 0 {
+            if slot.extent != FREE && slot.users == 0 && Some(slot.extent) != keep {
                 *slot = ResyncSlot::default();
                 self.closed -= 1;
                 any = true;
@@ -232,8 +215,12 @@ mod tests {
             "locked already"
         );
         assert_eq!(extents.begin(99, ASK_LIMIT, || false), Begin::Busy);
-        assert!(extents.give_up(99));
-        assert!(!extents.give_up(0));
+        assert!(!extents.give_up_but(Some(99)));
+        assert!(extents.give_up_but(Some(7)) && !extents.stops_write(99));
+        assert!(
+            !extents.give_up_but(None) && extents.stops_write(0),
+            "locked"
+        );
         extents.clear();
         assert_eq!(extents.locked(), 0);
     }

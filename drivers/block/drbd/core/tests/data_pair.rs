@@ -8,11 +8,11 @@ mod node;
 #[path = "data_pair/world.rs"]
 mod world;
 
-use drbd_core::link::Order;
+use drbd_core::link::{LocalError, Order};
 use drbd_core::request::Op;
-use drbd_format::types::{ConnState, Protocol};
+use drbd_format::types::{ConnState, DiskState, Protocol};
 use drbd_format::wire::command::Command;
-use node::V;
+use node::{Job, Node, V};
 use world::World;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::A, Protocol::B, Protocol::C];
@@ -424,6 +424,124 @@ fn two_primaries_that_write_to_the_same_blocks_agree_in_the_end() {
             assert!(node.results.values().all(Result::is_ok), "seed {seed}");
         }
     }
+}
+
+/// The disk has begun a write of an application.
+fn writes_locally(node: &mut Node) -> bool {
+    while node.al_step() || node.housekeeping() {}
+    node.jobs.iter().any(|job| matches!(job, Job::App(..)))
+}
+
+/// A target that is written to closes the extent it syncs next and waits for the writes in it.
+#[test]
+fn an_extent_that_resync_waits_for_is_open_while_the_resync_is_paused() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    world.write(1, 8, 8);
+    assert!(writes_locally(&mut world.nodes[1]));
+    while world.nodes[1].send() {}
+    world.set_conn(1, ConnState::PausedSyncT);
+    world.set_conn(0, ConnState::PausedSyncS);
+    let second = world.write(1, 64, 8);
+    world.settle();
+    assert!(world.nodes[1].results.contains_key(&second));
+}
+
+/// The write that the resync waits for makes its blocks equal: nothing is left to sync there.
+#[test]
+fn an_extent_that_resync_waited_for_in_vain_is_open_again() {
+    let mut world = World::new(1, 70_000, Protocol::C);
+    world.connect();
+    world.settle();
+    world.disconnect();
+    world.write(0, 8, 8);
+    world.write(0, 40_000, 8);
+    world.settle();
+    world.reconnect_with_bitmaps(0);
+    world.run_until(|world| world.conn(1) == ConnState::SyncTarget);
+    world.write(1, 8, 8);
+    assert!(writes_locally(&mut world.nodes[1]));
+    while world.nodes[1].send() {}
+    world.run_until(|world| world.nodes[1].weight() == 1);
+    while world.nodes[1].send() {}
+    world.nodes[1].jobs.clear();
+    world.write(1, 64, 8);
+    assert!(writes_locally(&mut world.nodes[1]), "it need not wait");
+}
+
+/// A barrier ack says that everything before it is stable.
+#[test]
+fn a_barrier_is_not_acknowledged_after_a_flush_that_failed() {
+    for pass_on in [false, true] {
+        let mut world = World::new(1, SECTORS, Protocol::C);
+        world.pass_on = pass_on;
+        world.connect();
+        world.nodes[1].disk.fail_flushes = 1;
+        world.nodes[1].broken = pass_on;
+        world.write(0, 16, 8);
+        world.settle();
+        world.write(0, 64, 8);
+        world.settle();
+        assert_eq!(world.disk_errors, [(1, LocalError::Write)]);
+        assert_eq!(world.nodes[0].bios.len(), 2, "kept until they are stable");
+        if pass_on {
+            // The data plane asked for the end of the connection.
+            world.disconnect();
+            world.settle();
+            world.nodes[1].lose_power();
+            world.check_marked();
+        } else {
+            world.set_disk(1, DiskState::Failed);
+            world.settle();
+            world.check_idle();
+        }
+    }
+}
+
+/// The order to flush finds no disk any more: that is not a failure of the disk.
+#[test]
+fn a_flush_that_comes_too_late_for_its_disk_is_not_an_error() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    world.write(0, 16, 8);
+    let flushes = |world: &World| {
+        let jobs = &world.nodes[1].jobs;
+        jobs.iter().any(|job| matches!(job, Job::Flush(_)))
+    };
+    world.run_until(flushes);
+    world.set_disk(1, DiskState::Diskless);
+    world.nodes[1].order(&Order::DiskDetached(V));
+    world.nodes[1].disk.fail_flushes = 1;
+    world.settle();
+    assert_eq!(world.disk_errors, []);
+    world.check_idle();
+}
+
+/// The references went with the old log.
+#[test]
+fn a_frozen_write_that_starts_again_is_in_the_activity_log() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    let write = world.write(0, 16, 8);
+    assert!(writes_locally(&mut world.nodes[0]));
+    world.suspend(0, true);
+    let Some(Job::App(id, _)) = world.nodes[0].jobs.pop() else {
+        panic!("the write is with the disk");
+    };
+    let now = world.now;
+    world.nodes[0].data.local_done(id, false, now);
+    world.attach_again(0);
+    world.nodes[0].order(&Order::RestartFrozen);
+    world.suspend(0, false);
+    assert!(writes_locally(&mut world.nodes[0]));
+    world.check_al();
+    assert_eq!(world.nodes[0].data.counters(V).al_used, 1);
+    world.settle();
+    assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
+    world.check_idle();
 }
 
 /// A shell builds it by value; kernel stacks have 16 KiB.

@@ -46,6 +46,7 @@ pub(crate) struct DiskModel {
     pub(crate) current: Vec<u8>,
     pub(crate) stable: Vec<u8>,
     pub(crate) fail_writes: u32,
+    pub(crate) fail_flushes: u32,
 }
 
 impl DiskModel {
@@ -124,6 +125,7 @@ impl Node {
                 current: vec![0; bytes],
                 stable: vec![0; bytes],
                 fail_writes: 0,
+                fail_flushes: 0,
             },
             bios: HashMap::new(),
             waiting: VecDeque::new(),
@@ -437,8 +439,13 @@ impl Node {
     pub(crate) fn run_job(&mut self, number: usize) {
         match self.jobs.swap_remove(number) {
             Job::Flush(token) => {
-                self.disk.flush();
-                self.data.flush_done(token, true, self.now);
+                let ok = self.disk.fail_flushes == 0;
+                if ok {
+                    self.disk.flush();
+                } else {
+                    self.disk.fail_flushes -= 1;
+                }
+                self.data.flush_done(token, ok, self.now);
             }
             Job::App(id, part) => self.run_app(id, part),
             Job::Peer(io) => self.run_peer(io),

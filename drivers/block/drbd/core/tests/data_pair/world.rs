@@ -1,11 +1,11 @@
 //! Two nodes, the bytes between them, and the checks.
 
 use drbd_core::data::AppIo;
-use drbd_core::link::{LinkView, Order, Side, Upcall, View};
+use drbd_core::link::{LinkView, LocalError, Order, Side, Upcall, View};
 use drbd_core::request::Op;
 use drbd_core::state::VolumeState;
 use drbd_core::time::{Duration, Instant};
-use drbd_format::types::{ConnState, DiskState, Protocol, Role};
+use drbd_format::types::{ConnState, DiskState, OnIoError, Protocol, Role};
 use drbd_format::units::{Sector, SectorCount};
 use drbd_format::wire::features::{FeatureFlags, ProtocolVersion, Terms};
 
@@ -22,6 +22,9 @@ pub(crate) struct World {
     pub(crate) verified: u32,
     pub(crate) checksums: bool,
     pub(crate) two_primaries: bool,
+    pub(crate) pass_on: bool,
+    /// What the disks of both nodes are said to have failed in.
+    pub(crate) disk_errors: Vec<(usize, LocalError)>,
     keep: bool,
     /// Number, first sector and length of every write.
     writes: Vec<(u64, u64, u64)>,
@@ -64,6 +67,8 @@ impl World {
             verified: 0,
             checksums: false,
             two_primaries: false,
+            pass_on: false,
+            disk_errors: Vec::new(),
             keep: false,
             writes: Vec::new(),
             state: [state; 2],
@@ -94,10 +99,13 @@ impl World {
         view.capacity = SectorCount(self.sectors);
         view.disk.c_max_rate_kib = 4_194_304;
         view.disk.c_min_rate_kib = 0;
+        if self.pass_on {
+            view.disk.on_io_error = OnIoError::PassOn;
+        }
         self.nodes[at].data.set_view(V, &view, self.now);
     }
 
-    fn set_conn(&mut self, at: usize, conn: ConnState) {
+    pub(crate) fn set_conn(&mut self, at: usize, conn: ConnState) {
         self.state[at].conn = conn;
         self.publish(at);
     }
@@ -144,6 +152,50 @@ impl World {
         self.publish(at);
         self.nodes[at].order(&Order::DiskDetached(V));
         self.connect();
+    }
+
+    pub(crate) fn set_disk(&mut self, at: usize, disk: DiskState) {
+        self.state[at].disk = disk;
+        self.publish(at);
+    }
+
+    /// No data is accessible, or is again.
+    pub(crate) fn suspend(&mut self, at: usize, suspended: bool) {
+        self.state[at].susp_nod = suspended;
+        self.publish(at);
+        self.nodes[at].data.orders_done(self.now);
+    }
+
+    /// The disk is replaced by itself: the activity log starts anew.
+    pub(crate) fn attach_again(&mut self, at: usize) {
+        self.set_disk(at, DiskState::Diskless);
+        self.nodes[at].order(&Order::DiskDetached(V));
+        assert!(self.nodes[at].data.take_disk(V).is_some());
+        let sectors = self.sectors;
+        self.nodes[at].lend(sectors, 67);
+        self.nodes[at].al_disk.clear();
+        self.set_disk(at, DiskState::UpToDate);
+        self.nodes[at].order(&Order::DiskAttached(V));
+    }
+
+    /// Runs both nodes until `condition` holds.
+    pub(crate) fn run_until(&mut self, condition: impl Fn(&Self) -> bool) {
+        for _ in 0..10_000 {
+            for at in 0..2 {
+                for kind in 0..10 {
+                    if condition(self) {
+                        return;
+                    }
+                    self.step(at, kind);
+                }
+            }
+            self.advance_clock(Duration::from_millis(1));
+        }
+        panic!("it never came to that");
+    }
+
+    pub(crate) fn conn(&self, at: usize) -> ConnState {
+        self.state[at].conn
     }
 
     /// The connection breaks at any moment.
@@ -265,8 +317,8 @@ impl World {
                         return false;
                     }
                 }
-                Upcall::LocalIoFailed { .. }
-                | Upcall::Idle(_)
+                Upcall::LocalIoFailed { error, .. } => self.disk_errors.push((at, error)),
+                Upcall::Idle(_)
                 | Upcall::BitmapWriteDue(_)
                 | Upcall::Congested(_)
                 | Upcall::Uncongested(_)
