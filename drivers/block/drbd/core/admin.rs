@@ -15,6 +15,7 @@ use crate::link::{ControlKind, Order, VolumeIndex};
 use crate::state::transition::StateError;
 use crate::state::{mask, Change};
 
+pub mod cancel;
 pub mod connection;
 pub mod role;
 pub mod volume;
@@ -122,16 +123,18 @@ impl Control<'_> {
             }
         }
         let forced = matches!(request, AdminRequest::Detach { force: true, .. });
-        if let (false, Some(busy)) = (forced, self.s.job) {
+        if !forced && self.s.job.is_some() {
             let leaves = matches!(request, AdminRequest::Disconnect { force: true });
             if !leaves {
+                if let AdminRequest::Attach { volume, .. } = *request {
+                    self.refuse_disk(volume);
+                }
                 self.answer(ticket, StateError::InTransientState.code());
                 return;
             }
             // A forced disconnect is the way out when the peer does not answer.
+            self.abandon();
             self.s.two_phase = None;
-            self.answer(busy.ticket, code::INTR);
-            self.s.job = None;
         }
         match self.start(request) {
             Step::Done(code) => self.answer(ticket, code),
@@ -143,15 +146,6 @@ impl Control<'_> {
             }
             Step::Next(kind) => self.s.job = Some(AdminJob { ticket, kind }),
             Step::Wait => self.answer(ticket, code::INVALID_REQUEST),
-        }
-    }
-
-    /// Gives up waiting for a command (its caller has gone). What has been done stays done.
-    pub(crate) fn cancel(&mut self, ticket: Ticket) {
-        if self.s.job.is_some_and(|job| job.ticket == ticket) {
-            self.s.job = None;
-            self.s.two_phase = None;
-            self.answer(ticket, code::INTR);
         }
     }
 
@@ -265,7 +259,9 @@ impl Control<'_> {
             JobKind::Disconnect(step) => self.step_leave(step).map(JobKind::Disconnect),
             JobKind::Work(v, step) => self.step_work(v, step).map(|step| JobKind::Work(v, step)),
             JobKind::Role(job) => self.step_role(job).map(JobKind::Role),
-            JobKind::Settle(v, code) if self.metadata_stable(v) => Step::Done(code),
+            JobKind::Settle(v, code) if self.metadata_stable(v) && !self.vol(v).al_resuming => {
+                Step::Done(code)
+            }
             JobKind::Settle(..) => Step::Wait,
         };
         match step {
@@ -372,9 +368,7 @@ impl Control<'_> {
         };
         disk.config.c_plan_ahead_tenths = disk.config.c_plan_ahead_tenths.min(300);
         disk.config.resync_rate_kib = disk.config.resync_rate_kib.max(1);
-        let al_disabled = !config.al_updates;
-        let flag = crate::control::metadata::flag::AL_DISABLED;
-        self.set_flag(v, flag, al_disabled);
+        self.switch_al_updates(v);
         self.dirty(v);
         self.order(Order::View(v));
         self.set_limits(v);

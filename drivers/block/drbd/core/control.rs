@@ -72,6 +72,8 @@ pub struct Disk {
     pub uuids: Uuids,
     /// UUIDs as last put into a superblock for writing.
     pub written_uuids: Uuids,
+    /// Flags as last put into a superblock for writing.
+    pub written_flags: u32,
     /// UUIDs that are certainly on disk: only these are told to the peer.
     pub stable_uuids: Uuids,
     /// Present metadata flags.
@@ -183,6 +185,12 @@ pub struct Volume {
     pub verify: (u64, u64),
     /// The wait-for-connection timeout is the degraded one.
     pub degraded_timeout: bool,
+    /// The device has still to follow the role.
+    pub role_due: bool,
+    /// The data plane maintains the activity log.
+    pub al_updates: bool,
+    /// The activity log is being written anew; then the flag that says it is off goes.
+    pub al_resuming: bool,
 }
 
 impl Volume {
@@ -237,6 +245,9 @@ impl Volume {
         },
         verify: (0, u64::MAX),
         degraded_timeout: false,
+        role_due: false,
+        al_updates: true,
+        al_resuming: false,
     };
 }
 
@@ -542,7 +553,7 @@ impl<'a> Control<'a> {
             capacity: SectorCount(volume.capacity),
             max_bio_bytes: self.max_bio_bytes(v),
             crashed_primary: volume.crashed_primary,
-            al_updates: volume.disk.is_none_or(|disk| disk.config.al_updates),
+            al_updates: volume.disk.is_none() || volume.al_updates,
             disk: volume.disk.map_or(DiskConfig::DEFAULT, |disk| disk.config),
         }
     }

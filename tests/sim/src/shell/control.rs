@@ -71,12 +71,11 @@ impl World {
             } => {
                 self.helpers.push(handler.name().to_string());
                 if wait {
-                    let exit = 0;
                     let done = Input::HelperDone {
                         handler,
                         volume,
                         run,
-                        exit,
+                        exit: 0,
                     };
                     self.handle(node, &done);
                 }

@@ -167,7 +167,7 @@ impl Control<'_> {
             }
             let mut active = self.step_cleanup();
             for v in self.indices() {
-                active |= self.step_volume(v);
+                active |= self.step_volume(v) | self.step_role_due(v) | self.step_al_resuming(v);
             }
             active |= self.step_admin();
             if !active {
@@ -181,7 +181,7 @@ impl Control<'_> {
             || self
                 .volumes
                 .iter()
-                .any(|volume| volume.job != VolumeJob::None);
+                .any(|volume| volume.job != VolumeJob::None || volume.al_resuming);
     }
 
     /// Looks again at the jobs that wait.

@@ -300,6 +300,7 @@ impl Control<'_> {
         volume.bitmap_io = Progress::Idle;
         volume.bitmap_again = false;
         volume.md = super::MetadataIo::NEW;
+        volume.al_resuming = false;
         self.end_job(v);
     }
 

@@ -321,6 +321,7 @@ impl Control<'_> {
                 asked.reply = Some(code);
             }
         }
+        self.conclude_abandoned();
     }
 
     /// Queues a state packet after the sizes and UUIDs that belong to it.

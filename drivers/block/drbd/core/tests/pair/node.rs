@@ -96,6 +96,12 @@ pub(crate) struct Node {
     /// Set while metadata writes are held back.
     pub(crate) hold_metadata: bool,
     held: Vec<VolumeIndex>,
+    /// Set while writes of the bitmap are held back.
+    pub(crate) hold_bitmap: bool,
+    /// These writes, oldest first.
+    pub(crate) held_bitmaps: VecDeque<(VolumeIndex, bool)>,
+    /// Set while the worker of the volume does not get to the activity log.
+    pub(crate) hold_log: bool,
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
@@ -152,6 +158,9 @@ impl Node {
             superblocks: Vec::new(),
             hold_metadata: false,
             held: Vec::new(),
+            hold_bitmap: false,
+            hold_log: false,
+            held_bitmaps: VecDeque::new(),
             sent: Vec::new(),
             fail_local: false,
             hold_bitmap: false,
@@ -360,6 +369,14 @@ impl Node {
         }
     }
 
+    /// The oldest write of the bitmap that is held back goes on.
+    pub(crate) fn write_held_bitmap(&mut self) {
+        let (volume, all) = self.held_bitmaps.pop_front().expect("a write");
+        let hold = std::mem::take(&mut self.hold_bitmap);
+        self.perform_metadata(Action::WriteBitmap { volume, all });
+        self.hold_bitmap = hold;
+    }
+
     /// The oldest helper ends with the exit code set for it, or 0.
     pub(crate) fn end_helper(&mut self) {
         let (handler, volume, run) = self.running.pop_front().expect("a helper runs");
@@ -442,6 +459,9 @@ impl Node {
                 self.core
                     .handle(&Input::BitmapRead { volume, ok: true }, now);
             }
+            Action::WriteBitmap { volume, all } if self.hold_bitmap => {
+                self.held_bitmaps.push_back((volume, all));
+            }
             Action::WriteBitmap { volume, all } => {
                 if all {
                     self.core.mark_bitmap_changed(volume);
@@ -497,7 +517,7 @@ impl Node {
             self.local(id, local);
         }
         let mut block = [0; 4096];
-        loop {
+        while !self.hold_log {
             match self.core.al_next(V, &mut block, |_| 0, self.now) {
                 AlStep::Idle => return active,
                 AlStep::WriteBitmapPage { page } => self.write_page(V, page),
@@ -505,6 +525,7 @@ impl Node {
             }
             active = true;
         }
+        active
     }
 
     fn peer_io(&mut self) -> bool {
