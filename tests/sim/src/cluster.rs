@@ -674,12 +674,19 @@ impl Cluster {
         }
         self.refused = 0;
         self.admins[victim].add(Command::Disconnect);
+        let mut worthy = None;
         for volume in 0..self.faults.volumes {
             if self.world.oracle.promises[volume][victim] == Promise::Nothing {
                 self.admins[victim].add(Command::Invalidate(volume as u8));
+            } else {
+                worthy = Some(volume);
             }
         }
         self.admins[victim].add(Command::Connect(true));
+        if let Some(volume) = worthy {
+            // Both have what was acknowledged: the Primary may as well become the target.
+            self.step_back(self.holder, volume);
+        }
     }
 
     fn may_attach(&mut self, node: usize, volume: usize) -> bool {

@@ -374,4 +374,16 @@ mod tests {
         network.deliver(a, 9000, &mut random);
         assert!(!network.is_alive(a));
     }
+
+    #[test]
+    fn two_dead_ends_do_not_go_on_resetting_each_other() {
+        let (mut network, mut random) = network();
+        let (a, b) = network.open(A, 1).unwrap();
+        let _ = network.send(a, b"hello", 0, &mut random);
+        network.set_life(0, Some(2));
+        network.set_life(1, Some(2));
+        let first = network.deliver(b, 1000, &mut random).reset_at_ns;
+        assert_eq!(first.map(|(end, _)| end), Some(a));
+        assert_eq!(network.deliver(a, 9000, &mut random).reset_at_ns, None);
+    }
 }

@@ -96,7 +96,13 @@ impl Workload {
             return;
         }
         self.pending.clear();
-        self.node = Some(node);
+        let before = self.node.replace(node);
+        for volume in 0..volumes {
+            let volume = VolumeIndex(volume as u8);
+            if let Some(before) = before {
+                world.handle(before, &Input::Closed { volume });
+            }
+        }
         for volume in 0..volumes {
             let volume = VolumeIndex(volume as u8);
             world.handle(node, &Input::Opened { volume });

@@ -229,7 +229,11 @@ impl Control<'_> {
     }
 
     fn all_bits_set(&mut self, v: VolumeIndex, ok: bool, then: Then) {
+        let conn = self.vol(v).state.conn;
         match then {
+            // A disk went away meanwhile, here or at the peer: the resync has been aborted.
+            Then::StartSync(_)
+                if !matches!(conn, ConnState::StartingSyncS | ConnState::StartingSyncT) => {}
             Then::Command | Then::Attach => self.job_result(v, ok),
             Then::Handshake => self.handshake_bits_set(v, ok),
             Then::StartSync(_) if !ok => {

@@ -86,7 +86,9 @@ impl Control<'_> {
                 Change::conn(ConnState::SyncTarget).and(Change::disk(DiskState::Inconsistent))
             }
         };
-        if self.vol(v).state.conn < ConnState::Connected {
+        let state = self.vol(v).state;
+        let aborted = state.disk <= DiskState::Failed || state.pdsk <= DiskState::Failed;
+        if state.conn < ConnState::Connected || aborted {
             self.vol_mut(v).job = VolumeJob::None;
             return true;
         }

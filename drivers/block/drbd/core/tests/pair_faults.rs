@@ -258,6 +258,34 @@ fn a_disk_whose_data_the_peer_refuses_is_given_up() {
     assert_eq!(pair.a.state().conn, ConnState::Connected);
 }
 
+/// Seed 883: the bits were set, and the resync began with a peer that had no disk any more.
+#[test]
+fn a_full_sync_does_not_begin_when_the_targets_disk_has_gone_meanwhile() {
+    let mut pair = Pair::synced();
+    pair.a.hold_metadata = true;
+    pair.a.admin(AdminRequest::InvalidateRemote { volume: V });
+    pair.until("begun", |pair| {
+        pair.a.state().conn == ConnState::StartingSyncS
+    });
+    let volume = V;
+    pair.b.admin(AdminRequest::Detach {
+        volume,
+        force: true,
+    });
+    pair.until("diskless", |pair| {
+        pair.a.state().pdsk == DiskState::Diskless
+    });
+    pair.a.hold_metadata = false;
+    pair.a.release_metadata();
+    pair.run();
+    assert_eq!(
+        shape(&mut pair.a),
+        "cs:Connected ro:Primary/Secondary ds:UpToDate/Diskless r-----"
+    );
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("synced again", Pair::in_sync);
+}
+
 #[test]
 fn the_policy_for_no_primary_takes_the_node_with_more_changes() {
     let config = NetConfig {
