@@ -130,6 +130,16 @@ pub struct Device {
     pub present: bool,
 }
 
+impl Device {
+    /// A device that nobody may write to yet: the node is Secondary.
+    pub fn new() -> Self {
+        Self {
+            read_only: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// What the worker of a volume is in the middle of.
 #[derive(Debug, Default)]
 pub enum Worker {
@@ -384,7 +394,7 @@ impl Alive {
             reissue: VecDeque::new(),
             waiting: VecDeque::new(),
             bells: [false; Thread::COUNT],
-            devices: (0..VOLUMES).map(|_| Device::default()).collect(),
+            devices: (0..VOLUMES).map(|_| Device::new()).collect(),
             control: Busy::Ready,
             control_result: None,
             receiver: Receiver::Idle,

@@ -234,7 +234,7 @@ impl Control<'_> {
             }
             AdminRequest::SuspendIo { .. } => (Change::flag(mask::SUSP, true), Meaning::Plain),
             _ => {
-                self.before_resume_io(volume);
+                self.before_resume_io();
                 let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
                 (Change::flag(frozen, false), Meaning::ResumeIo)
             }
@@ -311,10 +311,16 @@ impl Control<'_> {
         })
     }
 
-    fn before_resume_io(&mut self, v: VolumeIndex) {
-        if !self.vol(v).new_uuid_due {
-            return;
+    /// Suspension concerns all volumes: each that owes a new generation begins it now.
+    fn before_resume_io(&mut self) {
+        for v in self.indices() {
+            if self.vol(v).new_uuid_due {
+                self.begin_due_generation(v);
+            }
         }
+    }
+
+    fn begin_due_generation(&mut self, v: VolumeIndex) {
         self.vol_mut(v).new_uuid_due = false;
         if self.vol(v).disk.is_some() {
             self.new_current_uuid(v);
@@ -329,12 +335,13 @@ impl Control<'_> {
     }
 
     fn after_resume_io(&mut self, v: VolumeIndex) {
-        let state = self.state(v);
-        if state.conn < ConnState::Connected {
+        if self.state(v).conn < ConnState::Connected {
             self.order(Order::EndFrozen);
         }
-        if matches!(state.disk, DiskState::Diskless | DiskState::Failed) {
-            self.order(Order::FailFrozen(v));
+        for v in self.indices() {
+            if matches!(self.state(v).disk, DiskState::Diskless | DiskState::Failed) {
+                self.order(Order::FailFrozen(v));
+            }
         }
     }
 

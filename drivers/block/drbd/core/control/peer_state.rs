@@ -255,8 +255,12 @@ impl Control<'_> {
         let text = "Aborting Connect, can not thaw IO with an only Consistent peer";
         self.text(v, Level::Error, text);
         self.order(Order::EndFrozen);
-        self.new_current_uuid(v);
-        self.vol_mut(v).new_uuid_due = false;
+        for v in self.indices() {
+            if self.vol(v).new_uuid_due {
+                self.vol_mut(v).new_uuid_due = false;
+                self.new_current_uuid(v);
+            }
+        }
         let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
         self.set_conn_state(
             Change::conn(ConnState::ProtocolError).and(Change::flag(frozen, false)),

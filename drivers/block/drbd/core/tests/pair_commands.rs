@@ -7,6 +7,7 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{shape, Pair, SECTORS};
 use pair::node::V;
@@ -310,7 +311,6 @@ fn two_nodes_may_be_primary_if_both_allow_it() {
 
 #[test]
 fn volumes_of_one_connection_do_not_stop_each_other() {
-    use drbd_core::link::{VolumeIndex, VolumeNumber};
     const SECOND: VolumeIndex = VolumeIndex(1);
     let number = VolumeNumber(7);
     let second = AdminRequest::NewVolume {
@@ -343,7 +343,6 @@ fn volumes_of_one_connection_do_not_stop_each_other() {
 
 #[test]
 fn a_volume_joins_and_leaves_a_living_connection() {
-    use drbd_core::link::{VolumeIndex, VolumeNumber};
     const SECOND: VolumeIndex = VolumeIndex(1);
     let second = AdminRequest::NewVolume {
         volume: SECOND,
@@ -383,6 +382,27 @@ fn suspended_writes_go_on_when_io_is_resumed() {
     pair.a.write(80, 4096, 9);
     pair.run();
     assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+/// Suspension is a matter of the resource, generations are one of each volume.
+#[test]
+fn io_resumed_through_one_volume_begins_the_generation_that_another_owes() {
+    let mut pair = Pair::synced();
+    let volume = VolumeIndex(1);
+    let number = VolumeNumber(7);
+    let second = AdminRequest::NewVolume { volume, number };
+    assert_eq!(pair.command(true, second), 101);
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume: V }), 1);
+    pair.cut = true;
+    pair.a.notice_end(true);
+    pair.run();
+    let before = pair.a.log.len();
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    assert!(
+        said(&pair.a.log[before..], "new current UUID"),
+        "{:#?}",
+        pair.a.log
+    );
 }
 
 #[test]
