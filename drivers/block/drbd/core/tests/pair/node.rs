@@ -105,11 +105,8 @@ pub(crate) struct Node {
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
-    /// Writing the bitmap takes its time.
-    pub(crate) hold_bitmap: bool,
     /// Packets that the sender of the data socket still takes; `None`: all.
     pub(crate) sends_left: Option<u32>,
-    held_bitmap: Vec<Action>,
 }
 
 impl Node {
@@ -163,9 +160,7 @@ impl Node {
             held_bitmaps: VecDeque::new(),
             sent: Vec::new(),
             fail_local: false,
-            hold_bitmap: false,
             sends_left: None,
-            held_bitmap: Vec::new(),
         }
     }
 
@@ -356,8 +351,8 @@ impl Node {
 
     pub(crate) fn release_bitmap(&mut self) {
         self.hold_bitmap = false;
-        for action in std::mem::take(&mut self.held_bitmap) {
-            self.perform(action);
+        while !self.held_bitmaps.is_empty() {
+            self.write_held_bitmap();
         }
     }
 
@@ -421,7 +416,6 @@ impl Node {
                 );
             }
             Action::Log { line, .. } => self.log.push(line.to_string()),
-            Action::WriteBitmap { .. } if self.hold_bitmap => self.held_bitmap.push(action),
             Action::ReadBitmap { .. }
             | Action::WriteBitmap { .. }
             | Action::WriteMetadata { .. } => self.perform_metadata(action),
