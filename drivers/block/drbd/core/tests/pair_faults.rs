@@ -508,6 +508,34 @@ fn a_bitmap_resync_survives_a_detach_at_any_moment() {
     panic!("never came through without a detach");
 }
 
+/// Seed 993: the target knew a sync UUID that was on no other disk, and counted as unrelated.
+#[test]
+fn a_sync_uuid_that_could_not_be_written_is_not_told() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    pair.b.admin(connect(NetConfig::DEFAULT));
+    while pair.b.state().conn != ConnState::WfSyncUuid {
+        pair.round_or_time();
+    }
+    assert_eq!(pair.a.state().conn, ConnState::WfBitMapS);
+    let told = |pair: &Pair| {
+        let lines = pair.b.log.iter();
+        lines
+            .filter(|line| line.contains("updated sync uuid"))
+            .count()
+    };
+    let before = told(&pair);
+    pair.a.fail_metadata = true;
+    pair.until("disk lost", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.b.state().conn == ConnState::Connected
+    });
+    assert!(said(&pair.a.log, "updated sync UUID"));
+    assert!(said(&pair.a.log, "meta data update failed!"));
+    assert_eq!(told(&pair), before, "{:#?}", pair.b.log);
+}
+
 /// Commands that need the peer end with an answer whatever moment the link breaks at, and both
 /// nodes find together again.
 #[test]

@@ -91,6 +91,8 @@ pub(crate) struct Node {
     pub(crate) superblocks: Vec<Superblock>,
     /// Set while metadata writes are held back.
     pub(crate) hold_metadata: bool,
+    /// Metadata writes fail.
+    pub(crate) fail_metadata: bool,
     held: Vec<VolumeIndex>,
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
@@ -140,6 +142,7 @@ impl Node {
             ended: Vec::new(),
             superblocks: Vec::new(),
             hold_metadata: false,
+            fail_metadata: false,
             held: Vec::new(),
             sent: Vec::new(),
             fail_local: false,
@@ -333,9 +336,10 @@ impl Node {
 
     pub(crate) fn release_metadata(&mut self) {
         self.hold_metadata = false;
+        let ok = true;
         for volume in std::mem::take(&mut self.held) {
             self.core
-                .handle(&Input::MetadataWritten { volume, ok: true }, self.now);
+                .handle(&Input::MetadataWritten { volume, ok }, self.now);
         }
     }
 
@@ -425,7 +429,8 @@ impl Node {
             }
             Action::WriteMetadata { volume } => {
                 let mut block = vec![0; 4096];
-                if self.core.encode_superblock(volume, &mut block).is_some() {
+                let ok = !self.fail_metadata;
+                if self.core.encode_superblock(volume, &mut block).is_some() && ok {
                     self.superblocks
                         .push(Superblock::decode(&block).expect("valid"));
                     self.disk.superblock = Some(block);
@@ -434,7 +439,7 @@ impl Node {
                     self.held.push(volume);
                 } else {
                     self.core
-                        .handle(&Input::MetadataWritten { volume, ok: true }, now);
+                        .handle(&Input::MetadataWritten { volume, ok }, now);
                 }
             }
             _ => {}
