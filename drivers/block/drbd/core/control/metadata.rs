@@ -11,7 +11,7 @@ use drbd_format::units::SectorCount;
 
 use super::Control;
 use crate::action::Action;
-use crate::link::{LocalError, Order, VolumeIndex};
+use crate::link::{ControlKind, LocalError, Order, VolumeIndex};
 use crate::state::VolumeState;
 
 /// Metadata flags (`reference/metadata.md` 2.2).
@@ -154,8 +154,29 @@ impl Control<'_> {
             }
         }
         if !ok {
+            self.drop_sync_uuid(v);
             self.text(v, crate::log::Level::Error, "meta data update failed!");
             self.local_io_failed(v, LocalError::Metadata);
+        }
+    }
+
+    /// A sync UUID that is not on disk must not get on the peer's disk: nobody would recognise it.
+    /// The resync ends together with the disk.
+    fn drop_sync_uuid(&mut self, v: VolumeIndex) {
+        for _ in 0..self.outbox.len() {
+            let Some(held) = self.outbox.pop() else {
+                return;
+            };
+            let dropped = match held.order {
+                Order::Send(item) => {
+                    item.volume == v && matches!(item.kind, ControlKind::SyncUuid(_))
+                }
+                _ => false,
+            };
+            if !dropped {
+                // There is room: it was just taken out.
+                let _ = self.outbox.push(held);
+            }
         }
     }
 

@@ -60,7 +60,7 @@ impl Control<'_> {
         if !self.needs_decision(v, &os, &ps) {
             return self.adopt_peer_state(v, &ps, disk, conn);
         }
-        match self.decide(v, ps.role, disk) {
+        match self.decide(v, &ps, disk) {
             Decision::Refused => self.refuse_peer(v, &ps, disk),
             Decision::Sync { source, full: true } => {
                 let conn = if source {

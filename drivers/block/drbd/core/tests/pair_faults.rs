@@ -491,6 +491,72 @@ fn a_bitmap_resync_survives_a_break_at_any_moment() {
     panic!("never came through without a break");
 }
 
+/// Whatever moment the target's disk goes away at, with the disk everything is in sync again.
+/// Seed 1015: a source that had missed the end of the resync waited for a target for ever.
+#[test]
+fn a_bitmap_resync_survives_a_detach_at_any_moment() {
+    for rounds in 0..200 {
+        let mut pair = Pair::synced();
+        assert_eq!(pair.command(false, DISCONNECT), 101);
+        for block in [3, 77, 400, 1001] {
+            pair.a.write(block * 8, 4096, 0x99);
+        }
+        pair.run();
+        pair.b.admin(connect(NetConfig::DEFAULT));
+        let mut in_sync = false;
+        for _ in 0..rounds {
+            pair.round_or_time();
+            in_sync |= pair.in_sync();
+        }
+        let volume = V;
+        pair.b.admin(AdminRequest::Detach {
+            volume,
+            force: true,
+        });
+        pair.until(&format!("connected, detach {rounds}"), |pair| {
+            pair.b.state().disk == DiskState::Diskless
+                && pair.a.state().conn == ConnState::Connected
+        });
+        pair.a.write(80, 4096, 0x98);
+        pair.run();
+        pair.b.attach(DiskConfig::DEFAULT);
+        pair.until(&format!("synced after detach {rounds}"), Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data, "detach {rounds}");
+        if in_sync {
+            return;
+        }
+    }
+    panic!("never came through without a detach");
+}
+
+/// Seed 993: the target knew a sync UUID that was on no other disk, and counted as unrelated.
+#[test]
+fn a_sync_uuid_that_could_not_be_written_is_not_told() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    pair.b.admin(connect(NetConfig::DEFAULT));
+    while pair.b.state().conn != ConnState::WfSyncUuid {
+        pair.round_or_time();
+    }
+    assert_eq!(pair.a.state().conn, ConnState::WfBitMapS);
+    let told = |pair: &Pair| {
+        let lines = pair.b.log.iter();
+        lines
+            .filter(|line| line.contains("updated sync uuid"))
+            .count()
+    };
+    let before = told(&pair);
+    pair.a.fail_metadata = true;
+    pair.until("disk lost", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.b.state().conn == ConnState::Connected
+    });
+    assert!(said(&pair.a.log, "updated sync UUID"));
+    assert!(said(&pair.a.log, "meta data update failed!"));
+    assert_eq!(told(&pair), before, "{:#?}", pair.b.log);
+}
+
 /// Commands that need the peer end with an answer whatever moment the link breaks at, and both
 /// nodes find together again.
 #[test]

@@ -95,6 +95,8 @@ pub(crate) struct Node {
     pub(crate) superblocks: Vec<Superblock>,
     /// Set while metadata writes are held back.
     pub(crate) hold_metadata: bool,
+    /// Metadata writes fail.
+    pub(crate) fail_metadata: bool,
     held: Vec<VolumeIndex>,
     /// Set while writes of the bitmap are held back.
     pub(crate) hold_bitmap: bool,
@@ -154,6 +156,7 @@ impl Node {
             ended: Vec::new(),
             superblocks: Vec::new(),
             hold_metadata: false,
+            fail_metadata: false,
             held: Vec::new(),
             hold_bitmap: false,
             hold_log: false,
@@ -358,9 +361,10 @@ impl Node {
 
     pub(crate) fn release_metadata(&mut self) {
         self.hold_metadata = false;
+        let ok = true;
         for volume in std::mem::take(&mut self.held) {
             self.core
-                .handle(&Input::MetadataWritten { volume, ok: true }, self.now);
+                .handle(&Input::MetadataWritten { volume, ok }, self.now);
         }
     }
 
@@ -470,7 +474,8 @@ impl Node {
             }
             Action::WriteMetadata { volume } => {
                 let mut block = vec![0; 4096];
-                if self.core.encode_superblock(volume, &mut block).is_some() {
+                let ok = !self.fail_metadata;
+                if self.core.encode_superblock(volume, &mut block).is_some() && ok {
                     self.superblocks
                         .push(Superblock::decode(&block).expect("valid"));
                     self.disk.superblock = Some(block);
@@ -479,7 +484,7 @@ impl Node {
                     self.held.push(volume);
                 } else {
                     self.core
-                        .handle(&Input::MetadataWritten { volume, ok: true }, now);
+                        .handle(&Input::MetadataWritten { volume, ok }, now);
                 }
             }
             _ => {}
