@@ -95,8 +95,9 @@ pub fn sanitize(old: VolumeState, s: VolumeState, facts: &Facts) -> (VolumeState
     if s.unconfigured() {
         s.aftr_isp = false;
     }
-    if s.conn > ConnState::Connected && (s.disk <= DiskState::Failed || s.pdsk <= DiskState::Failed)
-    {
+    let aborted = s.conn > ConnState::Connected
+        && (s.disk <= DiskState::Failed || s.pdsk <= DiskState::Failed);
+    if aborted {
         warning = Some(match old.conn {
             ConnState::VerifyS | ConnState::VerifyT => Warning::VerifyAborted,
             _ => Warning::ResyncAborted,
@@ -113,13 +114,10 @@ pub fn sanitize(old: VolumeState, s: VolumeState, facts: &Facts) -> (VolumeState
             s.pdsk = DiskState::DUnknown;
         }
     }
-    if s.conn >= ConnState::Connected && s.conn < ConnState::Ahead {
-        if matches!(s.disk, DiskState::Consistent | DiskState::Outdated) {
-            s.disk = DiskState::UpToDate;
-        }
-        if matches!(s.pdsk, DiskState::Consistent | DiskState::Outdated) {
-            s.pdsk = DiskState::UpToDate;
-        }
+    if s.conn >= ConnState::Connected && s.conn < ConnState::Ahead && !aborted {
+        let connected = s.conn == ConnState::Connected && old.conn >= ConnState::Connected;
+        s.disk = agreed_disk(connected, old.disk, s.disk);
+        s.pdsk = agreed_disk(connected, old.pdsk, s.pdsk);
     }
     clamp_disks(&mut s, &mut warning);
     if facts.fencing == Fencing::ResourceAndStonith && peer_to_fence(s) && !peer_to_fence(old) {
@@ -130,6 +128,20 @@ pub fn sanitize(old: VolumeState, s: VolumeState, facts: &Facts) -> (VolumeState
     }
     s.conn = paused_or_running(s);
     (s, warning)
+}
+
+/// Rule S5: connected, so the data is good, or the handshake would have found something to sync.
+///
+/// The C driver also raises the disks when a resync is aborted because one of them failed: the
+/// old data of the target then counts as good. Here such a disk stays what it is until a
+/// handshake or a resync decides about it.
+fn agreed_disk(connected: bool, old: DiskState, new: DiskState) -> DiskState {
+    let doubtful = |disk| matches!(disk, DiskState::Consistent | DiskState::Outdated);
+    if doubtful(new) && !(connected && doubtful(old)) {
+        DiskState::UpToDate
+    } else {
+        new
+    }
 }
 
 /// Rule S6.

@@ -121,6 +121,36 @@ fn a_primary_is_frozen_only_when_it_has_just_lost_something() {
     assert!(sanitize(good, diskless, &facts).0.susp_nod);
 }
 
+#[test]
+fn a_resync_aborted_by_a_failed_disk_leaves_the_old_data_of_the_target_old() {
+    let target = VolumeState {
+        peer: Role::Primary,
+        conn: ConnState::WfBitMapT,
+        disk: DiskState::Outdated,
+        pdsk: DiskState::UpToDate,
+        ..VolumeState::INITIAL
+    };
+    let failed = Change::pdsk(DiskState::Failed).apply(target).unwrap();
+    let (aborted, _) = sanitize(target, failed, &PLAIN);
+    assert_eq!(aborted.conn, ConnState::Connected);
+    assert_eq!(aborted.disk, DiskState::Outdated);
+    let gone = Change::pdsk(DiskState::Diskless).apply(aborted).unwrap();
+    assert_eq!(sanitize(aborted, gone, &PLAIN).0.disk, DiskState::Outdated);
+
+    let source = VolumeState {
+        role: Role::Primary,
+        conn: ConnState::WfBitMapS,
+        disk: DiskState::UpToDate,
+        pdsk: DiskState::Consistent,
+        ..VolumeState::INITIAL
+    };
+    let failed = Change::disk(DiskState::Failed).apply(source).unwrap();
+    let (aborted, _) = sanitize(source, failed, &PLAIN);
+    assert!(aborted.pdsk < DiskState::UpToDate);
+    let told = Change::pdsk(DiskState::Outdated).apply(aborted).unwrap();
+    assert!(sanitize(aborted, told, &PLAIN).0.pdsk < DiskState::UpToDate);
+}
+
 /// One row per connection state and own disk, one column per peer disk.
 fn table(mut cell: impl FnMut(VolumeState) -> String) -> String {
     let mut text = String::new();
