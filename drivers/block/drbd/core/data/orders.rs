@@ -140,7 +140,7 @@ impl<M: Memory> DataPlane<M> {
         self.stalled.clear();
         self.unqueue_requests(now);
         if keep {
-            while let Some(slot) = self.unacked.head() {
+            while let Some(slot) = self.unacked.head().or(self.asked.head()) {
                 self.leave_unacked(slot);
             }
         } else {
@@ -538,7 +538,7 @@ impl<M: Memory> DataPlane<M> {
 
     /// Returns the earliest time at which [`Self::on_timer`] has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let mut next = self.resync_timer;
+        let mut next = earliest(self.resync_timer, self.stalled.until());
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             next = earliest(next, Some(since.after(limit)));
         }
@@ -567,6 +567,7 @@ impl<M: Memory> DataPlane<M> {
             self.resync_timer = None;
             self.wants.sender = true;
         }
+        self.wants.receiver |= self.stalled.lose_patience(now);
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             if now.since(since) >= limit {
                 self.upcall(Upcall::LinkFailed(LinkError::Timeout));
