@@ -264,6 +264,7 @@ pub struct DataPlane<M: Memory> {
     pub(crate) log: List<{ app::LIST_LOG }>,
     pub(crate) send: List<{ app::LIST_SEND }>,
     pub(crate) unacked: List<{ app::LIST_UNACKED }>,
+    pub(crate) asked: List<{ app::LIST_UNACKED }>,
     pub(crate) done: List<{ app::LIST_DONE }>,
     pub(crate) stamp: u64,
     pub(crate) epoch: u32,
@@ -293,8 +294,10 @@ pub struct DataPlane<M: Memory> {
     pub(crate) arrival: u64,
     /// Volumes whose flush has to be started, one bit each.
     pub(crate) to_flush: u32,
-    /// Pages of writes for the peer.
+    /// Pages of writes and of resync data for the peer.
     pub(crate) write_pages: u32,
+    /// Pages of reads for the peer.
+    pub(crate) read_pages: u32,
     pub(crate) stalled: receive::Stalled,
     /// Report when nothing for the peer is in flight any more.
     pub(crate) draining: bool,
@@ -324,6 +327,7 @@ impl<M: Memory> DataPlane<M> {
             log: List::default(),
             send: List::default(),
             unacked: List::default(),
+            asked: List::default(),
             done: List::default(),
             stamp: 0,
             epoch: 0,
@@ -347,6 +351,7 @@ impl<M: Memory> DataPlane<M> {
             arrival: 0,
             to_flush: 0,
             write_pages: 0,
+            read_pages: 0,
             stalled: receive::Stalled::default(),
             draining: false,
             since_resync: 0,

@@ -272,7 +272,8 @@ pub(crate) const LIST_LOG: usize = 0;
 pub(crate) const LIST_SEND: usize = 1;
 /// Parked requests, or those in the done list (never both).
 pub(crate) const LIST_WAIT: usize = 2;
-/// Replicated writes given to the sender and not covered by a barrier ack.
+/// Replicated writes given to the sender and not covered by a barrier ack; in a list of their own
+/// the reads given to the sender and not answered.
 pub(crate) const LIST_UNACKED: usize = 3;
 /// Requests with the local disk, in order of submission.
 pub(crate) const LIST_LOCAL: usize = 4;

@@ -16,7 +16,7 @@ use crate::link::ControlItem;
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage};
 use crate::request::{Answer, Event, Op, Remote, Request, Transport};
-use crate::time::Instant;
+use crate::time::{earliest, Instant};
 
 /// After so many packets a resync request may go although others wait.
 const RESYNC_EVERY: u32 = 8;
@@ -201,6 +201,8 @@ impl<M: Memory> DataPlane<M> {
             let place = &mut self.volumes[volume.slot()];
             place.in_flight_sectors += sectors;
             place.totals.sent += if with_data { sectors } else { 0 };
+        } else if remote == Remote::Read {
+            self.asked.push(&mut self.requests, slot);
         }
         Some(Outgoing {
             payload: if with_data {
@@ -379,13 +381,17 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// Since when the peer owes an answer: an ack, or the ack of a barrier that was sent
+    /// Since when the peer owes an answer: data, an ack, or the ack of a barrier that was sent
     /// (`reference/io.md` 8.1). Not earlier than the connection.
     pub(crate) fn answer_due_since(&self) -> Option<Instant> {
-        let request = &self.requests[self.unacked.head()?];
-        let barrier_sent = request.epoch != self.sending_epoch || self.sending_writes == 0;
-        let due = request.answer == Answer::Pending || barrier_sent;
-        due.then_some(request.since.max(self.link.since))
+        let write = self.unacked.head().map(|slot| &self.requests[slot]);
+        let write = write.filter(|request| {
+            let barrier_sent = request.epoch != self.sending_epoch || self.sending_writes == 0;
+            request.answer == Answer::Pending || barrier_sent
+        });
+        let read = self.asked.head().map(|slot| &self.requests[slot]);
+        let since = |request: &Request| request.since.max(self.link.since);
+        earliest(write.map(since), read.map(since))
     }
 }
 

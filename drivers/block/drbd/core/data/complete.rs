@@ -100,15 +100,21 @@ impl<M: Memory> DataPlane<M> {
         if was_pending && request.answer != Answer::Pending {
             place.peer_pending -= 1;
         }
-        if was_replicated && request.barrier != Barrier::Pending {
+        let answered =
+            was_pending && request.answer != Answer::Pending && request.remote == Remote::Read;
+        if answered || (was_replicated && request.barrier != Barrier::Pending) {
             self.leave_unacked(slot);
         }
         self.carry_out(slot, effects, now);
     }
 
-    /// The write is not waiting for a barrier ack any more.
+    /// The write is not waiting for a barrier ack any more, the read not for its data.
     pub(crate) fn leave_unacked(&mut self, slot: u32) {
         if !self.unacked.contains(&self.requests, slot) {
+            return;
+        }
+        if self.requests[slot].remote == Remote::Read {
+            self.asked.remove(&mut self.requests, slot);
             return;
         }
         self.unacked.remove(&mut self.requests, slot);

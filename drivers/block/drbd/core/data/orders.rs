@@ -143,7 +143,7 @@ impl<M: Memory> DataPlane<M> {
         self.stalled.clear();
         self.unqueue_requests(now);
         if keep {
-            while let Some(slot) = self.unacked.head() {
+            while let Some(slot) = self.unacked.head().or(self.asked.head()) {
                 self.leave_unacked(slot);
             }
         } else {
@@ -541,7 +541,8 @@ impl<M: Memory> DataPlane<M> {
 
     /// Returns the earliest time at which [`Self::on_timer`] has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let mut next = earliest(self.resync_timer, self.barrier_due);
+        let mut next = earliest(self.resync_timer, self.stalled.until());
+        next = earliest(next, self.barrier_due);
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             next = earliest(next, Some(since.after(limit)));
         }
@@ -573,6 +574,7 @@ impl<M: Memory> DataPlane<M> {
         if self.barrier_due.is_some_and(|at| at <= now) {
             self.hurry_barrier();
         }
+        self.wants.receiver |= self.stalled.lose_patience(now);
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             if now.since(since) >= limit {
                 self.upcall(Upcall::LinkFailed(LinkError::Timeout));

@@ -224,7 +224,12 @@ impl<M: Memory> DataPlane<M> {
 
     pub(crate) fn free_pages(&mut self, slot: u32) {
         let pages = core::mem::replace(&mut self.peers[slot].pages, 0);
-        self.write_pages = self.write_pages.saturating_sub(pages);
+        let counter = if self.peers[slot].kind.is_write() {
+            &mut self.write_pages
+        } else {
+            &mut self.read_pages
+        };
+        *counter = counter.saturating_sub(pages);
         self.wants.receiver |= pages != 0 && self.stalled.is_kept();
     }
 

@@ -15,7 +15,7 @@ use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{Ack, PeerId, PeerKind, Stage};
 use crate::request::{Event, Remote, RequestId};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A packet that could not be taken yet.
 #[derive(Debug)]
@@ -23,6 +23,23 @@ pub(crate) struct Stalled {
     frame: Option<Frame>,
     fixed: [u8; FIXED_LEN_MAX],
     len: usize,
+    patience: Patience,
+}
+
+/// How long reads of the peer wait for the end of others: longer could be for ever, as our replies
+/// may wait for the peer's receiver and that one for us.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Whether a read of the peer waits for the end of others.
+#[derive(Clone, Copy, Debug, Default)]
+enum Patience {
+    /// It has not waited.
+    #[default]
+    Fresh,
+    /// It has waited long enough.
+    Over,
+    /// It waits until this time.
+    Until(Instant),
 }
 
 impl Default for Stalled {
@@ -31,6 +48,7 @@ impl Default for Stalled {
             frame: None,
             fixed: [0; FIXED_LEN_MAX],
             len: 0,
+            patience: Patience::Fresh,
         }
     }
 }
@@ -53,6 +71,24 @@ impl Stalled {
     /// Forgets the packet.
     pub(crate) fn clear(&mut self) {
         self.frame = None;
+        self.patience = Patience::Fresh;
+    }
+
+    /// Returns the time at which the packet stops waiting.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        match self.patience {
+            Patience::Until(at) => Some(at),
+            Patience::Fresh | Patience::Over => None,
+        }
+    }
+
+    /// Tells whether the packet stops waiting now.
+    pub(crate) fn lose_patience(&mut self, now: Instant) -> bool {
+        let over = self.until().is_some_and(|at| at <= now);
+        if over {
+            self.patience = Patience::Over;
+        }
+        over
     }
 }
 
@@ -89,6 +125,10 @@ impl<M: Memory> DataPlane<M> {
     /// Handles the fixed part of a packet for which [`is_data_command`] holds.
     pub fn data_packet(&mut self, frame: &Frame, fixed: &[u8], now: Instant) -> Incoming {
         self.stalled.clear();
+        self.take_packet(frame, fixed, now)
+    }
+
+    fn take_packet(&mut self, frame: &Frame, fixed: &[u8], now: Instant) -> Incoming {
         if !self.up {
             // The connection is lost already; a request taken now would never be cancelled. The
             // receiver ends with the sockets.
@@ -120,7 +160,7 @@ impl<M: Memory> DataPlane<M> {
         };
         let fixed = self.stalled.fixed;
         match fixed.get(..self.stalled.len) {
-            Some(fixed) => self.data_packet(&frame, fixed, now),
+            Some(fixed) => self.take_packet(&frame, fixed, now),
             None => Incoming::Done,
         }
     }
@@ -141,13 +181,15 @@ impl<M: Memory> DataPlane<M> {
             Packet::DataReply(data) => self.read_reply(frame, data, now),
             Packet::RsDataReply(data) => self.resync_data(volume, frame, data),
             Packet::RsDeallocated(range) => self.resync_hole(volume, range, now),
-            Packet::DataRequest(request) => self.serve(volume, PeerKind::Read, request),
-            Packet::RsDataRequest(request) => self.serve(volume, PeerKind::ResyncRead, request),
-            Packet::RsThinReq(request) => self.serve(volume, PeerKind::ThinRead, request),
-            Packet::CsumRsRequest(request) => {
-                self.serve(volume, PeerKind::ChecksumCompare, request)
+            Packet::DataRequest(request) => self.serve(volume, PeerKind::Read, request, now),
+            Packet::RsDataRequest(request) => {
+                self.serve(volume, PeerKind::ResyncRead, request, now)
             }
-            Packet::OvRequest(request) => self.serve(volume, PeerKind::VerifyRead, request),
+            Packet::RsThinReq(request) => self.serve(volume, PeerKind::ThinRead, request, now),
+            Packet::CsumRsRequest(request) => {
+                self.serve(volume, PeerKind::ChecksumCompare, request, now)
+            }
+            Packet::OvRequest(request) => self.serve(volume, PeerKind::VerifyRead, request, now),
             Packet::OvReply(request) => self.verify_reply(volume, request, now),
             Packet::OutOfSync(range) => self.out_of_sync(volume, range),
             Packet::Bitmap(words) => self.bitmap_words(volume, words),
@@ -203,9 +245,7 @@ impl<M: Memory> DataPlane<M> {
         let tail = frame.digest_len().saturating_add(frame.data_len());
         let pages = data.data_len.div_ceil(4096);
         let has_disk = self.volumes[volume.slot()].has_disk();
-        let crowded =
-            self.write_pages != 0 && self.write_pages.saturating_add(pages) > self.link.max_buffers;
-        if has_disk && crowded {
+        if has_disk && self.too_many_pages(self.write_pages, pages) {
             return Ok(Incoming::Wait);
         }
         let kind = if has_disk {
@@ -242,6 +282,26 @@ impl<M: Memory> DataPlane<M> {
         })
     }
 
+    fn too_many_pages(&self, in_use: u32, pages: u32) -> bool {
+        in_use != 0 && in_use.saturating_add(pages) > self.link.max_buffers
+    }
+
+    /// Tells whether a read of the peer has to wait for the end of others; not for ever
+    /// (`reference/io.md` 3.7).
+    fn waits_for_pages(&mut self, pages: u32, now: Instant) -> bool {
+        if !self.too_many_pages(self.read_pages, pages) || self.stalled.lose_patience(now) {
+            return false;
+        }
+        match self.stalled.patience {
+            Patience::Fresh => {
+                self.stalled.patience = Patience::Until(now.after(PATIENCE));
+                true
+            }
+            Patience::Over => false,
+            Patience::Until(_) => true,
+        }
+    }
+
     /// P_TRIM, P_ZEROES (`reference/io.md` 5.2).
     fn trim(&mut self, volume: VolumeIndex, trim: &Trim, zeroes: bool) -> Handled {
         self.peer_range(volume, trim.sector, trim.len_bytes)?;
@@ -264,12 +324,19 @@ impl<M: Memory> DataPlane<M> {
             return Ok(Incoming::Done);
         }
         let old_sender = !self.terms.features.contains(FeatureFlags::WZEROES);
+        let zeroes_only = self.discards_as_zeroes(volume);
         let peer = &mut self.peers[slot];
-        peer.zero_out = zeroes || old_sender;
+        peer.zero_out = zeroes || old_sender || zeroes_only;
         peer.may_unmap = !zeroes || trim.flags.contains(DataFlags::DISCARD);
         self.receive_ack(slot);
         self.hold(slot);
         Ok(Incoming::Done)
+    }
+
+    /// Discards on behalf of the peer are carried out by writing zeroes.
+    fn discards_as_zeroes(&self, volume: VolumeIndex) -> bool {
+        let disk = &self.volumes[volume.slot()].view.disk;
+        !disk.discard_zeroes_if_aligned
     }
 
     /// Notes what the peer wants to know and counts the write in its epoch.
@@ -399,6 +466,10 @@ impl<M: Memory> DataPlane<M> {
         let range = self.peer_range(volume, data.sector, data.data_len)?;
         let tail = frame.digest_len().saturating_add(frame.data_len());
         let wanted = self.takes_resync(volume, range);
+        let pages = data.data_len.div_ceil(4096);
+        if wanted && self.too_many_pages(self.write_pages, pages) {
+            return Ok(Incoming::Wait);
+        }
         let kind = if wanted {
             PeerKind::ResyncWrite
         } else {
@@ -411,6 +482,8 @@ impl<M: Memory> DataPlane<M> {
             self.queue_ack(slot, Ack::Neg);
             return Ok(Incoming::Drain { len_bytes: tail });
         }
+        self.peers[slot].pages = pages;
+        self.write_pages += pages;
         self.answer_arrived(slot);
         self.volumes[volume.slot()].totals.received += range.len().0;
         Ok(Incoming::PeerPayload {
@@ -438,6 +511,7 @@ impl<M: Memory> DataPlane<M> {
             return Ok(Incoming::Done);
         }
         self.peers[slot].may_unmap = true;
+        self.peers[slot].zero_out = self.discards_as_zeroes(volume);
         self.answer_arrived(slot);
         self.hold(slot);
         Ok(Incoming::Done)
@@ -479,6 +553,7 @@ impl<M: Memory> DataPlane<M> {
         volume: VolumeIndex,
         kind: PeerKind,
         request: &BlockRequest<'_>,
+        now: Instant,
     ) -> Handled {
         let range = self.peer_range(volume, request.sector, request.len_bytes)?;
         let digest_len = request.digest.len();
@@ -499,6 +574,10 @@ impl<M: Memory> DataPlane<M> {
         } else {
             PeerKind::Refused
         };
+        let pages = request.len_bytes.div_ceil(4096);
+        if taken != PeerKind::Refused && self.waits_for_pages(pages, now) {
+            return Ok(Incoming::Wait);
+        }
         let Some(slot) = self.new_peer(volume, taken, request.sector, request.len_bytes) else {
             return Ok(Incoming::Wait);
         };
@@ -515,6 +594,8 @@ impl<M: Memory> DataPlane<M> {
         if !self.peers[slot].set_digest(request.digest) {
             return VIOLATION;
         }
+        self.peers[slot].pages = pages;
+        self.read_pages += pages;
         if kind == PeerKind::VerifyRead {
             self.verify_begins(volume, range);
         }

@@ -8,8 +8,10 @@ mod node;
 #[path = "data_pair/world.rs"]
 mod world;
 
-use drbd_core::link::{LocalError, Order};
+use drbd_core::data::PeerIo;
+use drbd_core::link::{LinkError, LocalError, Order, Upcall};
 use drbd_core::request::Op;
+use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol};
 use drbd_format::wire::command::Command;
 use node::{Job, Node, V};
@@ -542,6 +544,68 @@ fn a_frozen_write_that_starts_again_is_in_the_activity_log() {
     world.settle();
     assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
     world.check_idle();
+}
+
+/// What node 1 may hold in memory for the reads of its peer is bounded, but it does not wait for
+/// ever: its peer may wait for the same reason.
+#[test]
+fn reads_of_the_peer_wait_for_a_while_when_there_are_too_many_pages() {
+    let mut world = World::with_limits(1, SECTORS, Protocol::C, 67, 64, 40);
+    world.connect_diskless(0);
+    for number in 0..4 {
+        world.read(0, number * 256, 256);
+    }
+    while world.nodes[0].send() {}
+    let received = |world: &World| world.nodes[1].data.counters(V).unacked;
+    for _ in 0..8 {
+        world.step(1, 3);
+    }
+    assert_eq!(received(&world), 1, "32 of 40 pages");
+    assert!(world.nodes[1].data.next_timeout().is_some());
+    world.advance_clock(Duration::from_millis(100));
+    world.step(1, 3);
+    assert_eq!(received(&world), 2, "after 100 ms");
+    world.settle();
+    world.check_idle();
+    assert!(world.nodes[0].results.values().all(Result::is_ok));
+}
+
+#[test]
+fn a_read_that_the_peer_does_not_answer_ends_the_connection() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.ko_count = 7;
+    world.connect_diskless(0);
+    assert_eq!(world.nodes[0].data.next_timeout(), None);
+    world.read(0, 0, 8);
+    while world.nodes[0].send() {}
+    while world.nodes[0].report_sent(true) {}
+    let limit = world.now.after(Duration::from_secs(42));
+    assert_eq!(world.nodes[0].data.next_timeout(), Some(limit));
+    world.advance_clock(Duration::from_secs(42));
+    let failed = Upcall::LinkFailed(LinkError::Timeout);
+    assert_eq!(world.nodes[0].data.pop_upcall(), Some(failed));
+    // An answer in time ends the wait.
+    world.nodes[0].broken = true;
+    world.settle();
+    assert_eq!(world.nodes[0].data.next_timeout(), None);
+    world.check_idle();
+}
+
+#[test]
+fn discards_of_the_peer_write_zeroes_where_discards_do_not_zero() {
+    for zeroes in [false, true] {
+        let mut world = World::new(1, SECTORS, Protocol::C);
+        world.zeroes_for_discards = zeroes;
+        world.connect();
+        world.random_discard(0, Op::Discard);
+        let discards = |world: &World| {
+            let mut jobs = world.nodes[1].jobs.iter();
+            jobs.any(|job| {
+                matches!(job, Job::Peer(PeerIo::Discard { zero_out, .. }) if *zero_out == zeroes)
+            })
+        };
+        world.run_until(discards);
+    }
 }
 
 /// A shell builds it by value; kernel stacks have 16 KiB.

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) checksums: bool,
     pub(crate) two_primaries: bool,
     pub(crate) pass_on: bool,
+    pub(crate) zeroes_for_discards: bool,
+    pub(crate) ko_count: u32,
     /// What the disks of both nodes are said to have failed in.
     pub(crate) disk_errors: Vec<(usize, LocalError)>,
     keep: bool,
@@ -68,6 +70,8 @@ impl World {
             checksums: false,
             two_primaries: false,
             pass_on: false,
+            zeroes_for_discards: false,
+            ko_count: 0,
             disk_errors: Vec::new(),
             keep: false,
             writes: Vec::new(),
@@ -99,6 +103,7 @@ impl World {
         view.capacity = SectorCount(self.sectors);
         view.disk.c_max_rate_kib = 4_194_304;
         view.disk.c_min_rate_kib = 0;
+        view.disk.discard_zeroes_if_aligned = !self.zeroes_for_discards;
         if self.pass_on {
             view.disk.on_io_error = OnIoError::PassOn;
         }
@@ -126,7 +131,8 @@ impl World {
                 verify_len: 8,
                 csums_len: if self.checksums { 8 } else { 0 },
                 use_rle: self.random & 4 == 0,
-                ko_count: 0,
+                ko_count: self.ko_count,
+                timeout_tenths: 60,
                 two_primaries: self.two_primaries,
                 resolver: at == 0,
                 ..LinkView::NONE
@@ -358,7 +364,7 @@ impl World {
     }
 
     /// One event somewhere.
-    fn step(&mut self, at: usize, kind: u64) -> bool {
+    pub(crate) fn step(&mut self, at: usize, kind: u64) -> bool {
         match kind {
             0 => self.nodes[at].send(),
             1 => {
@@ -399,7 +405,7 @@ impl World {
         }
     }
 
-    fn advance_clock(&mut self, span: Duration) {
+    pub(crate) fn advance_clock(&mut self, span: Duration) {
         self.now = self.now.after(span);
         for node in &mut self.nodes {
             node.now = self.now;
