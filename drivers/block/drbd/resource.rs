@@ -93,6 +93,10 @@ const PAGES_RESERVE: usize = 256;
 /// How long a command may take before its caller gives up, in milliseconds. The tools wait 120 s.
 const COMMAND_TIMEOUT_MS: u32 = 115_000;
 
+/// Commands that can wait for their answers at the same time: one that holds the admin mutex, and
+/// forced ones.
+const COMMANDS_MAX: usize = 8;
+
 /// The answer to a command.
 #[derive(Clone, Copy)]
 pub(crate) struct Answer {
@@ -100,6 +104,15 @@ pub(crate) struct Answer {
     pub(crate) code: i32,
     /// Text for the administrator.
     pub(crate) text: Option<&'static str>,
+}
+
+/// Whether a resource can still be worked with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Life {
+    /// It can.
+    Alive,
+    /// It has been deleted; who found it before that comes too late.
+    Gone,
 }
 
 /// The storage that the kernel lends to the core.
@@ -166,7 +179,7 @@ pub(crate) struct Resource {
     inner: SpinLockIrq<Inner>,
     /// Serialises commands that change something.
     #[pin]
-    pub(crate) admin: Mutex<()>,
+    pub(crate) admin: Mutex<Life>,
     #[pin]
     pub(crate) bells: Bells,
     /// Establishes connections and owns the one there is.
@@ -181,6 +194,11 @@ pub(crate) struct Resource {
     /// Network options as they were given, for answers; `None` while StandAlone.
     #[pin]
     pub(crate) net_conf: Mutex<Option<NetConf>>,
+    /// Network options that the core has been asked to use, until it has begun to.
+    #[pin]
+    pub(crate) net_staged: Mutex<Option<NetConf>>,
+    /// There is a network configuration, or the last one has not been forgotten completely.
+    pub(crate) net_in_use: Atomic<bool>,
     /// Pages for data on behalf of the peer.
     pub(crate) pages: Arc<PagePool>,
     /// Runs user-mode helpers, so that no thread of the resource waits for one.
@@ -191,9 +209,9 @@ pub(crate) struct Resource {
     #[pin]
     submitters: WaitQueue,
     submitters_generation: Atomic<u32>,
-    /// The answer to the command under way.
+    /// The commands under way, each with its answer as soon as there is one.
     #[pin]
-    answer: SpinLock<Option<(Ticket, Answer)>>,
+    answers: SpinLock<[Option<(Ticket, Option<Answer>)>; COMMANDS_MAX]>,
     #[pin]
     answered: WaitQueue,
     next_ticket: Atomic<u32>,
@@ -213,18 +231,20 @@ impl Resource {
                 name,
                 events: events.clone(),
                 inner <- new_spinlock_irq!(inner, "drbd_resource"),
-                admin <- new_mutex!((), "drbd_admin"),
+                admin <- new_mutex!(Life::Alive, "drbd_admin"),
                 bells <- Bells::new(),
                 connector <- Connector::new(),
                 digests <- new_mutex!(Digests::default(), "drbd_digests"),
                 options <- new_mutex!(ResourceOpts::default(), "drbd_options"),
                 net_conf <- new_mutex!(None, "drbd_net_conf"),
+                net_staged <- new_mutex!(None, "drbd_net_staged"),
+                net_in_use: Atomic::new(false),
                 pages: PagePool::new(PAGES_RESERVE)?,
                 helpers: WorkQueue::unbound(c"drbd_helpers")?,
                 volumes <- new_spinlock!([const { None }; VOLUMES_MAX], "drbd_volumes"),
                 submitters <- WaitQueue::new(),
                 submitters_generation: Atomic::new(0),
-                answer <- new_spinlock!(None, "drbd_answer"),
+                answers <- new_spinlock!([None; COMMANDS_MAX], "drbd_answers"),
                 answered <- WaitQueue::new(),
                 next_ticket: Atomic::new(1),
                 timer: SetOnce::new(),
@@ -338,22 +358,48 @@ impl Resource {
             .wait(|| (self.submitters_generation.load(Acquire) != seen).then_some(()));
     }
 
-    /// Carries out a command and returns its answer. The caller holds the admin mutex. May sleep.
+    /// Carries out a command and returns its answer. The caller holds the admin mutex, unless the
+    /// command is one that ends another. May sleep.
     ///
     /// # Errors
     ///
-    /// `EINTR` if the caller was interrupted, `ETIMEDOUT` if there is no answer in time; the
-    /// command may still take effect.
+    /// `EINTR` if the caller was interrupted, `ETIMEDOUT` if there is no answer in time; the core
+    /// gives up the command then. `EBUSY` if too many wait.
     pub(crate) fn command(&self, request: &AdminRequest) -> Result<Answer> {
         let ticket = Ticket(self.next_ticket.fetch_add(1, Full));
-        *self.answer.lock() = None;
+        self.expect_answer(ticket)?;
         self.handle(Input::Admin(request, ticket));
-        self.answered
-            .wait_interruptible(Some(COMMAND_TIMEOUT_MS), || {
-                let answer = *self.answer.lock();
-                answer.and_then(|(of, answer)| (of == ticket).then_some(answer))
-            })?
-            .ok_or(ETIMEDOUT)
+        let answer = self
+            .answered
+            .wait_interruptible(Some(COMMAND_TIMEOUT_MS), || self.take_answer(ticket));
+        if let Ok(Some(answer)) = answer {
+            return Ok(answer);
+        }
+        // Nobody waits any more, so the core must not be kept busy.
+        self.handle(Input::Cancel(ticket));
+        self.forget_answer(ticket);
+        Err(answer.err().unwrap_or(ETIMEDOUT))
+    }
+
+    fn expect_answer(&self, ticket: Ticket) -> Result {
+        let mut answers = self.answers.lock();
+        let free = answers.iter_mut().find(|slot| slot.is_none());
+        *free.ok_or(EBUSY)? = Some((ticket, None));
+        Ok(())
+    }
+
+    fn take_answer(&self, ticket: Ticket) -> Option<Answer> {
+        let mut answers = self.answers.lock();
+        let is_it = |slot: &&mut Option<_>| matches!(slot, Some((of, Some(_))) if *of == ticket);
+        answers.iter_mut().find(is_it)?.take()?.1
+    }
+
+    fn forget_answer(&self, ticket: Ticket) {
+        for slot in self.answers.lock().iter_mut() {
+            if slot.is_some_and(|(of, _)| of == ticket) {
+                *slot = None;
+            }
+        }
     }
 
     /// Waits until `condition` holds, which is looked at after each [`Resource::announce_event`].
@@ -373,7 +419,11 @@ impl Resource {
 
     /// Hands the answer of a command to whoever waits for it.
     pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) {
-        *self.answer.lock() = Some((ticket, answer));
+        for (of, slot) in self.answers.lock().iter_mut().flatten() {
+            if *of == ticket {
+                *slot = Some(answer);
+            }
+        }
         self.answered.wake_all();
     }
 

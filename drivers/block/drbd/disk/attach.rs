@@ -97,7 +97,13 @@ pub(crate) fn attach(
         return Err(configured);
     }
     // A detach may not have ended completely yet.
-    let closed = || volume.backing().is_none().then_some(());
+    let index = volume.index;
+    let gone = || {
+        volume
+            .resource
+            .with(|inner, _| inner.core.is_disk_gone(index))
+    };
+    let closed = || (volume.backing().is_none() && gone()).then_some(());
     if volume
         .resource
         .wait_event(CLOSE_TIMEOUT_MS, closed)
@@ -131,7 +137,6 @@ pub(crate) fn attach(
             activity_log <- new_mutex!(MetaIo::new()?, "drbd_activity_log"),
             layout,
             bitmap_pages,
-            md_flushes: config.md_flushes,
             data,
             meta,
         }? Error),
@@ -150,7 +155,7 @@ pub(crate) fn attach(
         config,
         facts,
     };
-    // After a refusal the core asks to close the disk.
+    // After a refusal, or when the command is given up, the core asks to close the disk.
     job.command(&volume.resource, &request)
 }
 
@@ -324,11 +329,11 @@ fn lend_memory(
         volatile_cache: data.limits().write_cache,
     };
     let index = volume.index;
-    let refused = volume
+    let lent = volume
         .resource
         .with(|inner, _| inner.core.lend_disk(index, memory));
-    // What was lent before comes back, and is freed outside of the lock.
-    drop(refused);
+    // What is not taken is freed here, outside of the lock.
+    lent.map_err(|_| Failure::code(RetCode::DISK_CONFIGURED))?;
     u32::try_from(pages).map_err(|_| Failure::code(RetCode::NOMEM_BITMAP))
 }
 
