@@ -77,6 +77,7 @@ impl kernel::Module for Drbd {
             .inspect_err(|_| pr_err!("unable to register proc file\n"))?;
         let version = observe::VERSION;
         pr_info!("initialized. Version: {version} (api:1/proto:86-101)\n");
+        pr_info!("srcversion: {}\n", kabi::module::srcversion());
         pr_info!("registered as block device major 147\n");
         Ok(Self {
             _proc: proc,

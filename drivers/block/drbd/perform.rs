@@ -131,16 +131,8 @@ fn print(resource: &Resource, volume: Option<VolumeIndex>, line: &Line) {
         Level::Warning => log::Level::Warning,
         Level::Info => log::Level::Info,
     };
-    let name = &resource.name;
     match volume.and_then(|index| resource.volume(index)) {
-        Some(volume) => {
-            let (number, minor) = (volume.number, volume.minor);
-            log::print(
-                level,
-                fmt!("drbd {name}/{number} drbd{minor}"),
-                fmt!("{}", Show(line)),
-            );
-        }
-        None => log::print(level, fmt!("drbd {name}"), fmt!("{}", Show(line))),
+        Some(volume) => volume.log(level, fmt!("{}", Show(line))),
+        None => resource.log(level, fmt!("{}", Show(line))),
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         bio::IncomingBio,
         digest::random_u64,
         genl::Events,
+        log,
         module::ModuleRef,
         page::{
             PageBuf,
@@ -62,6 +63,7 @@ use drbd_format::options::{
 };
 use kernel::{
     alloc::KVVec,
+    fmt,
     new_mutex,
     new_spinlock,
     new_spinlock_irq,
@@ -201,8 +203,11 @@ pub(crate) struct Resource {
     pub(crate) net_in_use: Atomic<bool>,
     /// Pages for data on behalf of the peer.
     pub(crate) pages: Arc<PagePool>,
-    /// Runs user-mode helpers, so that no thread of the resource waits for one.
+    /// Runs the user-mode helpers of volumes in their order, so that no thread of the resource
+    /// waits for one.
     pub(crate) helpers: WorkQueue,
+    /// Runs those of the resource, which may take long.
+    pub(crate) fencing: WorkQueue,
     #[pin]
     volumes: SpinLock<[Option<Arc<Volume>>; VOLUMES_MAX]>,
     /// Tasks that wait until the core takes their bio.
@@ -240,7 +245,8 @@ impl Resource {
                 net_staged <- new_mutex!(None, "drbd_net_staged"),
                 net_in_use: Atomic::new(false),
                 pages: PagePool::new(PAGES_RESERVE)?,
-                helpers: WorkQueue::unbound(c"drbd_helpers")?,
+                helpers: WorkQueue::ordered(c"drbd_helpers")?,
+                fencing: WorkQueue::unbound(c"drbd_fencing")?,
                 volumes <- new_spinlock!([const { None }; VOLUMES_MAX], "drbd_volumes"),
                 submitters <- WaitQueue::new(),
                 submitters_generation: Atomic::new(0),
@@ -271,6 +277,12 @@ impl Resource {
             timer.shutdown();
         }
         self.helpers.flush();
+        self.fencing.flush();
+    }
+
+    /// Prints a line about the resource. Any context.
+    pub(crate) fn log(&self, level: log::Level, text: fmt::Arguments<'_>) {
+        log::print(level, fmt!("drbd {}", self.name), text);
     }
 
     /// Calls the core and wakes whoever has work afterwards. Any context.

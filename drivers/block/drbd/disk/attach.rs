@@ -20,6 +20,7 @@ use crate::{
             BioSet,
             BufSet, //
         },
+        log,
         meta_io::MetaIo,
         show::Show, //
     },
@@ -117,7 +118,7 @@ pub(crate) fn attach(
     let layout = Layout::from_superblock(placement, SectorCount(meta.sectors()), &superblock)
         .map_err(|error| {
             let line = error.log_line(conf.meta_dev_idx);
-            pr_err!("{}: {}\n", volume.resource.name, Show(line));
+            volume.log(log::Level::Error, fmt!("{}", Show(line)));
             Failure::code(RetCode::MD_INVALID)
         })?;
     let usable = layout.usable(SectorCount(data.sectors()));
@@ -172,8 +173,10 @@ fn open(
         BackingDevice::open(path, holder).map_err(|error| {
             let shown = path.to_str().unwrap_or("?");
             let errno = error.to_errno();
-            let name = &volume.resource.name;
-            pr_err!("{name}: open(\"{shown}\") failed with {errno}\n");
+            volume.log(
+                log::Level::Error,
+                fmt!("open(\"{shown}\") failed with {errno}"),
+            );
             Failure::code(code)
         })
     };
@@ -218,8 +221,7 @@ fn read_superblock(
     io.read(meta, sector.0)
         .map_err(|_| Failure::code(RetCode::IO_MD_DISK))?;
     Superblock::decode_clean(io.bytes()).map_err(|error| {
-        let (name, minor) = (&volume.resource.name, volume.minor);
-        pr_err!("{name} drbd{minor}: {}\n", Show(error));
+        volume.log(log::Level::Error, fmt!("{}", Show(error)));
         match error {
             SuperblockError::Unclean => Failure::code(RetCode::MD_UNCLEAN),
             SuperblockError::Buffer(_)
@@ -239,21 +241,24 @@ fn check_sizes(
     placement: Placement,
     usable: SectorCount,
 ) -> Result<(), Failure> {
-    let name = &volume.resource.name;
     if usable.0 < conf.disk_size {
         let wanted = conf.disk_size;
-        pr_err!(
-            "{name}: max capacity {} smaller than disk size {wanted}\n",
-            usable.0
+        let max = usable.0;
+        volume.log(
+            log::Level::Error,
+            fmt!("max capacity {max} smaller than disk size {wanted}"),
         );
         return Err(Failure::code(RetCode::DISK_TOO_SMALL));
     }
     let needed = placement.device_sectors_min();
     if meta.sectors() < needed.0 {
         let needed = needed.0;
-        pr_warn!(
-            "{name}: refusing attach: md-device too small, \
-             at least {needed} sectors needed for this meta-disk type\n"
+        volume.log(
+            log::Level::Warning,
+            fmt!(
+                "refusing attach: md-device too small, \
+                 at least {needed} sectors needed for this meta-disk type"
+            ),
         );
         return Err(Failure::code(RetCode::MD_DISK_TOO_SMALL));
     }
@@ -397,9 +402,9 @@ pub(crate) fn set_limits(volume: &Volume, max_bio_bytes: u32, discard: bool, wri
         limits.commit()
     };
     if let Err(error) = update(volume) {
-        pr_err!(
-            "{}: can not set queue limits: {error:?}\n",
-            volume.resource.name
+        volume.log(
+            log::Level::Error,
+            fmt!("can not set queue limits: {error:?}"),
         );
     }
 }
