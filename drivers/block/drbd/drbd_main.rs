@@ -12,6 +12,7 @@ use kernel::{
 mod admin;
 mod bell;
 mod complete;
+mod depend;
 mod disk;
 mod helper;
 mod kabi;

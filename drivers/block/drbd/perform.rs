@@ -4,6 +4,7 @@
 
 use crate::{
     admin::events,
+    depend,
     disk::{
         attach,
         bitmap_pages,
@@ -54,6 +55,7 @@ pub(crate) fn perform(resource: &Arc<Resource>, action: Action) {
         Action::NotifyConnection { old, new } => events::connection(resource, old, new),
         Action::NotifyVolume { volume, old, new } => {
             with(resource, volume, |volume| events::volume(volume, old, new));
+            depend::evaluate(&resource.registry);
         }
         Action::ReadBitmap { volume } => {
             with(resource, volume, |volume| bitmap_pages::read_all(volume));

@@ -19,6 +19,7 @@ use crate::{
             PageBuf,
             PagePool, //
         },
+        thread,
         timer::{
             self,
             Timer, //
@@ -32,6 +33,7 @@ use crate::{
         digests::Digests, //
     },
     perform,
+    registry::Registry,
     threads::Threads,
     volume::Volume, //
 };
@@ -175,6 +177,8 @@ pub(crate) struct Bells {
 #[pin_data]
 pub(crate) struct Resource {
     pub(crate) name: Name,
+    /// All resources; on both sides until this one is deleted.
+    pub(crate) registry: Arc<Registry>,
     /// Where events are announced.
     pub(crate) events: Arc<Events>,
     #[pin]
@@ -193,6 +197,8 @@ pub(crate) struct Resource {
     /// Options as they were given, for answers.
     #[pin]
     pub(crate) options: Mutex<ResourceOpts>,
+    /// Raised with each change of `cpu-mask`.
+    cpu_mask_version: Atomic<u32>,
     /// Network options as they were given, for answers; `None` while StandAlone.
     #[pin]
     pub(crate) net_conf: Mutex<Option<NetConf>>,
@@ -229,18 +235,20 @@ pub(crate) struct Resource {
 
 impl Resource {
     /// Creates a resource without volumes and connection, and starts its threads. May sleep.
-    pub(crate) fn new(name: Name, events: &Arc<Events>) -> Result<Arc<Self>> {
+    pub(crate) fn new(name: Name, registry: &Arc<Registry>) -> Result<Arc<Self>> {
         let inner = Inner::new_on_own_stack()?;
         let resource = Arc::pin_init(
             try_pin_init!(Self {
                 name,
-                events: events.clone(),
+                registry: registry.clone(),
+                events: registry.events().clone(),
                 inner <- new_spinlock_irq!(inner, "drbd_resource"),
                 admin <- new_mutex!(Life::Alive, "drbd_admin"),
                 bells <- Bells::new(),
                 connector <- Connector::new(),
                 digests <- new_mutex!(Digests::default(), "drbd_digests"),
                 options <- new_mutex!(ResourceOpts::default(), "drbd_options"),
+                cpu_mask_version: Atomic::new(0),
                 net_conf <- new_mutex!(None, "drbd_net_conf"),
                 net_staged <- new_mutex!(None, "drbd_net_staged"),
                 net_in_use: Atomic::new(false),
@@ -470,9 +478,43 @@ impl Resource {
         self.threads.lock().interrupt_receiver();
     }
 
+    /// Takes new options. May sleep.
+    pub(crate) fn set_options(&self, options: ResourceOpts) {
+        let mut current = self.options.lock();
+        let moved = current.cpu_mask.as_bytes() != options.cpu_mask.as_bytes();
+        *current = options;
+        drop(current);
+        if moved {
+            self.cpu_mask_version.fetch_add(1, Full);
+            self.bells.control.ring();
+            self.bells.sender.ring();
+            self.bells.acks.ring();
+        }
+    }
+
+    /// Binds the calling thread to the processors of `cpu-mask`, if that has changed since `seen`
+    /// (0 for a new thread). May sleep.
+    pub(crate) fn follow_cpu_mask(&self, seen: &mut u32) {
+        let version = self.cpu_mask_version.load(Acquire);
+        if version == *seen {
+            return;
+        }
+        *seen = version;
+        let mask = self.options.lock().cpu_mask;
+        let text = CStr::from_bytes_with_nul(mask.as_bytes_with_nul()).unwrap_or(c"");
+        if let Err(error) = thread::set_affinity(text) {
+            self.log(
+                log::Level::Warning,
+                fmt!("cpu-mask does not fit this machine: {error:?}"),
+            );
+        }
+    }
+
     /// Performs actions until the thread is asked to stop.
     pub(crate) fn run_control(self: &Arc<Self>) {
-        while !crate::kabi::thread::should_stop() {
+        let mut mask = 0;
+        while !thread::should_stop() {
+            self.follow_cpu_mask(&mut mask);
             self.bells.control.wait();
             while let Some(action) = self.with(|inner, _| inner.core.pop_action()) {
                 perform::perform(self, action);

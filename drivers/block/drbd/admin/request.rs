@@ -245,6 +245,11 @@ impl<'a> Job<'a> {
         volume.ok_or(Failure::code(RetCode::MINOR_INVALID))
     }
 
+    /// Returns all resources.
+    pub(crate) fn registry(&self) -> &Registry {
+        self.registry
+    }
+
     /// Returns the resource that was found.
     pub(crate) fn resource(&self) -> Result<Arc<Resource>, Failure> {
         let resource = self.resource.clone();

@@ -39,7 +39,7 @@ use kernel::{
 
 /// new-resource (reference/netlink.md 2.3).
 #[inline(never)]
-pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, Failure> {
+pub(super) fn create(registry: &Arc<Registry>, job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let options = read_options(job, ResourceOpts::default())?;
     let Some(name) = job.context.resource_name.filter(|name| !name.is_empty()) else {
         return Err(Failure::new(
@@ -61,7 +61,7 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
         };
     }
     check_cpu_mask(&options, RetCode::NOMEM)?;
-    let resource = Resource::new(name, registry.events())?;
+    let resource = Resource::new(name, registry)?;
     if let Err(error) = registry.add(resource.clone()) {
         resource.shut_down();
         return Err(error.into());
@@ -136,7 +136,7 @@ fn apply(
     resource: &Resource,
     options: ResourceOpts,
 ) -> Result<RetCode, Failure> {
-    *resource.options.lock() = options;
+    resource.set_options(options);
     let config = ResourceConfig::from(&options);
     job.command(resource, &AdminRequest::ResourceOptions { config })
 }

@@ -12,6 +12,7 @@ use super::{
     }, //
 };
 use crate::{
+    depend,
     disk::attach,
     registry::Registry,
     volume::Volume, //
@@ -214,6 +215,7 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
             Some("Try again without changing current al-extents setting"),
         ));
     }
+    depend::check(job.registry(), volume.minor, conf.resync_after).map_err(Failure::code)?;
     let request = AdminRequest::DiskOptions {
         volume: volume.index,
         config: DiskConfig::from(&conf),
@@ -221,6 +223,7 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let code = job.command(&volume.resource, &request)?;
     if code.is_success() {
         *volume.disk_conf.lock() = Some(conf);
+        depend::evaluate(job.registry());
     }
     Ok(code)
 }

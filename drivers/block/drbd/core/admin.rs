@@ -199,6 +199,10 @@ impl Control<'_> {
                 role,
                 force,
             } => {
+                if role == Role::Primary && self.s.conn >= ConnState::WfReportParams {
+                    // A dead peer is noticed early.
+                    self.s.liveness.nudge();
+                }
                 let force = force && role == Role::Primary;
                 Step::Next(JobKind::Role(RoleJob::begin(volume, role, force)))
             }

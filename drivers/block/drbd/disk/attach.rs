@@ -11,6 +11,7 @@ use crate::{
         Failure,
         Job, //
     },
+    depend,
     kabi::{
         bdev::{
             BackingDevice,
@@ -123,6 +124,7 @@ pub(crate) fn attach(
         })?;
     let usable = layout.usable(SectorCount(data.sectors()));
     check_sizes(volume, &conf, &meta, placement, usable)?;
+    depend::check(job.registry(), volume.minor, conf.resync_after).map_err(Failure::code)?;
     let config = DiskConfig {
         al_extents: u32::from(layout.striping().slots_clamped(conf.al_extents)),
         ..DiskConfig::from(&conf)

@@ -35,7 +35,9 @@ pub(super) fn run_sender(resource: &Arc<Resource>, link: &Arc<Link>) {
 
 fn send_loop(resource: &Resource, link: &Link) -> Result {
     let mut buffer = KVVec::from_elem(0_u8, BUFFER_LEN, GFP_KERNEL)?;
+    let mut mask = 0;
     while !link.is_closing() {
+        resource.follow_cpu_mask(&mut mask);
         let Some(out) = resource.with(|inner, now| inner.core.next_acks(&mut buffer, now)) else {
             resource.bells.acks.wait();
             continue;
@@ -62,7 +64,9 @@ pub(super) fn run_receiver(resource: &Arc<Resource>, link: &Arc<Link>) {
 fn receive_loop(resource: &Resource, link: &Link) -> Result {
     let mut buffer = KVVec::from_elem(0_u8, BUFFER_LEN, GFP_KERNEL)?;
     let mut filled = 0_usize;
+    let mut mask = 0;
     loop {
+        resource.follow_cpu_mask(&mut mask);
         let room = buffer.get_mut(filled..).ok_or(EINVAL)?;
         let received = link.meta.recv(room, Recv::Some)?;
         if received == 0 {

@@ -94,7 +94,9 @@ impl Sender {
     }
 
     fn run(&mut self, resource: &Arc<Resource>, link: &Link) -> Result {
+        let mut mask = 0;
         while !link.is_closing() {
+            resource.follow_cpu_mask(&mut mask);
             resource.with(|inner, now| self.pull(inner, now));
             if self.items.is_empty() {
                 resource.bells.sender.wait();

@@ -248,3 +248,19 @@ fn a_device_does_not_grow_beyond_the_memory_for_its_bitmap() {
     assert_eq!(pair.a.capacity, SECTORS);
     assert_eq!(pair.a.core.view(V).capacity.0, SECTORS);
 }
+
+#[test]
+fn a_promotion_begins_with_a_ping() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert!(pair.b.meta_out.is_empty());
+    let promote = AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: false,
+    };
+    begin(&mut pair.b, promote);
+    let sent: Vec<u8> = pair.b.meta_out.iter().copied().collect();
+    let found = |from: &[u8]| from[..2] == [0x86, 0x20] && from[6..] == [0, 0x13];
+    assert!(sent.windows(8).any(found), "{sent:x?}");
+}

@@ -5,8 +5,8 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::DiskConfig;
-use drbd_core::input::AdminRequest;
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, Input};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, Role};
 use pair::both::{shape, Pair};
@@ -129,4 +129,21 @@ fn the_peer_hears_of_a_failed_disk_after_the_handler_has_ended() {
     assert_eq!(pair.a.state().disk, DiskState::Diskless);
     assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
     assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+#[test]
+fn a_resync_waits_for_the_volume_named_in_resync_after() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    let busy = |busy| Input::SyncDependency { volume: V, busy };
+    pair.b.core.handle(&busy(true), pair.b.now);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("paused", |pair| {
+        pair.b.state().conn == ConnState::PausedSyncT
+    });
+    assert!(pair.b.state().keeps_dependents_waiting(), "so do its own");
+    pair.b.core.handle(&busy(false), pair.b.now);
+    pair.until("synced", Pair::in_sync);
+    assert!(!pair.b.state().keeps_dependents_waiting());
 }
