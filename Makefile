@@ -8,6 +8,9 @@ SCRIPTS := scripts
 OUT     := out
 NAME    := $(or $(KERNEL),$(KDIR))
 CARGO   := $(SCRIPTS)/cargo
+# What the module is built with, if that was said.
+CHOSEN  := $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
+	$(if $(filter command%,$(origin CC)),CC=$(CC))
 
 export KEEP T N SEED KERNEL PAIR TOOLS
 
@@ -15,8 +18,7 @@ export KEEP T N SEED KERNEL PAIR TOOLS
 
 # Products for all to see: the module of the kernel asked for and the tools.
 build: ## drbd.ko: KDIR=<kernel build folder> [ARCH=um] [LLVM=…|CC=…], or KERNEL=fast|debug|stock
-	@$(SCRIPTS)/build-module $(NAME) $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
-		$(if $(filter command%,$(origin CC)),CC=$(CC))
+	@$(SCRIPTS)/build-module $(NAME) $(CHOSEN)
 
 tools: ## drbdadm, drbdsetup, drbdmeta: one program, in target/release
 	@$(CARGO) build --release --quiet -p drbd-tools
@@ -58,7 +60,7 @@ doc: ## the crates' documentation, in target/doc
 	@$(CARGO) doc --quiet --no-deps --workspace --document-private-items
 
 install: build tools ## module to the updates folder of its kernel, tools to PREFIX (/usr)
-	@$(SCRIPTS)/install $(or $(NAME),/lib/modules/$(shell uname -r)/build)
+	@$(SCRIPTS)/install $(or $(NAME),/lib/modules/$(shell uname -r)/build) $(CHOSEN)
 
 clean: ## removes what was built in the checkout; the caches outside stay
 	rm -rf --one-file-system $(OUT) target

@@ -112,7 +112,11 @@ impl Handler for Admin {
         }
         let message = Message::request(command, request.attrs()).map_err(|_| EINVAL)?;
         let mut job = Job::new(&self.registry, request, command, message)?;
-        let code = match job.find_object().and_then(|()| self.run(&mut job)) {
+        // A command may take long, and a handler that it starts may ask for something itself: the
+        // lock of the netlink layer is not held meanwhile. What must not change under a command
+        // is kept by the admin mutex of its resource and by the registry.
+        let result = request.unlocked(|| job.find_object().and_then(|()| self.run(&mut job)));
+        let code = match result {
             Ok(code) => code,
             Err(Failure { code, text }) => {
                 if let Some(text) = text {

@@ -61,8 +61,6 @@ pub(crate) struct Backing {
     pub(crate) layout: Layout,
     /// 4 KiB pages of the bitmap that the device needs.
     pub(crate) bitmap_pages: u32,
-    /// Flush and force unit access with metadata writes (`md-flushes`).
-    pub(crate) md_flushes: bool,
     /// The device that holds the data.
     pub(crate) data: BackingDevice,
     /// The device that holds the metadata; the same device opened again if they are internal.

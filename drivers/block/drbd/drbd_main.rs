@@ -12,6 +12,7 @@ use kernel::{
 mod admin;
 mod bell;
 mod complete;
+mod depend;
 mod disk;
 mod helper;
 mod kabi;
@@ -77,6 +78,7 @@ impl kernel::Module for Drbd {
             .inspect_err(|_| pr_err!("unable to register proc file\n"))?;
         let version = observe::VERSION;
         pr_info!("initialized. Version: {version} (api:1/proto:86-101)\n");
+        pr_info!("srcversion: {}\n", kabi::module::srcversion());
         pr_info!("registered as block device major 147\n");
         Ok(Self {
             _proc: proc,

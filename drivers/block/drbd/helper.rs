@@ -5,6 +5,7 @@
 use crate::{
     admin::events,
     kabi::{
+        log,
         params,
         usermode_helper, //
     },
@@ -83,8 +84,17 @@ pub(crate) fn run(
             });
         }
     };
-    if resource.helpers.spawn(work).is_err() {
-        pr_err!("{}: no memory to run {}\n", resource.name, handler.name());
+    // Handlers of volumes run one after the other, as the state that they are told about does.
+    let queue = if handler.concerns_resource() {
+        &resource.fencing
+    } else {
+        &resource.helpers
+    };
+    if queue.spawn(work).is_err() {
+        resource.log(
+            log::Level::Error,
+            fmt!("no memory to run {}", handler.name()),
+        );
         if let Some(run) = answer {
             resource.handle(Input::HelperDone {
                 handler,
@@ -129,20 +139,28 @@ fn call(resource: &Resource, handler: Handler, volume: Option<VolumeIndex>) -> i
     let argv = [program, name.as_cstr(), argument.as_cstr()];
     let shown = argument.as_cstr().to_str().unwrap_or("?");
     let program_shown = program.to_str().unwrap_or("?");
-    pr_info!(
-        "{}: helper command: {program_shown} {} {shown}\n",
-        resource.name,
-        handler.name()
-    );
+    let name_shown = handler.name();
+    let text = |level, end: core::fmt::Arguments<'_>| match device {
+        Some(volume) => volume.log(
+            level,
+            fmt!("helper command: {program_shown} {name_shown} {shown}{end}"),
+        ),
+        None => resource.log(
+            level,
+            fmt!("helper command: {program_shown} {name_shown} {shown}{end}"),
+        ),
+    };
+    text(log::Level::Info, fmt!(""));
     events::helper(resource, device, handler.name(), None);
     let environment = environment.get(..count).unwrap_or(&[]);
     let status = usermode_helper::call(&argv, environment).unwrap_or_else(|error| error.to_errno());
     let (exit, raw) = (exit_code(status), status);
-    pr_info!(
-        "{}: helper command: {program_shown} {} {shown} exit code {exit} ({raw:#x})\n",
-        resource.name,
-        handler.name()
-    );
+    let level = if raw == 0 {
+        log::Level::Info
+    } else {
+        log::Level::Warning
+    };
+    text(level, fmt!(" exit code {exit} ({raw:#x})"));
     // CAST: The raw wait status travels as an unsigned number.
     events::helper(resource, device, handler.name(), Some(status as u32));
     status

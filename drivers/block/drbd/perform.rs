@@ -4,6 +4,7 @@
 
 use crate::{
     admin::events,
+    depend,
     disk::{
         attach,
         bitmap_pages,
@@ -54,6 +55,7 @@ pub(crate) fn perform(resource: &Arc<Resource>, action: Action) {
         Action::NotifyConnection { old, new } => events::connection(resource, old, new),
         Action::NotifyVolume { volume, old, new } => {
             with(resource, volume, |volume| events::volume(volume, old, new));
+            depend::evaluate(&resource.registry);
         }
         Action::ReadBitmap { volume } => {
             with(resource, volume, |volume| bitmap_pages::read_all(volume));
@@ -131,16 +133,8 @@ fn print(resource: &Resource, volume: Option<VolumeIndex>, line: &Line) {
         Level::Warning => log::Level::Warning,
         Level::Info => log::Level::Info,
     };
-    let name = &resource.name;
     match volume.and_then(|index| resource.volume(index)) {
-        Some(volume) => {
-            let (number, minor) = (volume.number, volume.minor);
-            log::print(
-                level,
-                fmt!("drbd {name}/{number} drbd{minor}"),
-                fmt!("{}", Show(line)),
-            );
-        }
-        None => log::print(level, fmt!("drbd {name}"), fmt!("{}", Show(line))),
+        Some(volume) => volume.log(level, fmt!("{}", Show(line))),
+        None => resource.log(level, fmt!("{}", Show(line))),
     }
 }

@@ -18,7 +18,8 @@ use kernel::{
     prelude::*,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     }, //
 };
 
@@ -29,6 +30,9 @@ pub(crate) struct Registry {
     shared_holder: Arc<Holder>,
     #[pin]
     resources: Mutex<KVec<Arc<Resource>>>,
+    /// Names, minors and addresses are looked for and taken in one.
+    #[pin]
+    structure: Mutex<()>,
 }
 
 impl Registry {
@@ -40,6 +44,7 @@ impl Registry {
                 events,
                 shared_holder,
                 resources <- new_mutex!(KVec::new(), "drbd_registry"),
+                structure <- new_mutex!((), "drbd_structure"),
             }),
             GFP_KERNEL,
         )
@@ -53,6 +58,12 @@ impl Registry {
     /// Returns the holder that all volumes with indexed metadata share.
     pub(crate) fn shared_holder(&self) -> &Arc<Holder> {
         &self.shared_holder
+    }
+
+    /// Nobody else takes a name, a minor or addresses meanwhile. Below the admin mutexes. May
+    /// sleep.
+    pub(crate) fn lock_structure(&self) -> MutexGuard<'_, ()> {
+        self.structure.lock()
     }
 
     /// Adds a resource. May sleep.

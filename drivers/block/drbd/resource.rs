@@ -13,11 +13,13 @@ use crate::{
         bio::IncomingBio,
         digest::random_u64,
         genl::Events,
+        log,
         module::ModuleRef,
         page::{
             PageBuf,
             PagePool, //
         },
+        thread,
         timer::{
             self,
             Timer, //
@@ -31,6 +33,7 @@ use crate::{
         digests::Digests, //
     },
     perform,
+    registry::Registry,
     threads::Threads,
     volume::Volume, //
 };
@@ -62,6 +65,7 @@ use drbd_format::options::{
 };
 use kernel::{
     alloc::KVVec,
+    fmt,
     new_mutex,
     new_spinlock,
     new_spinlock_irq,
@@ -93,6 +97,10 @@ const PAGES_RESERVE: usize = 256;
 /// How long a command may take before its caller gives up, in milliseconds. The tools wait 120 s.
 const COMMAND_TIMEOUT_MS: u32 = 115_000;
 
+/// Commands that can wait for their answers at the same time: one that holds the admin mutex, and
+/// forced ones.
+const COMMANDS_MAX: usize = 8;
+
 /// The answer to a command.
 #[derive(Clone, Copy)]
 pub(crate) struct Answer {
@@ -100,6 +108,15 @@ pub(crate) struct Answer {
     pub(crate) code: i32,
     /// Text for the administrator.
     pub(crate) text: Option<&'static str>,
+}
+
+/// Whether a resource can still be worked with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Life {
+    /// It can.
+    Alive,
+    /// It has been deleted; who found it before that comes too late.
+    Gone,
 }
 
 /// The storage that the kernel lends to the core.
@@ -162,13 +179,15 @@ pub(crate) struct Bells {
 #[pin_data]
 pub(crate) struct Resource {
     pub(crate) name: Name,
+    /// All resources; on both sides until this one is deleted.
+    pub(crate) registry: Arc<Registry>,
     /// Where events are announced.
     pub(crate) events: Arc<Events>,
     #[pin]
     inner: SpinLockIrq<Inner>,
     /// Serialises commands that change something.
     #[pin]
-    pub(crate) admin: Mutex<()>,
+    pub(crate) admin: Mutex<Life>,
     #[pin]
     pub(crate) bells: Bells,
     /// Establishes connections and owns the one there is.
@@ -180,22 +199,32 @@ pub(crate) struct Resource {
     /// Options as they were given, for answers.
     #[pin]
     pub(crate) options: Mutex<ResourceOpts>,
+    /// Raised with each change of `cpu-mask`.
+    cpu_mask_version: Atomic<u32>,
     /// Network options as they were given, for answers; `None` while StandAlone.
     #[pin]
     pub(crate) net_conf: Mutex<Option<NetConf>>,
+    /// Network options that the core has been asked to use, until it has begun to.
+    #[pin]
+    pub(crate) net_staged: Mutex<Option<NetConf>>,
+    /// There is a network configuration, or the last one has not been forgotten completely.
+    pub(crate) net_in_use: Atomic<bool>,
     /// Pages for data on behalf of the peer.
     pub(crate) pages: Arc<PagePool>,
-    /// Runs user-mode helpers, so that no thread of the resource waits for one.
+    /// Runs the user-mode helpers of volumes in their order, so that no thread of the resource
+    /// waits for one.
     pub(crate) helpers: WorkQueue,
+    /// Runs those of the resource, which may take long.
+    pub(crate) fencing: WorkQueue,
     #[pin]
     volumes: SpinLock<[Option<Arc<Volume>>; VOLUMES_MAX]>,
     /// Tasks that wait until the core takes their bio.
     #[pin]
     submitters: WaitQueue,
     submitters_generation: Atomic<u32>,
-    /// The answer to the command under way.
+    /// The commands under way, each with its answer as soon as there is one.
     #[pin]
-    answer: SpinLock<Option<(Ticket, Answer)>>,
+    answers: SpinLock<[Option<(Ticket, Option<Answer>)>; COMMANDS_MAX]>,
     #[pin]
     answered: WaitQueue,
     next_ticket: Atomic<u32>,
@@ -208,25 +237,30 @@ pub(crate) struct Resource {
 
 impl Resource {
     /// Creates a resource without volumes and connection, and starts its threads. May sleep.
-    pub(crate) fn new(name: Name, events: &Arc<Events>) -> Result<Arc<Self>> {
+    pub(crate) fn new(name: Name, registry: &Arc<Registry>) -> Result<Arc<Self>> {
         let inner = Inner::new_on_own_stack()?;
         let resource = Arc::pin_init(
             try_pin_init!(Self {
                 name,
-                events: events.clone(),
+                registry: registry.clone(),
+                events: registry.events().clone(),
                 inner <- new_spinlock_irq!(inner, "drbd_resource"),
-                admin <- new_mutex!((), "drbd_admin"),
+                admin <- new_mutex!(Life::Alive, "drbd_admin"),
                 bells <- Bells::new(),
                 connector <- Connector::new(),
                 digests <- new_mutex!(Digests::default(), "drbd_digests"),
                 options <- new_mutex!(ResourceOpts::default(), "drbd_options"),
+                cpu_mask_version: Atomic::new(0),
                 net_conf <- new_mutex!(None, "drbd_net_conf"),
+                net_staged <- new_mutex!(None, "drbd_net_staged"),
+                net_in_use: Atomic::new(false),
                 pages: PagePool::new(PAGES_RESERVE)?,
-                helpers: WorkQueue::unbound(c"drbd_helpers")?,
+                helpers: WorkQueue::ordered(c"drbd_helpers")?,
+                fencing: WorkQueue::unbound(c"drbd_fencing")?,
                 volumes <- new_spinlock!([const { None }; VOLUMES_MAX], "drbd_volumes"),
                 submitters <- WaitQueue::new(),
                 submitters_generation: Atomic::new(0),
-                answer <- new_spinlock!(None, "drbd_answer"),
+                answers <- new_spinlock!([None; COMMANDS_MAX], "drbd_answers"),
                 answered <- WaitQueue::new(),
                 next_ticket: Atomic::new(1),
                 timer: SetOnce::new(),
@@ -262,6 +296,12 @@ impl Resource {
             timer.shutdown();
         }
         self.helpers.flush();
+        self.fencing.flush();
+    }
+
+    /// Prints a line about the resource. Any context.
+    pub(crate) fn log(&self, level: log::Level, text: fmt::Arguments<'_>) {
+        log::print(level, fmt!("drbd {}", self.name), text);
     }
 
     /// Calls the core and wakes whoever has work afterwards. Any context.
@@ -370,22 +410,48 @@ impl Resource {
             .wait(|| (self.submitters_generation.load(Acquire) != seen).then_some(()));
     }
 
-    /// Carries out a command and returns its answer. The caller holds the admin mutex. May sleep.
+    /// Carries out a command and returns its answer. The caller holds the admin mutex, unless the
+    /// command is one that ends another. May sleep.
     ///
     /// # Errors
     ///
-    /// `EINTR` if the caller was interrupted, `ETIMEDOUT` if there is no answer in time; the
-    /// command may still take effect.
+    /// `EINTR` if the caller was interrupted, `ETIMEDOUT` if there is no answer in time; the core
+    /// gives up the command then. `EBUSY` if too many wait.
     pub(crate) fn command(&self, request: &AdminRequest) -> Result<Answer> {
         let ticket = Ticket(self.next_ticket.fetch_add(1, Full));
-        *self.answer.lock() = None;
+        self.expect_answer(ticket)?;
         self.handle(Input::Admin(request, ticket));
-        self.answered
-            .wait_interruptible(Some(COMMAND_TIMEOUT_MS), || {
-                let answer = *self.answer.lock();
-                answer.and_then(|(of, answer)| (of == ticket).then_some(answer))
-            })?
-            .ok_or(ETIMEDOUT)
+        let answer = self
+            .answered
+            .wait_interruptible(Some(COMMAND_TIMEOUT_MS), || self.take_answer(ticket));
+        if let Ok(Some(answer)) = answer {
+            return Ok(answer);
+        }
+        // Nobody waits any more, so the core must not be kept busy.
+        self.handle(Input::Cancel(ticket));
+        self.forget_answer(ticket);
+        Err(answer.err().unwrap_or(ETIMEDOUT))
+    }
+
+    fn expect_answer(&self, ticket: Ticket) -> Result {
+        let mut answers = self.answers.lock();
+        let free = answers.iter_mut().find(|slot| slot.is_none());
+        *free.ok_or(EBUSY)? = Some((ticket, None));
+        Ok(())
+    }
+
+    fn take_answer(&self, ticket: Ticket) -> Option<Answer> {
+        let mut answers = self.answers.lock();
+        let is_it = |slot: &&mut Option<_>| matches!(slot, Some((of, Some(_))) if *of == ticket);
+        answers.iter_mut().find(is_it)?.take()?.1
+    }
+
+    fn forget_answer(&self, ticket: Ticket) {
+        for slot in self.answers.lock().iter_mut() {
+            if slot.is_some_and(|(of, _)| of == ticket) {
+                *slot = None;
+            }
+        }
     }
 
     /// Waits until `condition` holds, which is looked at after each [`Resource::announce_event`].
@@ -405,7 +471,11 @@ impl Resource {
 
     /// Hands the answer of a command to whoever waits for it.
     pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) {
-        *self.answer.lock() = Some((ticket, answer));
+        for (of, slot) in self.answers.lock().iter_mut().flatten() {
+            if *of == ticket {
+                *slot = Some(answer);
+            }
+        }
         self.answered.wake_all();
     }
 
@@ -440,9 +510,43 @@ impl Resource {
         self.threads.lock().interrupt_receiver();
     }
 
+    /// Takes new options. May sleep.
+    pub(crate) fn set_options(&self, options: ResourceOpts) {
+        let mut current = self.options.lock();
+        let moved = current.cpu_mask.as_bytes() != options.cpu_mask.as_bytes();
+        *current = options;
+        drop(current);
+        if moved {
+            self.cpu_mask_version.fetch_add(1, Full);
+            self.bells.control.ring();
+            self.bells.sender.ring();
+            self.bells.acks.ring();
+        }
+    }
+
+    /// Binds the calling thread to the processors of `cpu-mask`, if that has changed since `seen`
+    /// (0 for a new thread). May sleep.
+    pub(crate) fn follow_cpu_mask(&self, seen: &mut u32) {
+        let version = self.cpu_mask_version.load(Acquire);
+        if version == *seen {
+            return;
+        }
+        *seen = version;
+        let mask = self.options.lock().cpu_mask;
+        let text = CStr::from_bytes_with_nul(mask.as_bytes_with_nul()).unwrap_or(c"");
+        if let Err(error) = thread::set_affinity(text) {
+            self.log(
+                log::Level::Warning,
+                fmt!("cpu-mask does not fit this machine: {error:?}"),
+            );
+        }
+    }
+
     /// Performs actions until the thread is asked to stop.
     pub(crate) fn run_control(self: &Arc<Self>) {
-        while !crate::kabi::thread::should_stop() {
+        let mut mask = 0;
+        while !thread::should_stop() {
+            self.follow_cpu_mask(&mut mask);
             self.bells.control.wait();
             while let Some(action) = self.with(|inner, _| inner.core.pop_action()) {
                 perform::perform(self, action);

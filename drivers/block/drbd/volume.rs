@@ -11,6 +11,7 @@ use crate::{
             Disk,
             DiskOps, //
         },
+        log,
         thread::Thread, //
     },
     resource::Resource,
@@ -22,6 +23,7 @@ use drbd_core::{
 };
 use drbd_format::options::DiskConf;
 use kernel::{
+    fmt,
     new_mutex,
     new_spinlock_irq,
     prelude::*,
@@ -113,6 +115,12 @@ impl Volume {
             // Not from the worker itself, so it stops.
             let _ = worker.stop();
         }
+    }
+
+    /// Prints a line about the volume. Any context.
+    pub(crate) fn log(&self, level: log::Level, text: fmt::Arguments<'_>) {
+        let (name, number, minor) = (&self.resource.name, self.number, self.minor);
+        log::print(level, fmt!("drbd {name}/{number} drbd{minor}"), text);
     }
 
     /// Returns what answers and events say about the volume.

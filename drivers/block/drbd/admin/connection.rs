@@ -5,6 +5,7 @@
 use super::{
     events,
     request::{
+        lock,
         Failure,
         Job, //
     }, //
@@ -35,14 +36,23 @@ use drbd_format::{
 };
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Acquire,
+            Release, //
+        },
+        Arc, //
+    }, //
 };
+
+/// How long a connect waits until the last connection is forgotten, in milliseconds.
+const FORGET_TIMEOUT_MS: u32 = 30_000;
 
 /// connect (reference/netlink.md 2.8).
 #[inline(never)]
 pub(super) fn connect(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let resource = job.resource()?;
-    let _admin = resource.admin.lock();
+    let _admin = lock(&resource)?;
     let refuse = |text| Failure::new(RetCode::INVALID_REQUEST, Some(text));
     let (Some(local), Some(peer)) = (job.context.my_addr, job.context.peer_addr) else {
         return Err(refuse("connection endpoint(s) missing"));
@@ -50,13 +60,20 @@ pub(super) fn connect(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode,
     let invalid = |_| refuse("address family not supported");
     let local = Addr::from_bytes(local.as_bytes()).map_err(invalid)?;
     let peer = Addr::from_bytes(peer.as_bytes()).map_err(invalid)?;
+    let status = resource.with(|inner, _| inner.core.status());
+    let alone = u32::from(status.connection) == ConnState::StandAlone.to_wire();
+    // The control thread may still be forgetting a connection that has just ended by itself.
+    let forgotten = || (!resource.net_in_use.load(Acquire)).then_some(());
+    if alone {
+        let _ = resource.wait_event(FORGET_TIMEOUT_MS, forgotten);
+    }
+    let structure = registry.lock_structure();
     match registry.taken(&local, &peer) {
         Some(Taken::Local) => return Err(Failure::code(RetCode::LOCAL_ADDR)),
         Some(Taken::Peer) => return Err(Failure::code(RetCode::PEER_ADDR)),
         None => {}
     }
-    let status = resource.with(|inner, _| inner.core.status());
-    if u32::from(status.connection) > ConnState::StandAlone.to_wire() {
+    if !alone || forgotten().is_none() {
         return Err(Failure::code(RetCode::NET_CONFIGURED));
     }
     let mut conf = NetConf::default();
@@ -67,8 +84,10 @@ pub(super) fn connect(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode,
     let digests = Digests::load(&config).map_err(Failure::code)?;
     let lengths = digests.lengths();
     *resource.digests.lock() = digests;
-    *resource.net_conf.lock() = Some(conf);
+    *resource.net_staged.lock() = Some(conf);
+    resource.net_in_use.store(true, Release);
     resource.connector.set_addresses(Some((local, peer)));
+    drop(structure);
     let result = job.command(
         &resource,
         &AdminRequest::Connect {
@@ -76,12 +95,28 @@ pub(super) fn connect(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode,
             digests: lengths,
         },
     );
-    if result.as_ref().is_ok_and(|code| code.is_success()) {
-        events::connection_created(&resource);
-    } else {
-        forget(&resource);
+    if !result.as_ref().is_ok_and(|code| code.is_success()) {
+        unstage(&resource);
     }
     result
+}
+
+/// Undoes a connect that the core has refused; nobody has heard of it.
+fn unstage(resource: &Resource) {
+    let accepted = resource.with(|inner, _| inner.core.net_config().is_some());
+    if accepted || resource.net_staged.lock().take().is_none() {
+        return;
+    }
+    clear(resource);
+}
+
+/// The core has begun to use the network configuration.
+pub(crate) fn publish(resource: &Resource) {
+    let staged = resource.net_staged.lock().take();
+    if let Some(conf) = staged {
+        *resource.net_conf.lock() = Some(conf);
+        events::connection_created(resource);
+    }
 }
 
 /// Drops the network configuration: the connection is StandAlone.
@@ -89,20 +124,31 @@ pub(crate) fn forget(resource: &Resource) {
     if resource.net_conf.lock().take().is_some() {
         events::connection_gone(resource);
     }
+    clear(resource);
+}
+
+fn clear(resource: &Resource) {
     resource.connector.set_addresses(None);
     *resource.digests.lock() = Digests::default();
+    resource.net_in_use.store(false, Release);
+    resource.announce_event();
 }
 
 /// disconnect (reference/netlink.md 2.10).
 #[inline(never)]
 pub(super) fn disconnect(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let resource = job.resource()?;
-    let _admin = resource.admin.lock();
     let parms = DisconnectParms::find(&job.message)?.unwrap_or_default();
-    leave(job, &resource, parms.force_disconnect)
+    if parms.force_disconnect {
+        // The way out when another command waits, with the mutex, for a peer that does not answer.
+        return leave(job, &resource, true);
+    }
+    let _admin = lock(&resource)?;
+    leave(job, &resource, false)
 }
 
-/// Ends the connection. The caller holds the admin mutex.
+/// Ends the connection. The caller holds the admin mutex, unless it uses force. The control thread
+/// forgets the configuration before the answer comes.
 #[inline(never)]
 pub(super) fn leave(
     job: &mut Job<'_>,
@@ -110,18 +156,18 @@ pub(super) fn leave(
     force: bool,
 ) -> Result<RetCode, Failure> {
     let code = job.command(resource, &AdminRequest::Disconnect { force })?;
-    if code.is_success() {
-        forget(resource);
-        return Ok(RetCode::NO_ERROR);
-    }
-    Ok(code)
+    Ok(if code.is_success() {
+        RetCode::NO_ERROR
+    } else {
+        code
+    })
 }
 
 /// chg-net-opts (reference/netlink.md 2.9).
 #[inline(never)]
 pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let resource = job.resource()?;
-    let _admin = resource.admin.lock();
+    let _admin = lock(&resource)?;
     let Some(current) = *resource.net_conf.lock() else {
         return Err(Failure::new(
             RetCode::INVALID_REQUEST,
@@ -150,8 +196,13 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
         },
     )?;
     if code.is_success() {
-        *resource.digests.lock() = digests;
-        *resource.net_conf.lock() = Some(conf);
+        // The connection may have ended by itself meanwhile.
+        let mut current = resource.net_conf.lock();
+        if current.is_some() {
+            *current = Some(conf);
+            *resource.digests.lock() = digests;
+        }
+        drop(current);
         events::connection_changed(&resource, notification::CHANGE);
     }
     Ok(code)

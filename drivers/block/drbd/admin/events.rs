@@ -3,7 +3,8 @@
 //! Multicasts about changes (reference/netlink.md 5.1, 5.4).
 //!
 //! An event that cannot be built or that nobody hears is lost, as everywhere in netlink; the
-//! sequence numbers tell listeners.
+//! sequence numbers tell listeners. Messages that belong together leave together: whoever sends
+//! holds the group's mutex from the first number to the last message.
 
 use super::{
     objects::{
@@ -83,11 +84,13 @@ fn object(object: Object<'_>, nh_type: u32) {
 
 /// A resource was created, changed or deleted.
 pub(crate) fn resource(resource: &Resource, action: u32) {
+    let _group = resource.events.group();
     object(Object::Resource(resource), action);
 }
 
 /// A volume was created: the device, then its peer device if there is a network configuration.
 pub(crate) fn device(volume: &Volume, action: u32) {
+    let _group = volume.resource.events.group();
     let configured = volume.resource.net_conf.lock().is_some();
     let more = if configured {
         notification::CONTINUES
@@ -102,6 +105,7 @@ pub(crate) fn device(volume: &Volume, action: u32) {
 
 /// A volume is deleted: the peer device goes first.
 pub(crate) fn device_gone(volume: &Volume) {
+    let _group = volume.resource.events.group();
     if volume.resource.net_conf.lock().is_some() {
         object(
             Object::PeerDevice(volume),
@@ -113,6 +117,7 @@ pub(crate) fn device_gone(volume: &Volume) {
 
 /// A network configuration appeared.
 pub(crate) fn connection_created(resource: &Resource) {
+    let _group = resource.events.group();
     let volumes = sorted(resource);
     let count = volumes.iter().flatten().count();
     let more = |left: usize| if left > 0 { notification::CONTINUES } else { 0 };
@@ -131,6 +136,7 @@ pub(crate) fn connection_created(resource: &Resource) {
 
 /// The network configuration is dropped.
 pub(crate) fn connection_gone(resource: &Resource) {
+    let _group = resource.events.group();
     for volume in sorted(resource).iter().flatten() {
         object(
             Object::PeerDevice(volume),
@@ -142,19 +148,25 @@ pub(crate) fn connection_gone(resource: &Resource) {
 
 /// Something about the connection changed.
 pub(crate) fn connection_changed(resource: &Resource, action: u32) {
+    let _group = resource.events.group();
     object(Object::Connection(resource), action);
 }
 
 /// The connection changed its state.
-pub(crate) fn connection(resource: &Resource, _old: u8, new: u8) {
+pub(crate) fn connection(resource: &Resource, old: u8, new: u8) {
+    let alone = ConnState::StandAlone.to_wire();
+    if u32::from(old) == alone {
+        super::connection::publish(resource);
+    }
     connection_changed(resource, notification::CHANGE);
-    if u32::from(new) == ConnState::StandAlone.to_wire() {
+    if u32::from(new) == alone {
         super::connection::forget(resource);
     }
 }
 
 /// A volume changed its state: the notifications of its objects, then the status broadcast.
 pub(crate) fn volume(volume: &Volume, old: u32, new: u32) {
+    let _group = volume.resource.events.group();
     let more = notification::CHANGE | notification::CONTINUES;
     object(Object::Resource(&volume.resource), more);
     object(Object::Connection(&volume.resource), more);
@@ -184,6 +196,7 @@ fn broadcast(volume: &Volume, info: &StateInfo) {
 
 /// A helper is about to run (`exit` is `None`) or has ended with this wait status.
 pub(crate) fn helper(resource: &Resource, volume: Option<&Volume>, name: &str, exit: Option<u32>) {
+    let _group = resource.events.group();
     if let Some(volume) = volume {
         let reason = match exit {
             None => sib_reason::HELPER_PRE,

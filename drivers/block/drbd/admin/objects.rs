@@ -450,7 +450,7 @@ pub(super) fn dump_initial_state(
                 element(|writer| object.notification(notification::EXISTS | more, writer))?;
             let attrs = buffer.get(..len).unwrap_or(&[]);
             let command = object.command().number();
-            if !out.message(command, object.minor(), RetCode::NO_ERROR.0, attrs)? {
+            if !out.event(command, object.minor(), RetCode::NO_ERROR.0, attrs)? {
                 return Ok(());
             }
             out.state[1] = out.state[1].saturating_add(1);
@@ -465,7 +465,7 @@ pub(super) fn dump_initial_state(
         let (buffer, len) = element(|writer| header.emit(writer))?;
         let attrs = buffer.get(..len).unwrap_or(&[]);
         let done = Command::InitialStateDone.number();
-        if out.message(done, NO_MINOR, RetCode::NO_ERROR.0, attrs)? {
+        if out.event(done, NO_MINOR, RetCode::NO_ERROR.0, attrs)? {
             out.state[2] = 1;
         }
     }

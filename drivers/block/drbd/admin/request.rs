@@ -7,7 +7,10 @@ use crate::{
     kabi::genl::Request,
     name::Name,
     registry::Registry,
-    resource::Resource,
+    resource::{
+        Life,
+        Resource, //
+    },
     volume::Volume, //
 };
 use drbd_core::input::AdminRequest;
@@ -35,7 +38,10 @@ use drbd_format::{
 use kernel::{
     alloc::KVVec,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        MutexGuard, //
+    }, //
 };
 
 /// A refusal: the code and what it means.
@@ -78,6 +84,37 @@ impl From<Error> for Failure {
             RetCode::NOMEM
         };
         Self::code(code)
+    }
+}
+
+/// Takes the admin mutex of a resource. May sleep.
+///
+/// # Errors
+///
+/// The resource has been deleted since it was found.
+pub(crate) fn lock(resource: &Resource) -> Result<MutexGuard<'_, Life>, Failure> {
+    let guard = resource.admin.lock();
+    match *guard {
+        Life::Alive => Ok(guard),
+        Life::Gone => Err(Failure::new(
+            RetCode::RES_NOT_KNOWN,
+            Some("unknown resource"),
+        )),
+    }
+}
+
+/// Takes the admin mutex of a volume's resource. May sleep.
+///
+/// # Errors
+///
+/// The volume has been deleted since it was found.
+pub(crate) fn lock_volume(volume: &Arc<Volume>) -> Result<MutexGuard<'_, Life>, Failure> {
+    let guard = lock(&volume.resource)?;
+    let there = volume.resource.volume(volume.index);
+    if there.is_some_and(|there| Arc::ptr_eq(&there, volume)) {
+        Ok(guard)
+    } else {
+        Err(Failure::new(RetCode::MINOR_INVALID, Some("unknown minor")))
     }
 }
 
@@ -208,15 +245,15 @@ impl<'a> Job<'a> {
         volume.ok_or(Failure::code(RetCode::MINOR_INVALID))
     }
 
+    /// Returns all resources.
+    pub(crate) fn registry(&self) -> &Registry {
+        self.registry
+    }
+
     /// Returns the resource that was found.
     pub(crate) fn resource(&self) -> Result<Arc<Resource>, Failure> {
         let resource = self.resource.clone();
         resource.ok_or(Failure::code(RetCode::RES_NOT_KNOWN))
-    }
-
-    /// Returns the volume that was found by the minor, if any.
-    pub(crate) fn found_volume(&self) -> Option<&Arc<Volume>> {
-        self.volume.as_ref()
     }
 
     /// Returns the minor in the request's header.
@@ -237,11 +274,6 @@ impl<'a> Job<'a> {
     /// Whether the task may see secrets.
     pub(crate) fn may_see_secrets(&self) -> bool {
         self.request.may_admin_system()
-    }
-
-    /// Runs something that takes long without the lock of the netlink layer.
-    pub(crate) fn unlocked<R>(&self, run: impl FnOnce() -> R) -> R {
-        self.request.unlocked(run)
     }
 
     /// Hands a command to the core and waits for its answer. The caller holds the admin mutex.

@@ -6,6 +6,7 @@ use super::{
     connection,
     events,
     request::{
+        lock,
         Failure,
         Job, //
     },
@@ -14,7 +15,10 @@ use super::{
 use crate::{
     name::Name,
     registry::Registry,
-    resource::Resource, //
+    resource::{
+        Life,
+        Resource, //
+    }, //
 };
 use drbd_core::{
     config::ResourceConfig,
@@ -35,7 +39,7 @@ use kernel::{
 
 /// new-resource (reference/netlink.md 2.3).
 #[inline(never)]
-pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, Failure> {
+pub(super) fn create(registry: &Arc<Registry>, job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let options = read_options(job, ResourceOpts::default())?;
     let Some(name) = job.context.resource_name.filter(|name| !name.is_empty()) else {
         return Err(Failure::new(
@@ -43,6 +47,7 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
             Some("resource name missing"),
         ));
     };
+    let _structure = registry.lock_structure();
     let name = Name::new(name.as_bytes())
         .map_err(|_| Failure::new(RetCode::INVALID_REQUEST, Some("invalid resource name")))?;
     if registry.by_name(&name).is_some() {
@@ -56,7 +61,7 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
         };
     }
     check_cpu_mask(&options, RetCode::NOMEM)?;
-    let resource = Resource::new(name, registry.events())?;
+    let resource = Resource::new(name, registry)?;
     if let Err(error) = registry.add(resource.clone()) {
         resource.shut_down();
         return Err(error.into());
@@ -70,11 +75,16 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
 #[inline(never)]
 pub(super) fn delete(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let resource = job.resource()?;
-    let _admin = resource.admin.lock();
-    remove(registry, &resource)
+    let mut admin = lock(&resource)?;
+    remove(registry, &resource, &mut admin)?;
+    drop(admin);
+    resource.shut_down();
+    Ok(RetCode::NO_ERROR)
 }
 
-fn remove(registry: &Registry, resource: &Arc<Resource>) -> Result<RetCode, Failure> {
+/// Takes the resource away from everybody. What is left is [`Resource::shut_down`], without the
+/// admin mutex: a handler may still run and wait for it.
+fn remove(registry: &Registry, resource: &Arc<Resource>, life: &mut Life) -> Result<(), Failure> {
     let status = resource.with(|inner, _| inner.core.status());
     if u32::from(status.connection) > ConnState::StandAlone.to_wire() {
         return Err(Failure::code(RetCode::NET_CONFIGURED));
@@ -84,15 +94,15 @@ fn remove(registry: &Registry, resource: &Arc<Resource>) -> Result<RetCode, Fail
     }
     events::resource(resource, notification::DESTROY);
     registry.remove(resource);
-    resource.shut_down();
-    Ok(RetCode::NO_ERROR)
+    *life = Life::Gone;
+    Ok(())
 }
 
 /// resource-opts (reference/netlink.md 2.7).
 #[inline(never)]
 pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let resource = job.resource()?;
-    let _admin = resource.admin.lock();
+    let _admin = lock(&resource)?;
     let base = if job.set_defaults() {
         ResourceOpts::default()
     } else {
@@ -126,7 +136,7 @@ fn apply(
     resource: &Resource,
     options: ResourceOpts,
 ) -> Result<RetCode, Failure> {
-    *resource.options.lock() = options;
+    resource.set_options(options);
     let config = ResourceConfig::from(&options);
     job.command(resource, &AdminRequest::ResourceOptions { config })
 }
@@ -135,7 +145,7 @@ fn apply(
 #[inline(never)]
 pub(super) fn down(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let resource = job.resource()?;
-    let _admin = resource.admin.lock();
+    let mut admin = lock(&resource)?;
     let step = |result: Result<RetCode, Failure>, ok: fn(RetCode) -> bool, text| match result {
         Ok(code) if ok(code) => Ok(()),
         Ok(code) | Err(Failure { code, .. }) => Err(Failure::new(code, Some(text))),
@@ -159,5 +169,8 @@ pub(super) fn down(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, Fa
     for of in resource.volumes().iter().flatten() {
         step(volume::remove(job, of), state_ok, "failed to delete volume")?;
     }
-    remove(registry, &resource)
+    remove(registry, &resource, &mut admin)?;
+    drop(admin);
+    resource.shut_down();
+    Ok(RetCode::NO_ERROR)
 }

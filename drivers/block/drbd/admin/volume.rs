@@ -5,11 +5,14 @@
 use super::{
     events,
     request::{
+        lock,
+        lock_volume,
         Failure,
         Job, //
     }, //
 };
 use crate::{
+    depend,
     disk::attach,
     registry::Registry,
     volume::Volume, //
@@ -52,7 +55,8 @@ use kernel::{
 #[inline(never)]
 pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let resource = job.resource()?;
-    let _admin = resource.admin.lock();
+    let _admin = lock(&resource)?;
+    let structure = registry.lock_structure();
     let refuse = |text| Failure::new(RetCode::INVALID_REQUEST, Some(text));
     let minor = job.minor();
     if minor > MINOR_MAX {
@@ -64,7 +68,7 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
         .filter(|number| *number <= VOLUME_MAX)
         .and_then(|number| u16::try_from(number).ok())
         .ok_or(refuse("requested volume id out of range"))?;
-    if let Some(volume) = job.found_volume() {
+    if let Some(volume) = registry.by_minor(minor) {
         let same = Arc::ptr_eq(&volume.resource, &resource) && volume.number == number;
         return if same && !job.exclusive() {
             Ok(RetCode::NO_ERROR)
@@ -73,9 +77,6 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
         };
     }
     let exists = Failure::code(RetCode::MINOR_OR_VOLUME_EXISTS);
-    if registry.by_minor(minor).is_some() {
-        return Err(exists);
-    }
     let volumes = resource.volumes();
     if volumes.iter().flatten().any(|v| v.number == number) {
         return Err(exists);
@@ -89,6 +90,8 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
             Some("a resource can have 16 volumes at most"),
         ))?;
     let volume = Volume::new(&resource, index, number, minor, registry.shared_holder())?;
+    resource.set_volume(index, Some(volume.clone()));
+    drop(structure);
     add(job, volume)
 }
 
@@ -96,7 +99,6 @@ pub(super) fn create(registry: &Registry, job: &mut Job<'_>) -> Result<RetCode, 
 fn add(job: &mut Job<'_>, volume: Arc<Volume>) -> Result<RetCode, Failure> {
     let resource = &volume.resource;
     let index = volume.index;
-    resource.set_volume(index, Some(volume.clone()));
     let request = AdminRequest::NewVolume {
         volume: index,
         number: VolumeNumber(volume.number),
@@ -133,7 +135,7 @@ fn drop_volume(volume: &Arc<Volume>) {
 #[inline(never)]
 pub(super) fn delete(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
-    let _admin = volume.resource.admin.lock();
+    let _admin = lock_volume(&volume)?;
     remove(job, &volume)
 }
 
@@ -154,7 +156,7 @@ pub(super) fn remove(job: &mut Job<'_>, volume: &Arc<Volume>) -> Result<RetCode,
 #[inline(never)]
 pub(super) fn attach(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
-    let _admin = volume.resource.admin.lock();
+    let _admin = lock_volume(&volume)?;
     let nest = job.message.nest(DiskConf::TLA, DiskConf::FIELDS)?;
     let nest = nest.unwrap_or(drbd_format::netlink::tlv::Nest::EMPTY);
     let conf = DiskConf::for_attach(&nest)?;
@@ -165,7 +167,7 @@ pub(super) fn attach(job: &mut Job<'_>) -> Result<RetCode, Failure> {
 #[inline(never)]
 pub(super) fn detach(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
-    let _admin = volume.resource.admin.lock();
+    let _admin = lock_volume(&volume)?;
     let parms = DetachParms::find(&job.message)?.unwrap_or_default();
     leave_disk(job, &volume, parms.force_detach)
 }
@@ -187,7 +189,7 @@ pub(super) fn leave_disk(
 #[inline(never)]
 pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
-    let _admin = volume.resource.admin.lock();
+    let _admin = lock_volume(&volume)?;
     let Some(current) = *volume.disk_conf.lock() else {
         return Err(Failure::code(RetCode::NO_DISK));
     };
@@ -206,6 +208,14 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
         conf.apply(&nest)?;
         DiskConf::refuse_invariants(&nest)?;
     }
+    if conf.al_extents != current.al_extents {
+        // The cache of the activity log was made at attach.
+        return Err(Failure::new(
+            RetCode::NOMEM,
+            Some("Try again without changing current al-extents setting"),
+        ));
+    }
+    depend::check(job.registry(), volume.minor, conf.resync_after).map_err(Failure::code)?;
     let request = AdminRequest::DiskOptions {
         volume: volume.index,
         config: DiskConfig::from(&conf),
@@ -213,6 +223,7 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let code = job.command(&volume.resource, &request)?;
     if code.is_success() {
         *volume.disk_conf.lock() = Some(conf);
+        depend::evaluate(job.registry());
     }
     Ok(code)
 }
@@ -221,7 +232,7 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
 #[inline(never)]
 pub(super) fn resize(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
-    let _admin = volume.resource.admin.lock();
+    let _admin = lock_volume(&volume)?;
     let parms = ResizeParms::find(&job.message)?.unwrap_or_default();
     attach::resize(job, &volume, &parms)
 }
@@ -241,14 +252,8 @@ pub(super) fn role(job: &mut Job<'_>) -> Result<RetCode, Failure> {
         },
         force: primary && parms.assume_uptodate,
     };
-    let answer = job.unlocked(|| {
-        let _admin = volume.resource.admin.lock();
-        volume.resource.command(&request)
-    })?;
-    if let Some(text) = answer.text {
-        job.info(text);
-    }
-    Ok(RetCode(answer.code))
+    let _admin = lock_volume(&volume)?;
+    job.command(&volume.resource, &request)
 }
 
 /// Makes the volume Secondary. The caller holds the admin mutex.
@@ -265,7 +270,7 @@ pub(super) fn demote(job: &mut Job<'_>, volume: &Arc<Volume>) -> Result<RetCode,
 #[inline(never)]
 pub(super) fn verify(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
-    let _admin = volume.resource.admin.lock();
+    let _admin = lock_volume(&volume)?;
     let parms = StartVerifyParms::find(&job.message)?.unwrap_or_default();
     let request = AdminRequest::Verify {
         volume: volume.index,
@@ -279,7 +284,7 @@ pub(super) fn verify(job: &mut Job<'_>) -> Result<RetCode, Failure> {
 #[inline(never)]
 pub(super) fn new_current_uuid(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
-    let _admin = volume.resource.admin.lock();
+    let _admin = lock_volume(&volume)?;
     let parms = NewCurrentUuidParms::find(&job.message)?.unwrap_or_default();
     let request = AdminRequest::NewCurrentUuid {
         volume: volume.index,
@@ -292,7 +297,7 @@ pub(super) fn new_current_uuid(job: &mut Job<'_>) -> Result<RetCode, Failure> {
 #[inline(never)]
 pub(super) fn simple(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let found = job.volume()?;
-    let _admin = found.resource.admin.lock();
+    let _admin = lock_volume(&found)?;
     let volume = found.index;
     let request = match job.command {
         Command::Invalidate => AdminRequest::Invalidate { volume },

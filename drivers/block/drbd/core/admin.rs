@@ -42,6 +42,7 @@ pub mod code {
     pub const NOT_PROTO_C: i32 = 139;
     pub const CSUMS_RESYNC_RUNNING: i32 = 148;
     pub const VERIFY_RUNNING: i32 = 149;
+    pub const NOMEM_BITMAP: i32 = 140;
     pub const DATA_NOT_CURRENT: i32 = 150;
     pub const CONNECTED: i32 = 151;
     pub const NEED_APV_93: i32 = 153;
@@ -198,6 +199,10 @@ impl Control<'_> {
                 role,
                 force,
             } => {
+                if role == Role::Primary && self.s.conn >= ConnState::WfReportParams {
+                    // A dead peer is noticed early.
+                    self.s.liveness.nudge();
+                }
                 let force = force && role == Role::Primary;
                 Step::Next(JobKind::Role(RoleJob::begin(volume, role, force)))
             }
@@ -369,8 +374,11 @@ impl Control<'_> {
             return Step::Done(code::NO_DISK);
         };
         let size = disk.config.disk_size_sectors;
+        // The activity log keeps the size that it got at attach.
+        let al_extents = disk.config.al_extents;
         disk.config = DiskConfig {
             disk_size_sectors: size,
+            al_extents,
             ..*config
         };
         disk.config.c_plan_ahead_tenths = disk.config.c_plan_ahead_tenths.min(300);

@@ -1,6 +1,7 @@
 //! Attaching and detaching a backing disk (`reference/metadata.md` 6.1 to 6.3).
 
 use drbd_format::types::{ConnState, DiskState, Fencing, Protocol, Role};
+use drbd_format::units::SectorCount;
 
 use crate::action::Action;
 use crate::admin::{code, Step};
@@ -268,6 +269,7 @@ impl Control<'_> {
         volume.disk = Some(Disk {
             config: *config,
             facts: *facts,
+            room_sectors: SectorCount(facts.max_capacity_sectors).bits().words() * 64 * 8,
             uuids,
             written_uuids: uuids,
             written_flags: facts.flags,

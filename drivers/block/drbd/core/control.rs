@@ -68,6 +68,8 @@ pub struct Disk {
     pub config: DiskConfig,
     /// What the shell found at attach.
     pub facts: BackingFacts,
+    /// Sectors for which there is room in the bitmap's memory.
+    pub room_sectors: u64,
     /// Present generation UUIDs.
     pub uuids: Uuids,
     /// UUIDs as last put into a superblock for writing.

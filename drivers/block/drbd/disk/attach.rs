@@ -11,6 +11,7 @@ use crate::{
         Failure,
         Job, //
     },
+    depend,
     kabi::{
         bdev::{
             BackingDevice,
@@ -20,6 +21,7 @@ use crate::{
             BioSet,
             BufSet, //
         },
+        log,
         meta_io::MetaIo,
         show::Show, //
     },
@@ -97,7 +99,13 @@ pub(crate) fn attach(
         return Err(configured);
     }
     // A detach may not have ended completely yet.
-    let closed = || volume.backing().is_none().then_some(());
+    let index = volume.index;
+    let gone = || {
+        volume
+            .resource
+            .with(|inner, _| inner.core.is_disk_gone(index))
+    };
+    let closed = || (volume.backing().is_none() && gone()).then_some(());
     if volume
         .resource
         .wait_event(CLOSE_TIMEOUT_MS, closed)
@@ -111,11 +119,12 @@ pub(crate) fn attach(
     let layout = Layout::from_superblock(placement, SectorCount(meta.sectors()), &superblock)
         .map_err(|error| {
             let line = error.log_line(conf.meta_dev_idx);
-            pr_err!("{}: {}\n", volume.resource.name, Show(line));
+            volume.log(log::Level::Error, fmt!("{}", Show(line)));
             Failure::code(RetCode::MD_INVALID)
         })?;
     let usable = layout.usable(SectorCount(data.sectors()));
     check_sizes(volume, &conf, &meta, placement, usable)?;
+    depend::check(job.registry(), volume.minor, conf.resync_after).map_err(Failure::code)?;
     let config = DiskConfig {
         al_extents: u32::from(layout.striping().slots_clamped(conf.al_extents)),
         ..DiskConfig::from(&conf)
@@ -131,7 +140,6 @@ pub(crate) fn attach(
             activity_log <- new_mutex!(MetaIo::new()?, "drbd_activity_log"),
             layout,
             bitmap_pages,
-            md_flushes: config.md_flushes,
             data,
             meta,
         }? Error),
@@ -150,7 +158,7 @@ pub(crate) fn attach(
         config,
         facts,
     };
-    // After a refusal the core asks to close the disk.
+    // After a refusal, or when the command is given up, the core asks to close the disk.
     job.command(&volume.resource, &request)
 }
 
@@ -167,8 +175,10 @@ fn open(
         BackingDevice::open(path, holder).map_err(|error| {
             let shown = path.to_str().unwrap_or("?");
             let errno = error.to_errno();
-            let name = &volume.resource.name;
-            pr_err!("{name}: open(\"{shown}\") failed with {errno}\n");
+            volume.log(
+                log::Level::Error,
+                fmt!("open(\"{shown}\") failed with {errno}"),
+            );
             Failure::code(code)
         })
     };
@@ -213,8 +223,7 @@ fn read_superblock(
     io.read(meta, sector.0)
         .map_err(|_| Failure::code(RetCode::IO_MD_DISK))?;
     Superblock::decode_clean(io.bytes()).map_err(|error| {
-        let (name, minor) = (&volume.resource.name, volume.minor);
-        pr_err!("{name} drbd{minor}: {}\n", Show(error));
+        volume.log(log::Level::Error, fmt!("{}", Show(error)));
         match error {
             SuperblockError::Unclean => Failure::code(RetCode::MD_UNCLEAN),
             SuperblockError::Buffer(_)
@@ -234,21 +243,24 @@ fn check_sizes(
     placement: Placement,
     usable: SectorCount,
 ) -> Result<(), Failure> {
-    let name = &volume.resource.name;
     if usable.0 < conf.disk_size {
         let wanted = conf.disk_size;
-        pr_err!(
-            "{name}: max capacity {} smaller than disk size {wanted}\n",
-            usable.0
+        let max = usable.0;
+        volume.log(
+            log::Level::Error,
+            fmt!("max capacity {max} smaller than disk size {wanted}"),
         );
         return Err(Failure::code(RetCode::DISK_TOO_SMALL));
     }
     let needed = placement.device_sectors_min();
     if meta.sectors() < needed.0 {
         let needed = needed.0;
-        pr_warn!(
-            "{name}: refusing attach: md-device too small, \
-             at least {needed} sectors needed for this meta-disk type\n"
+        volume.log(
+            log::Level::Warning,
+            fmt!(
+                "refusing attach: md-device too small, \
+                 at least {needed} sectors needed for this meta-disk type"
+            ),
         );
         return Err(Failure::code(RetCode::MD_DISK_TOO_SMALL));
     }
@@ -324,11 +336,11 @@ fn lend_memory(
         volatile_cache: data.limits().write_cache,
     };
     let index = volume.index;
-    let refused = volume
+    let lent = volume
         .resource
         .with(|inner, _| inner.core.lend_disk(index, memory));
-    // What was lent before comes back, and is freed outside of the lock.
-    drop(refused);
+    // What is not taken is freed here, outside of the lock.
+    lent.map_err(|_| Failure::code(RetCode::DISK_CONFIGURED))?;
     u32::try_from(pages).map_err(|_| Failure::code(RetCode::NOMEM_BITMAP))
 }
 
@@ -392,9 +404,9 @@ pub(crate) fn set_limits(volume: &Volume, max_bio_bytes: u32, discard: bool, wri
         limits.commit()
     };
     if let Err(error) = update(volume) {
-        pr_err!(
-            "{}: can not set queue limits: {error:?}\n",
-            volume.resource.name
+        volume.log(
+            log::Level::Error,
+            fmt!("can not set queue limits: {error:?}"),
         );
     }
 }

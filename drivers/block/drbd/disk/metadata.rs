@@ -22,9 +22,11 @@ use kernel::{
 };
 
 /// Flags of a metadata write.
-fn flags(backing: &Backing) -> Flags {
+fn flags(volume: &Volume) -> Flags {
+    let index = volume.index;
+    let view = volume.resource.with(|inner, _| inner.core.view(index));
     let base = Flags::META | Flags::SYNC | Flags::PRIO;
-    if backing.md_flushes {
+    if view.disk.md_flushes {
         base | Flags::FUA | Flags::PREFLUSH
     } else {
         base
@@ -59,7 +61,7 @@ fn try_write_superblock(volume: &Volume, backing: &Backing) -> Result {
         })
         .ok_or(ENODEV)?;
     io.set_timeout_ms(timeout_ms);
-    io.write(&backing.meta, backing.layout.superblock().0, flags(backing))
+    io.write(&backing.meta, backing.layout.superblock().0, flags(volume))
 }
 
 /// Writes activity-log transactions until none is due. May sleep. Returns whether one was written.

@@ -15,7 +15,8 @@ use kernel::{
     prelude::*,
     sync::{
         Arc,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     },
     types::Opaque, //
 };
@@ -235,11 +236,38 @@ impl Dump<'_> {
         ret_code: i32,
         attrs: &[u8],
     ) -> Result<bool> {
+        self.put(true, command, minor, ret_code, attrs)
+    }
+
+    /// Like [`message`](Self::message), with the header of a multicast: neither the mark of a dump
+    /// nor a receiver.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn event(
+        &mut self,
+        command: u8,
+        minor: u32,
+        ret_code: i32,
+        attrs: &[u8],
+    ) -> Result<bool> {
+        self.put(false, command, minor, ret_code, attrs)
+    }
+
+    fn put(
+        &mut self,
+        multipart: bool,
+        command: u8,
+        minor: u32,
+        ret_code: i32,
+        attrs: &[u8],
+    ) -> Result<bool> {
         let message = Message {
             command,
-            portid: self.portid,
+            portid: if multipart { self.portid } else { 0 },
             sequence: self.sequence,
-            flags: NLM_F_MULTI,
+            flags: if multipart { NLM_F_MULTI } else { 0 },
             minor,
             ret_code,
         };
@@ -445,6 +473,9 @@ pub(crate) struct Events {
     /// Only while the family is registered.
     #[pin]
     family: Mutex<Option<FamilyPtr>>,
+    /// Serialises groups of events.
+    #[pin]
+    group: Mutex<()>,
 }
 
 impl Events {
@@ -453,9 +484,15 @@ impl Events {
         Arc::pin_init(
             pin_init!(Self {
                 family <- new_mutex!(None),
+                group <- new_mutex!((), "drbd_events"),
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Nobody else who asks for this sends meanwhile. May sleep.
+    pub(crate) fn group(&self) -> MutexGuard<'_, ()> {
+        self.group.lock()
     }
 
     /// Whether somebody listens. May sleep.

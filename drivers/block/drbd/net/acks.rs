@@ -45,7 +45,9 @@ pub(super) fn run_sender(resource: &Arc<Resource>, link: &Arc<Link>) {
 
 fn send_loop(resource: &Resource, link: &Link) -> Result {
     let mut buffer = KVVec::from_elem(0_u8, BUFFER_LEN, GFP_KERNEL)?;
+    let mut mask = 0;
     while !link.is_closing() {
+        resource.follow_cpu_mask(&mut mask);
         let Some(out) = resource.with(|inner, now| inner.core.next_acks(&mut buffer, now)) else {
             resource.bells.acks.wait();
             continue;
@@ -74,7 +76,9 @@ fn receive_loop(resource: &Resource, link: &Link) -> Result {
     let mut buffer = KVVec::from_elem(0_u8, BUFFER_LEN, GFP_KERNEL)?;
     let mut filled = 0_usize;
     let mut limited = false;
+    let mut mask = 0;
     loop {
+        resource.follow_cpu_mask(&mut mask);
         if limited != (filled != 0) {
             limited = filled != 0;
             link.meta.set_recv_timeout_ms(limited.then_some(RETRY_MS));

@@ -21,6 +21,7 @@ use crate::{
             random_u64, //
         },
         listener::Listener,
+        log,
         socket::{
             Addr,
             Buffers,
@@ -165,7 +166,7 @@ pub(crate) fn run(resource: &Arc<Resource>) {
             Ok(Some((link, resolver))) => serve(resource, &link, resolver),
             Ok(None) => resource.handle(Input::ReceiverGone),
             Err(error) => {
-                pr_warn!("{}: can not listen: {:?}\n", resource.name, error);
+                resource.log(log::Level::Warning, fmt!("can not listen: {error:?}"));
                 connector.wanted.store(false, Release);
                 resource.handle(Input::ConnectFailed);
             }

@@ -102,7 +102,9 @@ impl Sender {
     }
 
     fn run(&mut self, resource: &Arc<Resource>, link: &Link) -> Result {
+        let mut mask = 0;
         while !link.is_closing() {
+            resource.follow_cpu_mask(&mut mask);
             resource.with_sender(|inner, now| {
                 self.report(true, inner, now);
                 // Their pages are with the socket: nothing is dropped under the lock.

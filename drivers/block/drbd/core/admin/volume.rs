@@ -274,6 +274,9 @@ impl Control<'_> {
         if new < self.vol(v).capacity && size_sectors == 0 {
             return Step::Done(code::IMPLICIT_SHRINK);
         }
+        if new > disk.room_sectors {
+            return Step::Done(code::NOMEM_BITMAP);
+        }
         if let Some(disk) = self.vol_mut(v).disk.as_mut() {
             disk.facts.max_capacity_sectors = own;
             disk.config.disk_size_sectors = size_sectors;

@@ -301,11 +301,16 @@ impl Control<'_> {
         let policy = volume
             .disk
             .map_or(OnIoError::Detach, |disk| disk.config.on_io_error);
-        if volume.io_error && policy == OnIoError::CallLocalIoError {
-            self.helper(Handler::LocalIoError, Some(v), false);
-        }
         if volume.forced_detach {
             self.order(Order::AbortLocal(v));
+        }
+        if volume.io_error && policy == OnIoError::CallLocalIoError {
+            self.begin_job(v, VolumeJob::Detach(Detach::Helper));
+            let run = self.helper(Handler::LocalIoError, Some(v), true);
+            let volume = self.vol_mut(v);
+            volume.helper = None;
+            volume.helper_run = run;
+            return;
         }
         self.tell_state(v);
         self.begin_job(v, VolumeJob::detach());

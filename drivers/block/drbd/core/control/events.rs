@@ -161,6 +161,7 @@ impl Control<'_> {
     /// Goes on with everything that can go on. Ends every entry.
     pub(crate) fn finish(&mut self) {
         for _ in 0..ROUNDS_MAX {
+            self.check_overflow();
             if let Some(work) = self.take_work() {
                 self.after(work);
                 continue;
@@ -182,6 +183,18 @@ impl Control<'_> {
                 .volumes
                 .iter()
                 .any(|volume| volume.job != VolumeJob::None || volume.al_resuming);
+    }
+
+    /// Something that should have been done is lost: the shell was too slow, or one event had too
+    /// many consequences. The peer must not go on as if nothing had happened.
+    fn check_overflow(&mut self) {
+        if core::mem::take(&mut self.s.overflow) {
+            let text = "An internal queue was full, dropping the connection.";
+            self.text_resource(Level::Alert, text);
+            self.link_failed(LinkError::NetworkFailure);
+            // What this leads to may not fit either.
+            self.s.overflow = false;
+        }
     }
 
     /// Looks again at the jobs that wait.

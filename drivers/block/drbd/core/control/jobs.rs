@@ -82,6 +82,8 @@ pub enum StartSync {
 /// Steps of [`VolumeJob::Detach`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Detach {
+    /// The helper runs that the administrator wants to see the failure first.
+    Helper,
     /// Requests to the disk are in flight.
     Drain,
     /// The bitmap is being written.
@@ -248,6 +250,14 @@ impl Control<'_> {
 
     fn step_detach(&mut self, v: VolumeIndex, step: Detach) -> bool {
         match step {
+            Detach::Helper => {
+                if self.vol_mut(v).helper.take().is_none() && !self.vol(v).forced_detach {
+                    return false;
+                }
+                self.tell_state(v);
+                self.vol_mut(v).job = VolumeJob::detach();
+                true
+            }
             Detach::Drain => {
                 let volume = self.vol(v);
                 let drained =

@@ -124,6 +124,12 @@ impl VolumeState {
         })
     }
 
+    /// Volumes that name this one in `resync-after` have to wait.
+    pub fn keeps_dependents_waiting(self) -> bool {
+        let syncing = self.conn >= ConnState::SyncSource && self.conn <= ConnState::PausedSyncT;
+        syncing || self.aftr_isp || self.peer_isp || self.user_isp
+    }
+
     /// I/O is suspended for any reason.
     #[inline]
     pub const fn suspended(self) -> bool {

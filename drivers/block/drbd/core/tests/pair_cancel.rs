@@ -10,7 +10,7 @@ use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Role};
-use pair::both::{shape, Pair};
+use pair::both::{shape, Pair, SECTORS};
 use pair::node::{Node, V};
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -231,4 +231,36 @@ fn the_activity_log_is_off_only_while_the_superblock_says_so() {
         pair.a.core.counters(V).al_writes - writes >= 8,
         "whole ring"
     );
+}
+
+#[test]
+fn a_device_does_not_grow_beyond_the_memory_for_its_bitmap() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, DISCONNECT), 101);
+    let request = AdminRequest::Resize {
+        volume: V,
+        size_sectors: 0,
+        force: true,
+        assume_clean: false,
+        max_capacity_sectors: 4 * SECTORS,
+    };
+    assert_eq!(pair.command(true, request), 140);
+    assert_eq!(pair.a.capacity, SECTORS);
+    assert_eq!(pair.a.core.view(V).capacity.0, SECTORS);
+}
+
+#[test]
+fn a_promotion_begins_with_a_ping() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert!(pair.b.meta_out.is_empty());
+    let promote = AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: false,
+    };
+    begin(&mut pair.b, promote);
+    let sent: Vec<u8> = pair.b.meta_out.iter().copied().collect();
+    let found = |from: &[u8]| from[..2] == [0x86, 0x20] && from[6..] == [0, 0x13];
+    assert!(sent.windows(8).any(found), "{sent:x?}");
 }

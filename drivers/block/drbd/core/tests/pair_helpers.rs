@@ -5,10 +5,10 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::DiskConfig;
-use drbd_core::input::AdminRequest;
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, Input};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Fencing, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, Role};
 use pair::both::{shape, Pair};
 use pair::node::V;
 
@@ -107,4 +107,43 @@ fn a_resync_does_not_begin_with_the_consent_given_to_an_earlier_one() {
     pair.b.end_helper();
     pair.until("synced", Pair::in_sync);
     assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
+
+#[test]
+fn the_peer_hears_of_a_failed_disk_after_the_handler_has_ended() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        on_io_error: OnIoError::CallLocalIoError,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.a.hold_helpers = true;
+    pair.a.fail_local = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Failed);
+    assert_eq!(pair.b.state().pdsk, DiskState::UpToDate);
+    pair.a.end_helper();
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+    assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+#[test]
+fn a_resync_waits_for_the_volume_named_in_resync_after() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    let busy = |busy| Input::SyncDependency { volume: V, busy };
+    pair.b.core.handle(&busy(true), pair.b.now);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("paused", |pair| {
+        pair.b.state().conn == ConnState::PausedSyncT
+    });
+    assert!(pair.b.state().keeps_dependents_waiting(), "so do its own");
+    pair.b.core.handle(&busy(false), pair.b.now);
+    pair.until("synced", Pair::in_sync);
+    assert!(!pair.b.state().keeps_dependents_waiting());
 }
