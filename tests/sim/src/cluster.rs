@@ -2,10 +2,9 @@
 
 use drbd_core::link::VolumeIndex;
 use drbd_core::state::VolumeState;
-use drbd_format::netlink::codes::RetCode;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState};
 
-use crate::admin::{is_success, Admin, Command};
+use crate::admin::{Admin, Command};
 use crate::check::{self, Checker};
 use crate::disk::Disk;
 use crate::faults::{Fault, Faults};
@@ -18,6 +17,8 @@ use crate::random::Random;
 use crate::shell::{create_metadata, CreateAs};
 use crate::workload::{is_replicating, Workload};
 use crate::world::{Event, World, MILLI, SECOND};
+
+mod tend;
 
 /// Simulated time in which everything must be well again after the last fault.
 pub const HEAL_LIMIT_NS: u64 = 900 * SECOND;
@@ -620,216 +621,4 @@ impl Cluster {
     }
 
     // Looking after the nodes.
-
-    fn tend(&mut self) {
-        for node in 0..2 {
-            self.tend_node(node);
-        }
-        self.give_up_newer();
-        self.tend_roles();
-    }
-
-    fn tend_node(&mut self, node: usize) {
-        if !self.admins[node].is_idle() {
-            return;
-        }
-        let mut commands = Vec::new();
-        for volume in 0..self.faults.volumes {
-            let Some(state) = self.state(node, volume) else {
-                return;
-            };
-            let v = volume as u8;
-            if state.susp && self.healed {
-                commands.push(Command::ResumeIo(v));
-            }
-            if state.user_isp && self.healed {
-                commands.push(Command::ResumeSync(v));
-            }
-            if state.disk == DiskState::Diskless && self.may_attach(node, volume) {
-                commands.push(Command::Attach(v));
-            }
-            if state.conn == ConnState::StandAlone && !self.apart {
-                let victim = node != self.holder;
-                if victim && state.role == Role::Primary {
-                    commands.push(Command::Secondary(v));
-                } else if volume == 0 {
-                    commands.push(Command::Connect(victim));
-                    self.refused += u32::from(!victim && state.role == Role::Primary);
-                }
-            }
-            if state.conn >= ConnState::Connected {
-                self.refused = 0;
-            }
-        }
-        for command in commands {
-            self.admins[node].add(command);
-        }
-    }
-
-    /// The newest generation is on a disk whose data nobody wants any more: it is given up.
-    fn give_up_newer(&mut self) {
-        let victim = 1 - self.holder;
-        if self.refused < 5 || !self.healed || !self.admins[victim].is_idle() {
-            return;
-        }
-        self.refused = 0;
-        self.admins[victim].add(Command::Disconnect);
-        let mut worthy = None;
-        for volume in 0..self.faults.volumes {
-            if self.world.oracle.promises[volume][victim] == Promise::Nothing {
-                self.admins[victim].add(Command::Invalidate(volume as u8));
-            } else {
-                worthy = Some(volume);
-            }
-        }
-        self.admins[victim].add(Command::Connect(true));
-        if let Some(volume) = worthy {
-            // Both have what was acknowledged: the Primary may as well become the target.
-            self.step_back(self.holder, volume);
-        }
-    }
-
-    fn may_attach(&mut self, node: usize, volume: usize) -> bool {
-        let disk = &self.world.nodes[node].disks[volume];
-        let works = !disk.fail_reads && !disk.fail_writes;
-        works && (self.healed || self.world.random.chance(30))
-    }
-
-    fn tend_roles(&mut self) {
-        if let Some(to) = self.switch_to {
-            self.tend_switch(to);
-            return;
-        }
-        if self.workload.node.is_some() || !self.admins.iter().all(Admin::is_idle) {
-            return;
-        }
-        let Some(node) = self.candidate() else {
-            return;
-        };
-        // A stale Primary that nobody uses has to step back first.
-        let other = 1 - node;
-        let stale = self
-            .state(other, 0)
-            .is_some_and(|s| s.role == Role::Primary);
-        let connected = self
-            .state(node, 0)
-            .is_some_and(|s| s.conn >= ConnState::Connected);
-        if stale && connected {
-            for volume in 0..self.faults.volumes as u8 {
-                self.admins[other].add(Command::Secondary(volume));
-            }
-            return;
-        }
-        for volume in 0..self.faults.volumes {
-            let force = self.faults.full_sync && self.is_new(volume);
-            self.admins[node].add(Command::Primary(volume as u8, force));
-        }
-    }
-
-    /// Nobody has ever written anything to the volume.
-    fn is_new(&mut self, volume: usize) -> bool {
-        (0..2).all(|node| {
-            self.state(node, volume)
-                .is_some_and(|state| state.disk == DiskState::Inconsistent)
-        })
-    }
-
-    /// The node to be promoted next.
-    fn candidate(&mut self) -> Option<usize> {
-        let holder = self.holder;
-        let other = 1 - holder;
-        let alive = |cluster: &Self, node: usize| cluster.world.nodes[node].alive.is_some();
-        let complete = self
-            .world
-            .oracle
-            .promises
-            .iter()
-            .all(|promises| promises[other] == Promise::Everything);
-        let in_sync = (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
-        if alive(self, holder) && !self.world.random.chance(20) {
-            return Some(holder);
-        }
-        let allowed = complete || in_sync || (self.faults.reckless && !self.healed);
-        let diskless = self.state(other, 0)?.disk < DiskState::UpToDate;
-        (alive(self, other) && allowed && !diskless).then_some(other)
-    }
-
-    fn tend_switch(&mut self, to: usize) {
-        let from = 1 - to;
-        let volumes = self.faults.volumes;
-        if !self.admins.iter().all(Admin::is_idle) {
-            return;
-        }
-        let Some(state) = self.state(from, 0) else {
-            return;
-        };
-        if state.role == Role::Primary {
-            let good = (0..volumes).all(|volume| self.is_in_sync(volume));
-            if !good || !self.workload.leave(&mut self.world, from, volumes) {
-                // Not now.
-                self.switch_to = None;
-                self.workload.resting = false;
-                return;
-            }
-            for volume in 0..volumes as u8 {
-                self.admins[from].add(Command::Secondary(volume));
-            }
-            return;
-        }
-        self.switch_to = None;
-        self.workload.resting = false;
-        for volume in 0..volumes as u8 {
-            self.admins[to].add(Command::Primary(volume, false));
-        }
-    }
-
-    fn answered(&mut self, node: usize, command: Command, code: i32) {
-        match command {
-            Command::Primary(volume, _) if is_success(code) => {
-                self.promoted(node, usize::from(volume));
-            }
-            Command::Attach(volume) if code == RetCode::DATA_NOT_CURRENT.0 => {
-                self.step_back(node, usize::from(volume));
-            }
-            _ => {}
-        }
-    }
-
-    /// A Primary without its disk may know of a generation that could not be written to any disk.
-    /// If its disk has all the data nevertheless it gives up its role to have the disk back.
-    fn step_back(&mut self, node: usize, volume: usize) {
-        let volumes = self.faults.volumes;
-        if self.world.oracle.promises[volume][node] == Promise::Nothing {
-            return;
-        }
-        if self.workload.leave(&mut self.world, node, volumes) {
-            for volume in 0..volumes as u8 {
-                self.admins[node].add(Command::Secondary(volume));
-            }
-        }
-    }
-
-    /// A node has become Primary for a volume: what it shows is what counts from now on.
-    fn promoted(&mut self, node: usize, volume: usize) {
-        let connected = self.is_in_sync(volume);
-        if connected {
-            self.world.oracle.synced(volume);
-        }
-        let disk = &self.world.nodes[node].disks[volume].live;
-        let checked = self.world.oracle.check_disk(volume, node, disk);
-        self.world.oracle.adopt(volume, node, disk);
-        if let Err(text) = checked {
-            let name = self.world.nodes[node].name();
-            self.world.fail(format!("promoted {name}: {text}"));
-        }
-        if connected {
-            self.world.oracle.promises[volume] = [Promise::Everything; 2];
-        }
-        let last = volume + 1 == self.faults.volumes;
-        if last {
-            self.holder = node;
-            let volumes = self.faults.volumes;
-            self.workload.move_to(&mut self.world, node, volumes);
-        }
-    }
 }
