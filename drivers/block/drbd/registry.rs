@@ -60,8 +60,8 @@ impl Registry {
         &self.shared_holder
     }
 
-    /// Nobody else takes a name, a minor or addresses meanwhile. Below the admin mutexes. May
-    /// sleep.
+    /// Nobody else takes a name, a minor or addresses meanwhile. Taken after an admin mutex, never
+    /// before one. May sleep.
     pub(crate) fn lock_structure(&self) -> MutexGuard<'_, ()> {
         self.structure.lock()
     }

@@ -110,6 +110,13 @@ pub(crate) struct Answer {
     pub(crate) text: Option<&'static str>,
 }
 
+/// A command under way.
+#[derive(Clone, Copy)]
+struct Waiting {
+    ticket: Ticket,
+    answer: Option<Answer>,
+}
+
 /// Whether a resource can still be worked with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Life {
@@ -224,7 +231,7 @@ pub(crate) struct Resource {
     submitters_generation: Atomic<u32>,
     /// The commands under way, each with its answer as soon as there is one.
     #[pin]
-    answers: SpinLock<[Option<(Ticket, Option<Answer>)>; COMMANDS_MAX]>,
+    answers: SpinLock<[Option<Waiting>; COMMANDS_MAX]>,
     #[pin]
     answered: WaitQueue,
     next_ticket: Atomic<u32>,
@@ -436,19 +443,22 @@ impl Resource {
     fn expect_answer(&self, ticket: Ticket) -> Result {
         let mut answers = self.answers.lock();
         let free = answers.iter_mut().find(|slot| slot.is_none());
-        *free.ok_or(EBUSY)? = Some((ticket, None));
+        let answer = None;
+        *free.ok_or(EBUSY)? = Some(Waiting { ticket, answer });
         Ok(())
     }
 
     fn take_answer(&self, ticket: Ticket) -> Option<Answer> {
         let mut answers = self.answers.lock();
-        let is_it = |slot: &&mut Option<_>| matches!(slot, Some((of, Some(_))) if *of == ticket);
-        answers.iter_mut().find(is_it)?.take()?.1
+        let slot = answers
+            .iter_mut()
+            .find(|slot| slot.is_some_and(|w| w.ticket == ticket && w.answer.is_some()))?;
+        slot.take()?.answer
     }
 
     fn forget_answer(&self, ticket: Ticket) {
         for slot in self.answers.lock().iter_mut() {
-            if slot.is_some_and(|(of, _)| of == ticket) {
+            if slot.is_some_and(|waiting| waiting.ticket == ticket) {
                 *slot = None;
             }
         }
@@ -471,9 +481,9 @@ impl Resource {
 
     /// Hands the answer of a command to whoever waits for it.
     pub(crate) fn answer(&self, ticket: Ticket, answer: Answer) {
-        for (of, slot) in self.answers.lock().iter_mut().flatten() {
-            if *of == ticket {
-                *slot = Some(answer);
+        for waiting in self.answers.lock().iter_mut().flatten() {
+            if waiting.ticket == ticket {
+                waiting.answer = Some(answer);
             }
         }
         self.answered.wake_all();

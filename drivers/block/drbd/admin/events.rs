@@ -36,6 +36,7 @@ use drbd_format::{
             Writer, //
         }, //
     },
+    state_word::StateWord,
     types::ConnState, //
 };
 use kernel::{
@@ -166,6 +167,11 @@ pub(crate) fn connection(resource: &Resource, old: u8, new: u8) {
 
 /// A volume changed its state: the notifications of its objects, then the status broadcast.
 pub(crate) fn volume(volume: &Volume, old: u32, new: u32) {
+    let alone = |word| StateWord(word).conn() == ConnState::StandAlone.to_wire();
+    if alone(old) && !alone(new) {
+        // The volumes hear first that the connection begins.
+        super::connection::publish(&volume.resource);
+    }
     let _group = volume.resource.events.group();
     let more = notification::CHANGE | notification::CONTINUES;
     object(Object::Resource(&volume.resource), more);
