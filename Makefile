@@ -30,7 +30,7 @@ check: ## what needs no kernel and no root: format, lints, tidiness, unit and go
 test: check ## check, then the scenarios on two nodes with the debug kernel
 	@$(SCRIPTS)/nodes test
 
-nodes: ## node scenarios: T=<part of a name> runs some, N=<n> sets the rounds of the long ones
+nodes: ## node scenarios: T=<names> runs some, N=<n> sets the rounds of the long ones
 	@$(SCRIPTS)/nodes run
 
 demo: ## the lab on two nodes with Debian's own kernel under QEMU; KEEP=1 leaves them running
@@ -39,11 +39,12 @@ demo: ## the lab on two nodes with Debian's own kernel under QEMU; KEEP=1 leaves
 bench: ## our module against the C driver, interleaved, on the fast kernel
 	@$(SCRIPTS)/nodes bench
 
-sim: ## the core in a simulator: SEED=<n> repeats one run
-	@$(CARGO) run --quiet --release -p drbd-sim -- $(SEED)
+sim: ## the core in a simulator: SEED=<n> repeats one run with a trace, N=<n> runs many
+	@$(CARGO) run --quiet --profile sim -p drbd-sim -- \
+		$(if $(SEED),seed=$(SEED),n=$(or $(N),1000) all=1)
 
 golden: ## only the tests against recorded bytes and snapshots
-	@$(CARGO) test --quiet --workspace golden
+	@$(CARGO) test --quiet -p drbd_format -p drbd_core --lib -- recorded as_reviewed
 
 fuzz: ## the decoders under cargo-fuzz (needs it and a nightly compiler)
 	@test -d tests/fuzz || { echo "make fuzz: there are no fuzz targets yet"; exit 1; }

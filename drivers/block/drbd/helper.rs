@@ -63,31 +63,33 @@ impl<const N: usize> Write for Line<N> {
     }
 }
 
-/// Starts a helper on a thread of its own, so that the resource goes on meanwhile. With `wait` the
-/// core is told how it ended. May sleep.
+/// Starts a helper on a thread of its own, so that the resource goes on meanwhile. With `answer`,
+/// the number of the run, the core is told how it ended. May sleep.
 pub(crate) fn run(
     resource: &Arc<Resource>,
     handler: Handler,
     volume: Option<VolumeIndex>,
-    wait: bool,
+    answer: Option<u32>,
 ) {
     let of_work = resource.clone();
     let work = move || {
         let status = call(&of_work, handler, volume);
-        if wait {
+        if let Some(run) = answer {
             of_work.handle(Input::HelperDone {
                 handler,
                 volume,
+                run,
                 exit: exit_code(status),
             });
         }
     };
     if resource.helpers.spawn(work).is_err() {
         pr_err!("{}: no memory to run {}\n", resource.name, handler.name());
-        if wait {
+        if let Some(run) = answer {
             resource.handle(Input::HelperDone {
                 handler,
                 volume,
+                run,
                 exit: 0,
             });
         }

@@ -62,7 +62,8 @@ pub(crate) fn perform(resource: &Arc<Resource>, action: Action) {
             handler,
             volume,
             wait,
-        } => helper::run(resource, handler, volume, wait),
+            run,
+        } => helper::run(resource, handler, volume, wait.then_some(run)),
         Action::SetCapacity { volume, capacity } => {
             with(resource, volume, |volume| {
                 volume.disk.set_capacity(capacity.0);

@@ -131,6 +131,8 @@ pub(crate) struct Inner {
     peer: KVVec<Option<PageBuf>>,
     /// Upper bios to be submitted again, each with its volume. Capacity for every slot.
     reissue: KVVec<(VolumeIndex, IncomingBio)>,
+    /// When the timer fires; `u64::MAX` if it is not armed.
+    armed_ns: u64,
 }
 
 /// The bells of the executors of a resource.
@@ -277,7 +279,16 @@ impl Resource {
         result
     }
 
-    /// As [`Resource::with`] for a caller that takes finished requests itself.
+    /// As [`Resource::with`] for the sender of the data socket, which looks for packets at the end
+    /// of the call.
+    pub(crate) fn with_sender<R>(&self, call: impl FnOnce(&mut Inner, Instant) -> R) -> R {
+        let (result, mut wants) = self.call(call);
+        wants.sender = false;
+        self.dispatch(wants);
+        result
+    }
+
+    /// As [`Resource::with`] for a caller that takes finished requests itself, in the same call.
     pub(crate) fn with_done<R>(&self, call: impl FnOnce(&mut Inner, Instant) -> R) -> R {
         let (result, mut wants) = self.call(call);
         wants.done = false;
@@ -292,6 +303,14 @@ impl Resource {
         let mut wants = inner.core.take_wants();
         if wants.submitters {
             wants.volumes |= inner.reissuing();
+        }
+        // Deadlines mostly move away: the timer then fires for nothing now and again, which is
+        // cheaper than to arm it at every call.
+        if let (Some(at), Some(timer)) = (wants.timer, self.timer.as_ref()) {
+            if at.0 < inner.armed_ns {
+                inner.armed_ns = at.0;
+                timer.arm_at_ns(at.0);
+            }
         }
         (result, wants)
     }
@@ -320,9 +339,6 @@ impl Resource {
             self.submitters_generation.fetch_add(1, Full);
             self.submitters.wake_all();
         }
-        if let (Some(at), Some(timer)) = (wants.timer, self.timer.as_ref()) {
-            timer.arm_at_ns(at.0);
-        }
     }
 
     /// Wakes the workers of the volumes whose bits are set. Any context.
@@ -337,7 +353,10 @@ impl Resource {
     }
 
     fn on_timer(&self) {
-        self.with(|inner, now| inner.core.on_timer(now));
+        self.with(|inner, now| {
+            inner.armed_ns = u64::MAX;
+            inner.core.on_timer(now);
+        });
     }
 
     /// Returns a mark for [`Resource::wait_submitters`], to be taken before the core is asked.
@@ -464,6 +483,7 @@ impl Inner {
             app: table(REQUESTS_MAX)?,
             peer: table(PEER_REQUESTS_MAX)?,
             reissue: KVVec::with_capacity(REQUESTS_MAX, GFP_KERNEL)?,
+            armed_ns: u64::MAX,
         })
     }
 

@@ -151,8 +151,10 @@ impl Node {
     /// Stops it as a power cut would. The disks stay as they are.
     pub(crate) fn power_off(&mut self) {
         if let Some((mut machine, link)) = self.running.take() {
-            drop(link);
+            // In this order: User-Mode Linux frees the interrupt of a line that hangs up while it
+            // handles that very interrupt, and says so.
             machine.kill();
+            drop(link);
             self.steps.say(&format!("{}: power off", self.spec.name));
         }
     }

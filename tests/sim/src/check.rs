@@ -1,10 +1,11 @@
 //! Checkers: each knows one promise and says when it is broken.
 
 use drbd_core::link::VolumeIndex;
-use drbd_format::types::{ConnState, Role};
+use drbd_format::types::{ConnState, DiskState, Role};
 
 use crate::cluster::Cluster;
 use crate::node::name;
+use crate::shell::marks_on_disk;
 
 /// One promise.
 pub trait Checker {
@@ -36,6 +37,7 @@ pub trait Checker {
 pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(OnePrimary),
+        Box::new(DifferencesAreMarked::default()),
         Box::new(AcknowledgedWrites),
         Box::new(EqualReplicas),
         Box::new(NoLeaks),
@@ -60,6 +62,80 @@ impl Checker for OnePrimary {
             return Err(format!("both are: {a} and {b}"));
         }
         Ok(())
+    }
+}
+
+/// Wherever the disks differ, a bit is set or the activity log covers it: on a node that runs in
+/// its memory, else in what its disk says. Looked at after each loss of power and now and then.
+#[derive(Default)]
+struct DifferencesAreMarked {
+    lives: [Option<u32>; 2],
+    next_ns: u64,
+}
+
+impl DifferencesAreMarked {
+    const PAUSE_NS: u64 = 100 * crate::world::MILLI;
+
+    fn look(cluster: &mut Cluster, volume: usize) -> Result<(), String> {
+        let [a, b] = &cluster.world.nodes;
+        let (a, b) = (&a.disks[volume].live, &b.disks[volume].live);
+        let mut blocks = a.differing_blocks(b);
+        for node in 0..2 {
+            if blocks.is_empty() {
+                break;
+            }
+            keep_unmarked(cluster, node, volume, &mut blocks);
+        }
+        let Some(block) = blocks.first() else {
+            return Ok(());
+        };
+        let states = cluster.describe();
+        Err(format!(
+            "block {block} of volume {volume} differs and is marked nowhere, {} in all: {states}",
+            blocks.len()
+        ))
+    }
+}
+
+/// Drops the blocks that a node knows to be out of sync.
+fn keep_unmarked(cluster: &mut Cluster, node: usize, volume: usize, blocks: &mut Vec<u64>) {
+    let index = VolumeIndex(volume as u8);
+    let world = &mut cluster.world;
+    let in_memory = world.core(node).is_some_and(|core| {
+        let disk = core.state(index).disk;
+        disk > DiskState::Attaching
+    });
+    if let (true, Some(core)) = (in_memory, world.core(node)) {
+        blocks.retain(|block| {
+            let extent = (block / 1024) as u32;
+            !core.bit_is_set(index, *block) && !core.extent_is_used(index, extent)
+        });
+        return;
+    }
+    let disk = &world.nodes[node].disks[volume];
+    match marks_on_disk(disk) {
+        Some(marks) => blocks.retain(|block| !marks.mark(disk, *block)),
+        None => blocks.clear(),
+    }
+}
+
+impl Checker for DifferencesAreMarked {
+    fn name(&self) -> &'static str {
+        "differences are marked"
+    }
+
+    fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        let lives = [0, 1].map(|node| {
+            let node = &cluster.world.nodes[node];
+            node.alive.as_ref().map(|_| node.life)
+        });
+        let now_ns = cluster.world.now_ns;
+        if lives == self.lives && now_ns < self.next_ns {
+            return Ok(());
+        }
+        self.lives = lives;
+        self.next_ns = now_ns + Self::PAUSE_NS;
+        (0..cluster.faults.volumes).try_for_each(|volume| Self::look(cluster, volume))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use drbd_core::link::VolumeIndex;
 use drbd_core::state::VolumeState;
+use drbd_format::netlink::codes::RetCode;
 use drbd_format::types::{ConnState, DiskState, Role};
 
 use crate::admin::{is_success, Admin, Command};
@@ -70,6 +71,10 @@ pub struct Cluster {
     apart: bool,
     cuts: u64,
     replicating: bool,
+    /// Whether the cluster was idle when somebody asked, as long as nothing has changed.
+    rested: Option<bool>,
+    /// Attempts to connect of a Primary that the peer's data kept apart, in a row.
+    refused: u32,
     checkers: Vec<Box<dyn Checker>>,
 }
 
@@ -110,6 +115,7 @@ impl Cluster {
             verbose: false,
             ended: Vec::new(),
             events: 0,
+            changed: true,
             disk_latency_ns: faults.disk_latency_ns,
             wakeup_ns: faults.wakeup_ns,
             helpers: Vec::new(),
@@ -128,6 +134,8 @@ impl Cluster {
             apart: false,
             cuts: 0,
             replicating: false,
+            rested: None,
+            refused: 0,
             checkers: check::all(),
         };
         cluster.power_on(0);
@@ -252,12 +260,19 @@ impl Cluster {
             Event::ConnectDone(node, life, end) if world.is_current(node, life) => {
                 world.connect_done(node, end);
             }
-            Event::Act(actor) => self.act(actor),
+            Event::Act(actor) => {
+                self.world.changed = true;
+                self.act(actor);
+            }
             _ => {}
         }
     }
 
     fn after_event(&mut self) {
+        if !std::mem::take(&mut self.world.changed) {
+            return;
+        }
+        self.rested = None;
         while let Some((node, bio, ok)) = self.world.ended.pop() {
             self.workload.ended(&mut self.world, node, &bio, ok);
         }
@@ -301,7 +316,8 @@ impl Cluster {
         })
     }
 
-    /// Nothing is in flight on behalf of applications.
+    /// Nothing is in flight on behalf of applications. In protocol A an acknowledged write is still
+    /// on its way; its barrier ack tells of its arrival.
     pub fn is_quiet(&mut self) -> bool {
         if self.workload.in_flight() > 0 {
             return false;
@@ -317,15 +333,21 @@ impl Cluster {
                     && counters.local == 0
                     && counters.pending == 0
                     && counters.unacked == 0
+                    && counters.in_flight_sectors == 0
             })
         })
     }
 
     fn is_idle(&mut self) -> bool {
-        self.workload.left == 0
+        if let Some(idle) = self.rested {
+            return idle;
+        }
+        let idle = self.workload.left == 0
             && self.is_quiet()
             && self.admins.iter().all(Admin::is_idle)
-            && (0..self.faults.volumes).all(|volume| self.is_in_sync(volume))
+            && (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
+        self.rested = Some(idle);
+        idle
     }
 
     /// One line about everybody.
@@ -442,6 +464,8 @@ impl Cluster {
                     self.tend();
                 }
             }
+            // Nothing is left to submit.
+            Actor::Work if self.workload.left == 0 => {}
             Actor::Work => {
                 let pause = if self.world.random.chance(3) {
                     3 * SECOND
@@ -578,7 +602,10 @@ impl Cluster {
             Fault::Invalidate if away => {
                 let one = VolumeIndex(volume);
                 let good = self.world.oracle.promises[one.slot()][1 - node];
-                if good != Promise::Everything {
+                let usable = self
+                    .state(1 - node, one.slot())
+                    .is_some_and(|state| state.disk == DiskState::UpToDate);
+                if good != Promise::Everything || !usable {
                     return;
                 }
                 self.admins[node].add(Command::Invalidate(volume));
@@ -598,6 +625,7 @@ impl Cluster {
         for node in 0..2 {
             self.tend_node(node);
         }
+        self.give_up_newer();
         self.tend_roles();
     }
 
@@ -626,11 +654,38 @@ impl Cluster {
                     commands.push(Command::Secondary(v));
                 } else if volume == 0 {
                     commands.push(Command::Connect(victim));
+                    self.refused += u32::from(!victim && state.role == Role::Primary);
                 }
+            }
+            if state.conn >= ConnState::Connected {
+                self.refused = 0;
             }
         }
         for command in commands {
             self.admins[node].add(command);
+        }
+    }
+
+    /// The newest generation is on a disk whose data nobody wants any more: it is given up.
+    fn give_up_newer(&mut self) {
+        let victim = 1 - self.holder;
+        if self.refused < 5 || !self.healed || !self.admins[victim].is_idle() {
+            return;
+        }
+        self.refused = 0;
+        self.admins[victim].add(Command::Disconnect);
+        let mut worthy = None;
+        for volume in 0..self.faults.volumes {
+            if self.world.oracle.promises[volume][victim] == Promise::Nothing {
+                self.admins[victim].add(Command::Invalidate(volume as u8));
+            } else {
+                worthy = Some(volume);
+            }
+        }
+        self.admins[victim].add(Command::Connect(true));
+        if let Some(volume) = worthy {
+            // Both have what was acknowledged: the Primary may as well become the target.
+            self.step_back(self.holder, volume);
         }
     }
 
@@ -665,19 +720,17 @@ impl Cluster {
             }
             return;
         }
-        let force = self.faults.full_sync && self.is_new();
-        for volume in 0..self.faults.volumes as u8 {
-            self.admins[node].add(Command::Primary(volume, force));
+        for volume in 0..self.faults.volumes {
+            let force = self.faults.full_sync && self.is_new(volume);
+            self.admins[node].add(Command::Primary(volume as u8, force));
         }
     }
 
-    /// Nobody has ever written anything.
-    fn is_new(&mut self) -> bool {
-        (0..self.faults.volumes).all(|volume| {
-            (0..2).all(|node| {
-                self.state(node, volume)
-                    .is_some_and(|state| state.disk == DiskState::Inconsistent)
-            })
+    /// Nobody has ever written anything to the volume.
+    fn is_new(&mut self, volume: usize) -> bool {
+        (0..2).all(|node| {
+            self.state(node, volume)
+                .is_some_and(|state| state.disk == DiskState::Inconsistent)
         })
     }
 
@@ -731,8 +784,28 @@ impl Cluster {
     }
 
     fn answered(&mut self, node: usize, command: Command, code: i32) {
-        if let (Command::Primary(volume, _), true) = (command, is_success(code)) {
-            self.promoted(node, usize::from(volume));
+        match command {
+            Command::Primary(volume, _) if is_success(code) => {
+                self.promoted(node, usize::from(volume));
+            }
+            Command::Attach(volume) if code == RetCode::DATA_NOT_CURRENT.0 => {
+                self.step_back(node, usize::from(volume));
+            }
+            _ => {}
+        }
+    }
+
+    /// A Primary without its disk may know of a generation that could not be written to any disk.
+    /// If its disk has all the data nevertheless it gives up its role to have the disk back.
+    fn step_back(&mut self, node: usize, volume: usize) {
+        let volumes = self.faults.volumes;
+        if self.world.oracle.promises[volume][node] == Promise::Nothing {
+            return;
+        }
+        if self.workload.leave(&mut self.world, node, volumes) {
+            for volume in 0..volumes as u8 {
+                self.admins[node].add(Command::Secondary(volume));
+            }
         }
     }
 

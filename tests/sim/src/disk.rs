@@ -183,6 +183,8 @@ pub struct Disk {
     pub fail_writes: bool,
     /// Reads fail.
     pub fail_reads: bool,
+    /// Number of writes of data that have failed so far.
+    pub failed_writes: u64,
     /// Number of durable writes of metadata blocks so far.
     pub stable_writes: u64,
 }
@@ -203,6 +205,7 @@ impl Disk {
             next_id: 0,
             fail_writes: false,
             fail_reads: false,
+            failed_writes: 0,
             stable_writes: 0,
         }
     }
@@ -221,10 +224,15 @@ impl Disk {
         let (request, cached) = self.running.remove(&id)?;
         let reads = matches!(request.op, DiskOp::Read { .. } | DiskOp::ReadBlock);
         if (reads && self.fail_reads) || (!reads && self.fail_writes) {
-            // A failed write may have reached some of its sectors.
-            if let DiskOp::Write(values) = request.op {
-                let half = values.len() / 2;
-                self.write(request.sector, values[..half].to_vec(), false);
+            match request.op {
+                // A failed write may have reached some of its sectors.
+                DiskOp::Write(values) => {
+                    let half = values.len() / 2;
+                    self.write(request.sector, values[..half].to_vec(), false);
+                    self.failed_writes += 1;
+                }
+                DiskOp::Zero { .. } => self.failed_writes += 1,
+                _ => {}
             }
             return Some(DiskResult::Failed);
         }

@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 
 use crate::random::Random;
 
+/// Pieces into which what is sent at once is broken, at most; what is behind them arrives at once.
+const PIECES_MAX: usize = 12;
+
 /// One end of a stream.
 pub type EndId = usize;
 
@@ -166,7 +169,11 @@ impl Network {
         let mut times = Vec::new();
         let mut rest = &bytes[..taken];
         while !rest.is_empty() {
-            let piece = (random.between(1, self.quality.fragment_max) as usize).min(rest.len());
+            let piece = if times.len() < PIECES_MAX {
+                (random.between(1, self.quality.fragment_max) as usize).min(rest.len())
+            } else {
+                rest.len()
+            };
             let (front, behind) = rest.split_at(piece);
             rest = behind;
             let delay = self.delay_ns(random);
@@ -237,7 +244,13 @@ impl Network {
                 self.ends[end].coming_bytes -= bytes.len();
             }
             if life != owner.life || self.ends[end].closed {
-                if matches!(segment, Segment::Bytes(_)) || life != owner.life {
+                // A reset is never answered: two dead ends would go on for ever.
+                let answers = match segment {
+                    Segment::Bytes(_) => true,
+                    Segment::Fin => life != owner.life,
+                    Segment::Reset => false,
+                };
+                if answers {
                     let delay = self.delay_ns(random);
                     let other = self.ends[end].other;
                     if !self.ends[other].reset {
@@ -251,9 +264,13 @@ impl Network {
             let end = &mut self.ends[end];
             match segment {
                 Segment::Bytes(bytes) => end.arrived.extend(bytes),
-                Segment::Fin => end.eof = true,
+                Segment::Fin => {
+                    end.eof = true;
+                    delivery.ended = true;
+                }
                 Segment::Reset => {
                     end.reset = true;
+                    delivery.ended = true;
                     end.arrived.clear();
                 }
             }
@@ -301,6 +318,8 @@ impl Network {
 pub struct Delivery {
     /// The owner of the end should look.
     pub arrived: bool,
+    /// The stream has ended or broken.
+    pub ended: bool,
     /// Come back at this time.
     pub again_at_ns: Option<u64>,
     /// A reset reaches that end at that time.
@@ -333,7 +352,7 @@ mod tests {
         let sent: Vec<u8> = (0..200).collect();
         let (taken, times) = network.send(a, &sent, 0, &mut random).unwrap();
         assert_eq!(taken, 200);
-        assert!(times.len() > 10);
+        assert!(times.len() > PIECES_MAX / 2);
         network.cut = true;
         assert!(!network.deliver(b, 10_000, &mut random).arrived);
         network.cut = false;
@@ -354,5 +373,17 @@ mod tests {
         assert_eq!(reset.map(|(end, _)| end), Some(a));
         network.deliver(a, 9000, &mut random);
         assert!(!network.is_alive(a));
+    }
+
+    #[test]
+    fn two_dead_ends_do_not_go_on_resetting_each_other() {
+        let (mut network, mut random) = network();
+        let (a, b) = network.open(A, 1).unwrap();
+        let _ = network.send(a, b"hello", 0, &mut random);
+        network.set_life(0, Some(2));
+        network.set_life(1, Some(2));
+        let first = network.deliver(b, 1000, &mut random).reset_at_ns;
+        assert_eq!(first.map(|(end, _)| end), Some(a));
+        assert_eq!(network.deliver(a, 9000, &mut random).reset_at_ns, None);
     }
 }

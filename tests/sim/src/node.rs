@@ -130,6 +130,16 @@ pub struct Device {
     pub present: bool,
 }
 
+impl Device {
+    /// A device that nobody may write to yet: the node is Secondary.
+    pub fn new() -> Self {
+        Self {
+            read_only: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// What the worker of a volume is in the middle of.
 #[derive(Debug, Default)]
 pub enum Worker {
@@ -220,22 +230,62 @@ pub struct Link {
     pub closing: bool,
 }
 
+/// Bytes on their way into a socket.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Outbound {
+    /// Appends bytes.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The bytes that the socket has not taken.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    /// The socket has taken so many bytes.
+    pub fn took(&mut self, len: usize) {
+        self.taken += len;
+        if self.taken == self.bytes.len() {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.taken = 0;
+    }
+
+    /// The socket has taken everything.
+    pub fn is_empty(&self) -> bool {
+        self.rest().is_empty()
+    }
+}
+
 /// What a sender has in its hands.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Bytes not yet taken by the socket.
-    pub bytes: VecDeque<u8>,
+    pub bytes: Outbound,
     /// Packets to report.
     pub tokens: Vec<SentToken>,
     /// When the socket last took something.
     pub since_ns: u64,
+    /// When the sender looks at the clock again.
+    pub alarm_ns: u64,
 }
 
 /// Acks not yet taken by the socket.
 #[derive(Debug, Default)]
 pub struct AckBatch {
     /// Bytes.
-    pub bytes: VecDeque<u8>,
+    pub bytes: Outbound,
     /// To be reported.
     pub token: Option<drbd_core::data::AcksToken>,
 }
@@ -264,6 +314,8 @@ pub struct Alive {
     pub receiver: Receiver,
     /// A connection is wanted.
     pub wanted: bool,
+    /// A connection was asked for, and the receiver has not begun to work on it.
+    pub started: bool,
     /// Establishing.
     pub establish: Establish,
     /// Sockets while establishing: data, meta.
@@ -274,6 +326,8 @@ pub struct Alive {
     pub batch: Batch,
     /// Ack sender.
     pub acks: AckBatch,
+    /// Front of what is being received on the data socket: header, fixed part or payload.
+    pub data_bytes: Vec<u8>,
     /// Bytes received on the meta socket and not used.
     pub meta_bytes: Vec<u8>,
     /// Armed timer and its number.
@@ -340,16 +394,18 @@ impl Alive {
             reissue: VecDeque::new(),
             waiting: VecDeque::new(),
             bells: [false; Thread::COUNT],
-            devices: (0..VOLUMES).map(|_| Device::default()).collect(),
+            devices: (0..VOLUMES).map(|_| Device::new()).collect(),
             control: Busy::Ready,
             control_result: None,
             receiver: Receiver::Idle,
             wanted: false,
+            started: false,
             establish: Establish::new(),
             slots: [None, None],
             link: None,
             batch: Batch::default(),
             acks: AckBatch::default(),
+            data_bytes: Vec::new(),
             meta_bytes: Vec::new(),
             timer: (None, 0),
             answer: None,

@@ -87,7 +87,8 @@ pub struct Oracle {
     /// What each node's disk must hold, per volume.
     pub promises: Vec<[Promise; 2]>,
     acks: u64,
-    flushed: u64,
+    /// Acknowledgements that a flush covers, per volume: a flush concerns one device.
+    flushed: Vec<u64>,
 }
 
 impl Oracle {
@@ -97,7 +98,7 @@ impl Oracle {
             sectors: vec![BTreeMap::new(); volumes],
             promises: vec![[Promise::Everything; 2]; volumes],
             acks: 0,
-            flushed: 0,
+            flushed: vec![0; volumes],
         }
     }
 
@@ -129,7 +130,7 @@ impl Oracle {
                 version.acked_at_ns = now_ns;
                 version.durable = durable;
             }
-            let oldest = history.oldest(Promise::Flushed, self.flushed);
+            let oldest = history.oldest(Promise::Flushed, self.flushed[volume]);
             history.versions.drain(..oldest);
         }
     }
@@ -139,9 +140,10 @@ impl Oracle {
         self.acks
     }
 
-    /// A flush that was submitted with this mark has been acknowledged.
-    pub fn flushed(&mut self, mark: u64) {
-        self.flushed = self.flushed.max(mark);
+    /// A flush of `volume` that was submitted with this mark has been acknowledged.
+    pub fn flushed(&mut self, volume: usize, mark: u64) {
+        let flushed = &mut self.flushed[volume];
+        *flushed = mark.max(*flushed);
     }
 
     /// Checks what a read returned. `mark` was taken when it was submitted.
@@ -169,7 +171,7 @@ impl Oracle {
                 ))
             };
         };
-        let oldest = history.oldest(promise, self.flushed);
+        let oldest = history.oldest(promise, self.flushed[volume]);
         let allowed = &history.versions[oldest..];
         if allowed.iter().any(|version| version.value == value) {
             return Ok(());
@@ -201,7 +203,7 @@ impl Oracle {
     /// From now on what this disk holds is what applications see.
     pub fn adopt(&mut self, volume: usize, node: usize, disk: &Sectors) {
         self.acks += 1;
-        let (acks, flushed) = (self.acks, self.flushed);
+        let (acks, flushed) = (self.acks, self.flushed[volume]);
         for (sector, history) in &mut self.sectors[volume] {
             let oldest = history.oldest(Promise::Flushed, flushed);
             history.versions.drain(..oldest);
@@ -235,5 +237,30 @@ impl Oracle {
             _ => Promise::Flushed,
         };
         self.promises[volume] = [joined; 2];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Write = Write {
+        sector: 8,
+        count: 1,
+        value: 0x1000,
+    };
+
+    #[test]
+    fn a_flush_promises_nothing_about_another_volume() {
+        let mut oracle = Oracle::new(2);
+        for volume in 0..2 {
+            oracle.submitted(volume, &ONE);
+            oracle.acked(volume, &ONE, false, 0);
+        }
+        oracle.flushed(1, oracle.flush_mark());
+        oracle.power_lost(0, true);
+        let empty = Sectors::default();
+        assert!(oracle.check_disk(0, 0, &empty).is_ok());
+        assert!(oracle.check_disk(1, 0, &empty).is_err());
     }
 }

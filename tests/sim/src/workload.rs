@@ -24,8 +24,9 @@ struct Pending {
     durable: bool,
     preflush: bool,
     mark: u64,
-    /// Replication was on when it was submitted; number of state changes seen so far.
-    replicated: Option<u64>,
+    /// Replication was on when it was submitted; state changes and failed writes of the peer's
+    /// disk seen so far.
+    replicated: Option<(u64, u64)>,
 }
 
 /// The application.
@@ -95,7 +96,13 @@ impl Workload {
             return;
         }
         self.pending.clear();
-        self.node = Some(node);
+        let before = self.node.replace(node);
+        for volume in 0..volumes {
+            let volume = VolumeIndex(volume as u8);
+            if let Some(before) = before {
+                world.handle(before, &Input::Closed { volume });
+            }
+        }
         for volume in 0..volumes {
             let volume = VolumeIndex(volume as u8);
             world.handle(node, &Input::Opened { volume });
@@ -179,7 +186,8 @@ impl Workload {
             durable: fua,
             preflush,
             mark: world.oracle.flush_mark(),
-            replicated: is_replicating(world, node, volume).then_some(self.breaks),
+            replicated: is_replicating(world, node, volume)
+                .then(|| (self.breaks, failed_writes(world, 1 - node, volume))),
         };
         self.pending.insert(tag, pending);
         let data = match op {
@@ -239,7 +247,7 @@ impl Workload {
         }
         self.done += 1;
         if pending.preflush {
-            world.oracle.flushed(pending.mark);
+            world.oracle.flushed(pending.volume, pending.mark);
         }
         match pending.op {
             Op::Read => {
@@ -277,7 +285,10 @@ impl Workload {
                 "write {write:?} was acknowledged and is on no disk"
             ));
         }
-        let steady = pending.replicated == Some(self.breaks) && replicating;
+        // A write that the peer's disk has refused (P_NEG_ACK) ends with the local result, before
+        // this node learns the state of that disk (`reference/io.md` 1.8, "negative ack").
+        let now = (self.breaks, failed_writes(world, peer, volume));
+        let steady = pending.replicated == Some(now) && replicating;
         if steady && !there && self.protocol == Protocol::C {
             world.fail(format!(
                 "protocol C acknowledged {write:?} at {} ms before the peer had it",
@@ -285,6 +296,10 @@ impl Workload {
             ));
         }
     }
+}
+
+fn failed_writes(world: &World, node: usize, volume: usize) -> u64 {
+    world.nodes[node].disks[volume].failed_writes
 }
 
 /// Tells whether writes are sent to a peer that is in sync.

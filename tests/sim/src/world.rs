@@ -68,6 +68,8 @@ pub struct World {
     pub ended: Vec<(usize, Bio, bool)>,
     /// Events so far.
     pub events: u64,
+    /// A core or somebody outside has done something since the checkers looked last.
+    pub changed: bool,
     /// Latency of the disks in nanoseconds: least and most.
     pub disk_latency_ns: (u64, u64),
     /// Largest time until a woken thread runs.
@@ -141,6 +143,10 @@ impl World {
         let now = self.nodes[node].clock(self.now_ns);
         let alive = self.alive(node)?;
         let result = call(alive, now);
+        self.changed = true;
+        let Some(alive) = self.alive(node) else {
+            return Some(result);
+        };
         let wants = alive.core.take_wants();
         self.dispatch(node, &wants);
         Some(result)

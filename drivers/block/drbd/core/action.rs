@@ -130,6 +130,8 @@ pub enum Action {
         volume: Option<VolumeIndex>,
         /// The control plane waits for the exit code.
         wait: bool,
+        /// Names this run in the answer.
+        run: u32,
     },
     /// The device has this size from now on.
     SetCapacity {

@@ -15,6 +15,7 @@ use crate::link::{ControlKind, Order, VolumeIndex};
 use crate::state::transition::StateError;
 use crate::state::{mask, Change};
 
+pub mod cancel;
 pub mod connection;
 pub mod role;
 pub mod volume;
@@ -122,16 +123,18 @@ impl Control<'_> {
             }
         }
         let forced = matches!(request, AdminRequest::Detach { force: true, .. });
-        if let (false, Some(busy)) = (forced, self.s.job) {
+        if !forced && self.s.job.is_some() {
             let leaves = matches!(request, AdminRequest::Disconnect { force: true });
             if !leaves {
+                if let AdminRequest::Attach { volume, .. } = *request {
+                    self.refuse_disk(volume);
+                }
                 self.answer(ticket, StateError::InTransientState.code());
                 return;
             }
             // A forced disconnect is the way out when the peer does not answer.
+            self.abandon();
             self.s.two_phase = None;
-            self.answer(busy.ticket, code::INTR);
-            self.s.job = None;
         }
         match self.start(request) {
             Step::Done(code) => self.answer(ticket, code),
@@ -143,15 +146,6 @@ impl Control<'_> {
             }
             Step::Next(kind) => self.s.job = Some(AdminJob { ticket, kind }),
             Step::Wait => self.answer(ticket, code::INVALID_REQUEST),
-        }
-    }
-
-    /// Gives up waiting for a command (its caller has gone). What has been done stays done.
-    pub(crate) fn cancel(&mut self, ticket: Ticket) {
-        if self.s.job.is_some_and(|job| job.ticket == ticket) {
-            self.s.job = None;
-            self.s.two_phase = None;
-            self.answer(ticket, code::INTR);
         }
     }
 
@@ -240,7 +234,7 @@ impl Control<'_> {
             }
             AdminRequest::SuspendIo { .. } => (Change::flag(mask::SUSP, true), Meaning::Plain),
             _ => {
-                self.before_resume_io(volume);
+                self.before_resume_io();
                 let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
                 (Change::flag(frozen, false), Meaning::ResumeIo)
             }
@@ -265,7 +259,9 @@ impl Control<'_> {
             JobKind::Disconnect(step) => self.step_leave(step).map(JobKind::Disconnect),
             JobKind::Work(v, step) => self.step_work(v, step).map(|step| JobKind::Work(v, step)),
             JobKind::Role(job) => self.step_role(job).map(JobKind::Role),
-            JobKind::Settle(v, code) if self.metadata_stable(v) => Step::Done(code),
+            JobKind::Settle(v, code) if self.metadata_stable(v) && !self.vol(v).al_resuming => {
+                Step::Done(code)
+            }
             JobKind::Settle(..) => Step::Wait,
         };
         match step {
@@ -315,10 +311,16 @@ impl Control<'_> {
         })
     }
 
-    fn before_resume_io(&mut self, v: VolumeIndex) {
-        if !self.vol(v).new_uuid_due {
-            return;
+    /// Suspension concerns all volumes: each that owes a new generation begins it now.
+    fn before_resume_io(&mut self) {
+        for v in self.indices() {
+            if self.vol(v).new_uuid_due {
+                self.begin_due_generation(v);
+            }
         }
+    }
+
+    fn begin_due_generation(&mut self, v: VolumeIndex) {
         self.vol_mut(v).new_uuid_due = false;
         if self.vol(v).disk.is_some() {
             self.new_current_uuid(v);
@@ -333,12 +335,13 @@ impl Control<'_> {
     }
 
     fn after_resume_io(&mut self, v: VolumeIndex) {
-        let state = self.state(v);
-        if state.conn < ConnState::Connected {
+        if self.state(v).conn < ConnState::Connected {
             self.order(Order::EndFrozen);
         }
-        if matches!(state.disk, DiskState::Diskless | DiskState::Failed) {
-            self.order(Order::FailFrozen(v));
+        for v in self.indices() {
+            if matches!(self.state(v).disk, DiskState::Diskless | DiskState::Failed) {
+                self.order(Order::FailFrozen(v));
+            }
         }
     }
 
@@ -372,9 +375,7 @@ impl Control<'_> {
         };
         disk.config.c_plan_ahead_tenths = disk.config.c_plan_ahead_tenths.min(300);
         disk.config.resync_rate_kib = disk.config.resync_rate_kib.max(1);
-        let al_disabled = !config.al_updates;
-        let flag = crate::control::metadata::flag::AL_DISABLED;
-        self.set_flag(v, flag, al_disabled);
+        self.switch_al_updates(v);
         self.dirty(v);
         self.order(Order::View(v));
         self.set_limits(v);

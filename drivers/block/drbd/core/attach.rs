@@ -163,11 +163,19 @@ impl Control<'_> {
 
     /// Before the state was touched: only the devices have to be closed again.
     fn attach_refused(&mut self, v: VolumeIndex, code: i32) -> Step<AttachStep> {
-        self.act(Action::CloseDisk { volume: v });
+        self.refuse_disk(v);
         Step::Done(code)
     }
 
-    fn attach_failed(&mut self, v: VolumeIndex, code: i32) -> Step<AttachStep> {
+    /// The devices that the shell has opened for an attach are not wanted.
+    pub(crate) fn refuse_disk(&mut self, v: VolumeIndex) {
+        if self.vol(v).job == VolumeJob::None && self.vol(v).disk.is_none() {
+            self.begin_job(v, VolumeJob::Detach(crate::control::jobs::Detach::Close));
+        }
+        self.act(Action::CloseDisk { volume: v });
+    }
+
+    pub(crate) fn attach_failed(&mut self, v: VolumeIndex, code: i32) -> Step<AttachStep> {
         self.unblock_attach(v);
         if self.vol(v).state.disk > DiskState::Diskless {
             self.set_state(v, Change::disk(DiskState::Diskless), Flags::HARD);
@@ -175,7 +183,7 @@ impl Control<'_> {
         if self.vol(v).disk.is_some() {
             self.order(Order::DiskDetached(v));
         }
-        self.vol_mut(v).job = VolumeJob::Detach(crate::control::jobs::Detach::Close);
+        self.begin_job(v, VolumeJob::Detach(crate::control::jobs::Detach::Close));
         self.act(Action::CloseDisk { volume: v });
         Step::Next(AttachStep::Undo { code })
     }
@@ -262,11 +270,15 @@ impl Control<'_> {
             facts: *facts,
             uuids,
             written_uuids: uuids,
+            written_flags: facts.flags,
             stable_uuids: uuids,
             flags: facts.flags,
             la_size: facts.la_size_sectors,
         });
         volume.md = crate::control::metadata::MetadataIo::NEW;
+        // Until the superblock says that there is none.
+        volume.al_updates = true;
+        volume.al_resuming = false;
         volume.crashed_primary =
             facts.flags & flag::CRASHED_PRIMARY != 0 || (marked && !frozen_primary);
         volume.degraded_timeout =

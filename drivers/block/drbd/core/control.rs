@@ -72,6 +72,8 @@ pub struct Disk {
     pub uuids: Uuids,
     /// UUIDs as last put into a superblock for writing.
     pub written_uuids: Uuids,
+    /// Flags as last put into a superblock for writing.
+    pub written_flags: u32,
     /// UUIDs that are certainly on disk: only these are told to the peer.
     pub stable_uuids: Uuids,
     /// Present metadata flags.
@@ -169,6 +171,8 @@ pub struct Volume {
     pub bitmap_again: bool,
     /// Exit code of the helper for which a job waits.
     pub helper: Option<u8>,
+    /// The run of a helper for which a job waits; an earlier one may still be on its way.
+    pub helper_run: u32,
     /// How the last job ended that a command waits for.
     pub result: Option<bool>,
     /// Writing of the superblock.
@@ -181,6 +185,12 @@ pub struct Volume {
     pub verify: (u64, u64),
     /// The wait-for-connection timeout is the degraded one.
     pub degraded_timeout: bool,
+    /// The device has still to follow the role.
+    pub role_due: bool,
+    /// The data plane maintains the activity log.
+    pub al_updates: bool,
+    /// The activity log is being written anew; then the flag that says it is off goes.
+    pub al_resuming: bool,
 }
 
 impl Volume {
@@ -215,6 +225,7 @@ impl Volume {
         bitmap_io: Progress::Idle,
         bitmap_again: false,
         helper: None,
+        helper_run: 0,
         result: None,
         md: MetadataIo::NEW,
         facts: Facts {
@@ -234,6 +245,9 @@ impl Volume {
         },
         verify: (0, u64::MAX),
         degraded_timeout: false,
+        role_due: false,
+        al_updates: true,
+        al_resuming: false,
     };
 }
 
@@ -266,6 +280,8 @@ pub struct Core {
     pub work: [Option<Work>; engine::WORK_MAX],
     /// State of the generator of UUIDs.
     pub random: [u64; 2],
+    /// Number of the last run of a helper.
+    pub helper_runs: u32,
     /// A job waits for something; look again when the data plane has moved.
     pub waiting: bool,
     /// An action could not be queued: the shell did not drain the queue.
@@ -305,6 +321,7 @@ impl ControlState {
                 liveness: Liveness::NEW,
                 work: [None; engine::WORK_MAX],
                 random: seed,
+                helper_runs: 0,
                 waiting: false,
                 overflow: false,
             },
@@ -431,6 +448,8 @@ impl<'a> Control<'a> {
     /// Queues P_UUIDS if there is a disk to speak of.
     pub(crate) fn send_uuids(&mut self, v: VolumeIndex, flags: u32) {
         if self.vol(v).state.disk >= DiskState::Negotiating && self.vol(v).disk.is_some() {
+            // As of now: the peer may be faster, and its answer changes them.
+            let flags = flags | self.own_uuid_flags(v);
             self.send(v, ControlKind::Uuids { flags });
         }
     }
@@ -534,7 +553,7 @@ impl<'a> Control<'a> {
             capacity: SectorCount(volume.capacity),
             max_bio_bytes: self.max_bio_bytes(v),
             crashed_primary: volume.crashed_primary,
-            al_updates: volume.disk.is_none_or(|disk| disk.config.al_updates),
+            al_updates: volume.disk.is_none() || volume.al_updates,
             disk: volume.disk.map_or(DiskConfig::DEFAULT, |disk| disk.config),
         }
     }

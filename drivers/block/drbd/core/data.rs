@@ -23,7 +23,7 @@ use crate::peer_request as peer;
 use crate::request as app;
 use crate::resync::extents::ResyncExtents;
 use crate::resync::session::Session;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 mod acks;
 mod activity;
@@ -46,6 +46,9 @@ pub use types::*;
 /// Packets of the control plane that may wait on the data socket, for each volume; those of the
 /// connection are with volume 0.
 const CONTROL_MAX: usize = 24;
+/// How long the barrier of an epoch may wait for a write that it can go with. The timer of the
+/// shell makes a tick or two of it.
+const BARRIER_DELAY: Duration = Duration::from_millis(1);
 /// Upcalls that may wait; equal ones are merged.
 const UPCALLS_MAX: usize = 32;
 
@@ -144,7 +147,6 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) flush_failed: bool,
     pub(crate) read_toggle: bool,
     pub(crate) congested: bool,
-    pub(crate) thaw: bool,
 }
 
 impl<M: Memory> Default for VolumeSlot<M> {
@@ -182,7 +184,6 @@ impl<M: Memory> Default for VolumeSlot<M> {
             flush_failed: false,
             read_toggle: false,
             congested: false,
-            thaw: false,
         }
     }
 }
@@ -249,6 +250,10 @@ pub struct DataPlane<M: Memory> {
     pub(crate) requests: Slab<M::Requests>,
     pub(crate) peers: Slab<M::PeerRequests>,
     pub(crate) volumes: M::Volumes,
+    /// Places with a volume, one bit each: what runs at every hold of the lock skips the others.
+    pub(crate) present: u32,
+    /// Volumes whose I/O is not suspended any more since the last order, one bit each.
+    pub(crate) thawed: u32,
     pub(crate) link: LinkView,
     pub(crate) terms: Terms,
     /// Both sockets exist.
@@ -267,6 +272,8 @@ pub struct DataPlane<M: Memory> {
     /// Epoch of the writes sent last, and how many of it were sent without a barrier behind them.
     pub(crate) sending_epoch: u32,
     pub(crate) sending_writes: u32,
+    /// Until when the barrier of a closed epoch waits for a write that it can go with.
+    pub(crate) barrier_due: Option<Instant>,
     /// Items in the queues of all volumes.
     pub(crate) control_len: u32,
     /// Volume whose item was handed out last.
@@ -299,6 +306,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) resync_timer: Option<Instant>,
     pub(crate) upcalls: Queue<Upcall, UPCALLS_MAX>,
     pub(crate) wants: DataWants,
+    /// Somebody was told to wait since `Wants::submitters` was last given out.
+    pub(crate) submitters_wait: bool,
 }
 
 impl<M: Memory> DataPlane<M> {
@@ -309,6 +318,8 @@ impl<M: Memory> DataPlane<M> {
             requests: Slab::new(requests),
             peers: Slab::new(peers),
             volumes,
+            present: 0,
+            thawed: 0,
             link: LinkView::NONE,
             terms: Terms::INITIAL,
             up: false,
@@ -323,6 +334,7 @@ impl<M: Memory> DataPlane<M> {
             epoch_writes: 0,
             sending_epoch: 0,
             sending_writes: 0,
+            barrier_due: None,
             control_len: 0,
             control_at: 0,
             all_peers: List::default(),
@@ -346,6 +358,7 @@ impl<M: Memory> DataPlane<M> {
             resync_timer: None,
             upcalls: Queue::default(),
             wants: DataWants::default(),
+            submitters_wait: false,
         }
     }
 
@@ -353,7 +366,12 @@ impl<M: Memory> DataPlane<M> {
     pub fn take_wants(&mut self) -> DataWants {
         let timer = self.next_timeout();
         let wants = core::mem::take(&mut self.wants);
-        DataWants { timer, ..wants }
+        let submitters = wants.submitters && core::mem::take(&mut self.submitters_wait);
+        DataWants {
+            submitters,
+            timer,
+            ..wants
+        }
     }
 
     /// Takes the oldest upcall.
@@ -427,7 +445,6 @@ impl<M: Memory> DataPlane<M> {
         };
         let old = slot.view;
         slot.view = *view;
-        slot.thaw |= old.state.suspended() && !view.state.suspended();
         slot.congested = false;
         slot.flush_failed &= old.disk == view.disk;
         let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
@@ -439,6 +456,9 @@ impl<M: Memory> DataPlane<M> {
             session.pause(paused, now);
             session.cancelled &= old.state.conn == view.state.conn;
         }
+        if old.state.suspended() && !view.state.suspended() {
+            self.thawed |= volume.bit();
+        }
         if paused {
             // The worker of the volume is woken below.
             let _ = slot
@@ -447,7 +467,7 @@ impl<M: Memory> DataPlane<M> {
                 .map(|disk| disk.extents.give_up_but(None));
         }
         if old.state.replicates() != view.state.replicates() {
-            self.close_epoch();
+            self.close_epoch(now);
         }
         if given_up {
             self.epochs.given_up(volume.0);
@@ -517,10 +537,19 @@ impl<M: Memory> DataPlane<M> {
             unacked: slot.unanswered,
             app: slot.app_in_flight,
             epochs: self.epochs.count(),
+            in_flight_sectors: slot.in_flight_sectors,
             out_of_sync_bits: disk.map_or(0, |disk| disk.bitmap.weight()),
             al_used: disk.map_or(0, |disk| disk.al.used()),
             al_suspended: slot.al_suspended,
         }
+    }
+
+    /// Tells whether writes to an extent of the activity log are in flight.
+    pub fn extent_is_used(&self, volume: VolumeIndex, extent: u32) -> bool {
+        let place = self.volumes.get(volume.slot());
+        place
+            .and_then(|place| place.disk.as_ref())
+            .is_some_and(|disk| disk.al.is_used(extent))
     }
 
     /// Returns `disk-timeout` of a volume.
@@ -545,7 +574,7 @@ impl<M: Memory> DataPlane<M> {
     /// Returns the write ordering method in force (`reference/io.md` 3.3).
     pub fn ordering(&self) -> WriteOrdering {
         let mut ordering = WriteOrdering::Flush;
-        for volume in self.volumes.iter().filter(|volume| volume.has_disk()) {
+        for volume in self.present_volumes().filter(|volume| volume.has_disk()) {
             let disk = &volume.view.disk;
             let flushes = disk.disk_flushes && !volume.flush_failed;
             if ordering == WriteOrdering::Flush && !flushes {
@@ -560,11 +589,13 @@ impl<M: Memory> DataPlane<M> {
 
     /// Returns the place of the volume with this number.
     pub fn volume_index(&self, number: u16) -> Option<VolumeIndex> {
-        let at = self
-            .volumes
-            .iter()
-            .position(|slot| slot.number == Some(VolumeNumber(number)))?;
-        u8::try_from(at).ok().map(VolumeIndex)
+        let number = Some(VolumeNumber(number));
+        bits(self.present).find(|volume| self.volumes[volume.slot()].number == number)
+    }
+
+    /// Returns the places that hold a volume.
+    pub(crate) fn present_volumes(&self) -> impl Iterator<Item = &VolumeSlot<M>> {
+        bits(self.present).filter_map(|volume| self.volumes.get(volume.slot()))
     }
 
     pub(crate) fn next_stamp(&mut self) -> u64 {
@@ -574,15 +605,31 @@ impl<M: Memory> DataPlane<M> {
 
     #[inline]
     pub(crate) fn wake_volume(&mut self, volume: VolumeIndex) {
-        self.wants.volumes |= 1_u32.checked_shl(u32::from(volume.0)).unwrap_or(0);
+        self.wants.volumes |= volume.bit();
     }
 
-    /// Ends the current epoch if it has writes.
-    pub(crate) fn close_epoch(&mut self) {
-        if self.epoch_writes != 0 {
-            self.epoch = self.epoch.wrapping_add(1);
-            self.epoch_writes = 0;
-            // The barrier may be due.
+    /// Ends the current epoch if it has writes. Its barrier goes with the next write, or after a
+    /// moment (`reference/io.md` 10.5 item 17).
+    pub(crate) fn close_epoch(&mut self, now: Instant) {
+        if self.epoch_writes == 0 {
+            return;
+        }
+        self.epoch = self.epoch.wrapping_add(1);
+        self.epoch_writes = 0;
+        if self.barrier_due.is_none() {
+            self.barrier_due = Some(now.after(BARRIER_DELAY));
+        }
+        if self
+            .present_volumes()
+            .any(|place| !place.al_wait.is_empty())
+        {
+            self.hurry_barrier();
+        }
+    }
+
+    /// Somebody waits for what the ack of the barrier releases: it does not wait for a write.
+    pub(crate) fn hurry_barrier(&mut self) {
+        if self.barrier_due.take().is_some() {
             self.wants.sender = true;
         }
     }
@@ -625,4 +672,14 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn resync_window(&self) -> u64 {
         u64::from(self.link.max_buffers.min(131_072) / 2) * 8
     }
+}
+
+/// Returns the volumes whose bits are set.
+pub(crate) fn bits(mask: u32) -> impl Iterator<Item = VolumeIndex> {
+    let mut left = mask;
+    core::iter::from_fn(move || {
+        let number = u8::try_from(left.trailing_zeros()).ok()?;
+        left &= left.checked_sub(1)?;
+        Some(VolumeIndex(number))
+    })
 }

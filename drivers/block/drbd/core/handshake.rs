@@ -50,7 +50,12 @@ pub enum Fence {
     #[default]
     Idle,
     /// The helper runs.
-    Running,
+    Running {
+        /// Which run.
+        run: u32,
+        /// The connection after whose end it was called.
+        generation: u32,
+    },
     /// The helper has ended; the peer counts as fenced or not.
     Done(bool),
 }
@@ -88,13 +93,16 @@ pub struct Link {
     pub drained: bool,
     /// Close as soon as the answer to the peer's request has been sent.
     pub close_after_reply: bool,
+    /// The peer has asked for a change of the connection since it refused ours for that reason.
+    pub peer_asked: bool,
     /// The sockets are gone while the peer's answer to our disconnect may still come.
     pub lost_while_leaving: Option<LinkError>,
     /// A packet that has to wait.
     pub pending: Option<Pending>,
     /// Fencing of the peer.
     pub fence: Fence,
-    /// Counts connections, so that a late fencing result is recognised.
+    /// Counts connections that got as far as the parameters, so that a late fencing result is
+    /// recognised.
     pub generation: u32,
     own_challenge: [u8; CHALLENGE],
     peer_challenge: [u8; CHALLENGE_MAX],
@@ -123,6 +131,7 @@ impl Link {
         closing: false,
         drained: true,
         close_after_reply: false,
+        peer_asked: false,
         lost_while_leaving: None,
         pending: None,
         fence: Fence::Idle,
@@ -194,7 +203,8 @@ impl Control<'_> {
             since: self.now,
             shell_active: true,
             own_challenge: *random,
-            generation: link.generation.wrapping_add(1),
+            generation: link.generation,
+            fence: link.fence,
             ..Link::NONE
         };
         self.s.liveness.restart(self.now);
@@ -339,6 +349,7 @@ impl Control<'_> {
             return Handled::Fail(LinkError::StandAlone);
         }
         self.s.link.stage = Stage::Up;
+        self.s.link.generation = self.s.link.generation.wrapping_add(1);
         self.s.link.deadline = None;
         self.s.link.dry_run = dry_run;
         self.s.link.state_sent = true;

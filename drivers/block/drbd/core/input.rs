@@ -47,6 +47,8 @@ pub enum Input<'a> {
         handler: Handler,
         /// The volume it was about.
         volume: Option<VolumeIndex>,
+        /// The run that has ended.
+        run: u32,
         /// Exit code 0 to 255; 0 if it could not be run.
         exit: u8,
     },

@@ -27,6 +27,16 @@ impl VolumeIndex {
         // CAST: Widening.
         self.0 as usize
     }
+
+    /// Returns the mask that stands for this volume in a set of volumes.
+    #[inline]
+    pub const fn bit(self) -> u32 {
+        if self.0 < 32 {
+            1 << self.0
+        } else {
+            0
+        }
+    }
 }
 
 /// Number of a volume as users and peers know it, 0 to 65534.
@@ -260,9 +270,9 @@ pub enum ControlKind {
         /// dds_flags.
         flags: u16,
     },
-    /// P_UUIDS with these flags added to those of the state.
+    /// P_UUIDS with these flags, as of the moment it was queued.
     Uuids {
-        /// Additional flags.
+        /// Flags (`reference/wire.md` 4.4).
         flags: u32,
     },
     /// P_STATE with the state word of the moment it was queued.

@@ -183,6 +183,8 @@ pub struct PeerRequest {
     pub holds_extent: bool,
     /// The resync session counts it.
     pub counted: bool,
+    /// The shell keeps pages under this slot.
+    pub has_pages: bool,
     /// Its payload pages count against max-buffers.
     pub pages: u32,
     /// Sequence number of its epoch.
@@ -235,6 +237,7 @@ impl Default for PeerRequest {
             in_epoch: false,
             holds_extent: false,
             counted: false,
+            has_pages: false,
             pages: 0,
             epoch: 0,
             arrival: 0,

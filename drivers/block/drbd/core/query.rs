@@ -6,6 +6,7 @@ use core::fmt;
 use drbd_format::state_word::{self, StateWord};
 use drbd_format::types::{DiskState, Role, WriteOrdering};
 
+use crate::control::jobs::VolumeJob;
 use crate::control::Volume;
 use crate::input::Input;
 use crate::link::{Side, VolumeIndex};
@@ -56,6 +57,14 @@ fn number(number: u32) -> u8 {
 }
 
 impl<M: Memory> Resource<M> {
+    /// Tells whether nothing of an earlier disk is left, so that another may be attached.
+    pub fn is_disk_gone(&self, volume: VolumeIndex) -> bool {
+        self.control_state()
+            .1
+            .get(volume.slot())
+            .is_some_and(|volume| volume.disk.is_none() && volume.job == VolumeJob::None)
+    }
+
     /// Somebody opens the device.
     ///
     /// # Errors

@@ -4,17 +4,12 @@
 //! reports back and forth until both are quiet. It runs under the resource's lock and never sleeps.
 
 use drbd_format::wire::command::{Frame, Stream};
-use drbd_format::wire::header::Header;
-use drbd_format::wire::packet::{decode_front, Packet, StreamError};
+use drbd_format::wire::packet::decode_front;
 
 use crate::action::Action;
 use crate::config::ResourceConfig;
-use crate::control::packets::Handled;
 use crate::control::{Control, ControlState, Lent};
-use crate::data::{
-    is_ack_command, is_data_command, AcksOut, AcksToken, DataPlane, Incoming, Outgoing, Payload,
-    SentToken,
-};
+use crate::data::{is_ack_command, AcksOut, AcksToken, DataPlane, Outgoing, Payload, SentToken};
 use crate::handshake::Stage;
 use crate::input::Input;
 use crate::link::{LinkError, LinkView, Order, View, VolumeIndex};
@@ -24,6 +19,9 @@ use crate::state::VolumeState;
 use crate::time::{earliest, Instant};
 
 mod forward;
+mod receive;
+
+pub use receive::{Expect, Front};
 
 /// Which executors of the shell have work.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -46,13 +44,6 @@ pub struct Wants {
     pub volumes: u32,
     /// Call `on_timer` at this time.
     pub timer: Option<Instant>,
-}
-
-/// Bytes to receive after a header.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Expect {
-    /// Length of the fixed part.
-    pub fixed_len: usize,
 }
 
 /// Slots of the control plane, lent for the life of the resource.
@@ -226,77 +217,6 @@ impl<M: Memory> Resource<M> {
 
     // Sockets.
 
-    /// Length of the next header on either socket.
-    pub fn header_len(&self) -> usize {
-        self.data.terms().version.header_len()
-    }
-
-    /// Bytes that may be read behind every header that announces at least as many.
-    pub const fn likely_fixed_len() -> usize {
-        24
-    }
-
-    /// A header has arrived on the data socket.
-    ///
-    /// # Errors
-    ///
-    /// The connection can not go on; the state has changed already.
-    pub fn data_header(&mut self, bytes: &[u8], now: Instant) -> Result<Expect, LinkError> {
-        self.state.core.liveness.heard_data(now);
-        let terms = *self.data.terms();
-        let frame = Header::decode(terms.version, bytes)
-            .map_err(StreamError::Header)
-            .and_then(|h| Frame::check(&terms, Stream::Data, &h).map_err(StreamError::Frame));
-        match frame {
-            Ok(frame) => {
-                self.frame = Some(frame);
-                Ok(Expect {
-                    fixed_len: frame.fixed_len() as usize,
-                })
-            }
-            Err(error) => Err(self.broken_stream(&error, Stream::Data, now)),
-        }
-    }
-
-    fn broken_stream(&mut self, error: &StreamError, stream: Stream, now: Instant) -> LinkError {
-        self.control(now, |control| control.broken_stream(error, stream))
-    }
-
-    /// The fixed part of the packet has arrived.
-    pub fn data_packet(&mut self, fixed: &[u8], now: Instant) -> Incoming {
-        let Some(frame) = self.frame.take() else {
-            return Incoming::Error(LinkError::ProtocolError);
-        };
-        if is_data_command(frame.command()) && self.state.core.link.protocol_seen {
-            let incoming = self.data.data_packet(&frame, fixed, now);
-            self.settle(now);
-            return incoming;
-        }
-        let terms = *self.data.terms();
-        match Packet::decode(&terms, &frame, fixed) {
-            Ok(packet) => {
-                let handled = self.control(now, |c| c.packet(frame.volume(), &packet));
-                incoming(handled)
-            }
-            Err(error) => {
-                let error = StreamError::Packet(error);
-                Incoming::Error(self.broken_stream(&error, Stream::Data, now))
-            }
-        }
-    }
-
-    /// Tries again the packet that had to wait.
-    pub fn data_retry(&mut self, now: Instant) -> Incoming {
-        if self.state.core.link.pending.is_some() {
-            let handled = self.control(now, |control| control.retry_packet());
-            self.receiver_wanted = false; // Only news are a reason to try again.
-            return incoming(handled);
-        }
-        let incoming = self.data.data_retry(now);
-        self.settle(now);
-        incoming
-    }
-
     /// Consumes complete packets at the front of what was received on the meta socket; returns
     /// the number of bytes used. Nothing is used before the handshake is over.
     ///
@@ -386,14 +306,5 @@ impl<M: Memory> Resource<M> {
     pub fn acks_sent(&mut self, token: AcksToken, ok: bool, now: Instant) {
         self.data.acks_sent(token, ok, now);
         self.control(now, |control| control.meta_sent());
-    }
-}
-
-/// What the receiver does after a control packet.
-const fn incoming(handled: Handled) -> Incoming {
-    match handled {
-        Handled::Done => Incoming::Done,
-        Handled::Wait => Incoming::Wait,
-        Handled::Fail(error) => Incoming::Error(error),
     }
 }

@@ -56,6 +56,13 @@ impl<M: Memory> DataPlane<M> {
                 return NextPacket::Packet(outgoing);
             }
         }
+        if self.control_len != 0 && self.send.is_empty() {
+            // The peer may be asked to let go: what it has is settled first.
+            self.barrier_due = None;
+            if let Some(outgoing) = self.idle_barrier(buf, now) {
+                return NextPacket::Packet(outgoing);
+            }
+        }
         // Each round without a packet takes something out of a queue.
         loop {
             let outgoing = match self.oldest() {
@@ -67,7 +74,7 @@ impl<M: Memory> DataPlane<M> {
                 Source::App(slot) => self.app_packet(slot, buf, now),
                 Source::Reply(slot) => self.reply_packet(slot, buf),
                 Source::None => {
-                    return match self.idle_barrier(buf) {
+                    return match self.idle_barrier(buf, now) {
                         Some(outgoing) => NextPacket::Packet(outgoing),
                         None => match self.next_resync_packet(buf, now) {
                             Some(outgoing) => NextPacket::Packet(outgoing),
@@ -141,8 +148,9 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// The barrier of the last epoch sent, if it is closed.
-    fn idle_barrier(&mut self, buf: &mut [u8]) -> Option<Outgoing> {
-        if self.sending_epoch == self.epoch {
+    fn idle_barrier(&mut self, buf: &mut [u8], now: Instant) -> Option<Outgoing> {
+        let waits = self.barrier_due.is_some_and(|at| at > now);
+        if self.sending_epoch == self.epoch || waits {
             return None;
         }
         self.barrier_packet(buf)
@@ -153,6 +161,7 @@ impl<M: Memory> DataPlane<M> {
             return None;
         }
         self.sending_writes = 0;
+        self.barrier_due = None;
         let packet = Packet::Barrier(BarrierPacket {
             number: self.sending_epoch,
         });
@@ -293,6 +302,8 @@ impl<M: Memory> DataPlane<M> {
             peer.counted = false;
         }
         if with_data {
+            // They go with the packet.
+            peer.has_pages = false;
             self.volumes[peer.volume.slot()].totals.sent += sectors;
         }
         // From here on application writes are queued behind the reply (`reference/io.md` W2).

@@ -16,7 +16,10 @@ use crate::{
         },
         thread, //
     },
-    resource::Resource,
+    resource::{
+        Inner,
+        Resource, //
+    },
     volume::Volume, //
 };
 use drbd_core::{
@@ -25,7 +28,8 @@ use drbd_core::{
         PeerIo, //
     },
     link::VolumeIndex,
-    peer_request::PeerId, //
+    peer_request::PeerId,
+    time::Instant, //
 };
 use drbd_format::units::Sector;
 use kernel::{
@@ -104,9 +108,17 @@ pub(crate) fn run_worker(resource: &Arc<Resource>) {
     }
 }
 
-/// Submits everything that is ready. May sleep.
-pub(crate) fn run(resource: &Arc<Resource>) {
-    while let Some((io, pages)) = resource.with_peer_io(|inner, now| {
+/// One piece of work, taken from the core.
+pub(crate) struct Step {
+    io: PeerIo,
+    pages: Option<PageBuf>,
+    /// More may be ready.
+    more: bool,
+}
+
+impl Step {
+    /// Takes the next piece of work.
+    pub(crate) fn next(inner: &mut Inner, now: Instant) -> Option<Self> {
         let io = inner.core.next_peer_io(now)?;
         let pages = match io {
             PeerIo::Write { id, .. } | PeerIo::Digest { id, .. } | PeerIo::Free { id } => {
@@ -114,9 +126,26 @@ pub(crate) fn run(resource: &Arc<Resource>) {
             }
             PeerIo::Read { .. } | PeerIo::Discard { .. } | PeerIo::Flush { .. } => None,
         };
-        Some((io, pages))
-    }) {
-        start(resource, io, pages);
+        let more = inner.core.has_peer_io();
+        Some(Self { io, pages, more })
+    }
+}
+
+/// Submits everything that is ready. May sleep.
+pub(crate) fn run(resource: &Arc<Resource>) {
+    run_from(resource, resource.with_peer_io(Step::next));
+}
+
+/// As [`run`], beginning with what was taken already.
+pub(crate) fn run_from(resource: &Arc<Resource>, first: Option<Step>) {
+    let mut next = first;
+    while let Some(step) = next {
+        start(resource, step.io, step.pages);
+        next = if step.more {
+            resource.with_peer_io(Step::next)
+        } else {
+            None
+        };
     }
 }
 
@@ -168,7 +197,7 @@ fn start(resource: &Arc<Resource>, io: PeerIo, pages: Option<PageBuf>) {
                         .discard(sector, len_bytes, zero_out, may_unmap)
                         .is_ok()
                 });
-            resource.with_peer_io(|inner, now| inner.core.peer_io_done(id, ok, now));
+            resource.with(|inner, now| inner.core.peer_io_done(id, ok, now));
         }
         PeerIo::Flush { token, volume } => flush(resource, token, volume),
         PeerIo::Digest { id, verify } => digest(resource, id, verify, pages),
@@ -188,7 +217,7 @@ fn digest(resource: &Arc<Resource>, id: PeerId, verify: bool, pages: Option<Page
                 .ok()
         })
         .unwrap_or(0);
-    let left = resource.with_peer_io(|inner, now| {
+    let left = resource.with(|inner, now| {
         let left = pages.and_then(|pages| inner.put_peer_pages(id, pages));
         let digest = digest.get(..len).unwrap_or(&[]);
         inner.core.digest_ready(id, digest, now);
@@ -208,7 +237,7 @@ fn submit(
     let volume = resource.volume(index);
     let backing = volume.as_ref().and_then(|volume| volume.backing());
     let (Some(volume), Some(backing), Some(pages)) = (volume, backing, pages) else {
-        resource.with_peer_io(|inner, now| inner.core.peer_io_done(id, false, now));
+        resource.with(|inner, now| inner.core.peer_io_done(id, false, now));
         return;
     };
     let context = PeerDone { volume, id, kind };
@@ -228,6 +257,6 @@ fn flush(resource: &Arc<Resource>, token: FlushToken, index: VolumeIndex) {
         (Some(volume), Some(backing)) => backing
             .flushes
             .submit_flush(&backing.data, FlushDone { volume, token }),
-        _ => resource.with_peer_io(|inner, now| inner.core.flush_done(token, false, now)),
+        _ => resource.with(|inner, now| inner.core.flush_done(token, false, now)),
     }
 }

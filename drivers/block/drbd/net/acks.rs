@@ -12,6 +12,7 @@ use super::{
     link::Link, //
 };
 use crate::{
+    complete,
     kabi::{
         socket::{
             Recv,
@@ -90,8 +91,7 @@ fn receive_loop(resource: &Resource, link: &Link) -> Result {
             Err(error) => return Err(error),
         }
         let bytes = buffer.get(..filled).ok_or(EINVAL)?;
-        let used = resource
-            .with(|inner, now| inner.core.meta_bytes(bytes, now))
+        let used = complete::with(resource, |inner, now| inner.core.meta_bytes(bytes, now))
             .map_err(|_| EPROTO)?;
         buffer.copy_within(used..filled, 0);
         filled = filled.saturating_sub(used);

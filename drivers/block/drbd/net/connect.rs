@@ -158,6 +158,9 @@ pub(crate) fn run(resource: &Arc<Resource>) {
         if !connector.take_start() {
             continue;
         }
+        // The signal that broke the last connection may arrive after its end, but not after this
+        // start: the same thread asks for both. Left pending it would break every wait from now on.
+        thread::flush_signals();
         match establish(resource) {
             Ok(Some((link, resolver))) => serve(resource, &link, resolver),
             Ok(None) => resource.handle(Input::ReceiverGone),
@@ -167,7 +170,6 @@ pub(crate) fn run(resource: &Arc<Resource>) {
                 resource.handle(Input::ConnectFailed);
             }
         }
-        thread::flush_signals();
     }
 }
 

@@ -9,7 +9,10 @@
 
 use super::link::Link;
 use crate::{
-    disk::peer_io,
+    disk::peer_io::{
+        self,
+        Step, //
+    },
     kabi::{
         bio::BioHold,
         digest,
@@ -25,7 +28,8 @@ use drbd_core::{
     data::Incoming,
     link::LinkError,
     peer_request::PeerId,
-    request::RequestId, //
+    request::RequestId,
+    resource::Front, //
 };
 use kernel::{
     alloc::KVVec,
@@ -62,6 +66,9 @@ struct Receiver<'a> {
     buffer: KVVec<u8>,
     /// Bytes at the front of `buffer` that belong to the packet in progress or the next one.
     filled: usize,
+    /// Length of the next header, as far as the core has told. It only grows, so that a header is
+    /// never read too far.
+    header_len: usize,
 }
 
 impl<'a> Receiver<'a> {
@@ -71,6 +78,7 @@ impl<'a> Receiver<'a> {
             link,
             buffer: KVVec::from_elem(0, BUFFER_LEN, GFP_KERNEL)?,
             filled: 0,
+            header_len: resource.with(|inner, _| inner.core.header_len()),
         })
     }
 
@@ -82,27 +90,27 @@ impl<'a> Receiver<'a> {
     /// Receives one packet. Returns whether the core wants another.
     fn packet(&mut self) -> Result<bool> {
         let resource = self.resource;
-        let (header_len, likely_len) = resource.with(|inner, _| {
-            let len = inner.core.header_len();
-            (len, len.saturating_add(LIKELY_FIXED_LEN))
-        });
-        self.fill(header_len, likely_len)?;
-        let header = self.buffer.get(..header_len).ok_or(EINVAL)?;
-        let fixed_len = match resource.with(|inner, now| inner.core.data_header(header, now)) {
-            Ok(expect) => expect.fixed_len,
-            Err(_) => return Ok(false),
+        let mut need = self.header_len;
+        let mut most = need.saturating_add(LIKELY_FIXED_LEN);
+        let mut incoming = loop {
+            self.fill(need, most)?;
+            let bytes = self.buffer.get(..self.filled).ok_or(EINVAL)?;
+            match resource.with(|inner, now| inner.core.data_front(bytes, now)) {
+                Front::Need(len) => (need, most) = (len, len),
+                Front::Packet {
+                    used,
+                    next_header_len,
+                    incoming,
+                } => {
+                    // What was read ahead belongs to the next packet: payload is never read ahead,
+                    // as packets with payload have at least the likely fixed part.
+                    self.buffer.copy_within(used..self.filled, 0);
+                    self.filled = self.filled.saturating_sub(used);
+                    self.header_len = next_header_len;
+                    break incoming;
+                }
+            }
         };
-        let end = header_len.saturating_add(fixed_len);
-        self.fill(end, end)?;
-        let fixed = self.buffer.get(header_len..end).ok_or(EINVAL)?;
-        let mut incoming = resource.with(|inner, now| inner.core.data_packet(fixed, now));
-        // What was read ahead belongs to the next packet: payload is never read ahead, as packets
-        // with payload have at least the likely fixed part.
-        let filled = self.filled;
-        if end < filled {
-            self.buffer.copy_within(end..filled, 0);
-        }
-        self.filled = filled.saturating_sub(end);
         loop {
             match incoming {
                 Incoming::Done => return Ok(true),
@@ -162,13 +170,13 @@ impl<'a> Receiver<'a> {
         let mut pages = PagePool::alloc(&self.resource.pages, len_bytes)?;
         self.receive_pages(&mut pages)?;
         let intact = self.intact(digest, |hasher| hasher.update_pages(&pages))?;
-        let left = self.resource.with_peer_io(|inner, now| {
+        let (left, next) = self.resource.with_peer_io(|inner, now| {
             let left = inner.put_peer_pages(id, pages);
             inner.core.peer_payload(id, intact, now);
-            left
+            (left, Step::next(inner, now))
         });
         drop(left);
-        peer_io::run(self.resource);
+        peer_io::run_from(self.resource, next);
         Ok(())
     }
 

@@ -33,7 +33,8 @@ use drbd_core::{
         SentToken, //
     },
     input::Input,
-    link::LinkError, //
+    link::LinkError,
+    time::Instant, //
 };
 use kernel::{
     alloc::KVVec,
@@ -102,27 +103,37 @@ impl Sender {
 
     fn run(&mut self, resource: &Arc<Resource>, link: &Link) -> Result {
         while !link.is_closing() {
-            resource.with(|inner, now| self.pull(inner, now));
+            resource.with_sender(|inner, now| {
+                self.report(true, inner, now);
+                // Their pages are with the socket: nothing is dropped under the lock.
+                self.items.clear();
+                self.pull(inner, now);
+            });
             if self.items.is_empty() {
                 resource.bells.sender.wait();
                 continue;
             }
             let result = self.send(resource, link);
-            let sent = result.is_ok();
-            resource.with(|inner, now| {
-                for item in self.items.iter() {
-                    inner.core.sent(item.token, sent, now);
-                }
-            });
-            // Drops the pages, outside of the lock.
-            self.items.clear();
-            result?;
+            if result.is_err() {
+                resource.with(|inner, now| self.report(false, inner, now));
+                self.items.clear();
+                return result;
+            }
         }
+        resource.with(|inner, now| self.report(true, inner, now));
+        self.items.clear();
         Ok(())
     }
 
+    /// Tells the core what became of the last batch.
+    fn report(&self, sent: bool, inner: &mut Inner, now: Instant) {
+        for item in self.items.iter() {
+            inner.core.sent(item.token, sent, now);
+        }
+    }
+
     /// Takes packets while they fit.
-    fn pull(&mut self, inner: &mut Inner, now: drbd_core::time::Instant) {
+    fn pull(&mut self, inner: &mut Inner, now: Instant) {
         let mut start = 0;
         let mut payload_bytes = 0;
         while self.items.len() < BATCH && payload_bytes < BATCH_BYTES {

@@ -54,12 +54,7 @@ pub fn create_metadata(disk: &mut Disk, create: CreateAs) -> Option<Layout> {
         let (sector, _) = layout.bitmap_page(BitmapPage(page))?;
         disk.put_block(sector.0, Box::new([fill; 4096]));
     }
-    for index in 0..layout.striping().blocks() {
-        let mut block: Block = Box::new([0; 4096]);
-        drbd_format::disk::al_transaction::encode_initialised(block.as_mut_slice()).ok()?;
-        let sector = layout.al_block(index)?;
-        disk.put_block(sector.0, block);
-    }
+    initialise_ring(disk, &layout)?;
     write_superblock(disk, &layout, &superblock)?;
     Some(layout)
 }
@@ -81,40 +76,107 @@ fn read_superblock(disk: &Disk) -> Option<(Superblock, Layout)> {
     Some((superblock, layout))
 }
 
-/// Applies the activity log to the bitmap, as `drbdmeta apply-al` does before an attach. Returns
-/// the extents that were active, or what is wrong with the metadata.
-pub fn apply_activity_log(disk: &mut Disk) -> Result<Vec<u32>, String> {
-    let (mut superblock, layout) =
-        read_superblock(disk).ok_or_else(|| "the superblock is unreadable".to_string())?;
-    if !superblock.is_unclean() {
-        return Ok(Vec::new());
+/// What the metadata on a disk say about blocks that may differ.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    layout: Layout,
+    everything: bool,
+    extents: Vec<u32>,
+}
+
+impl Marks {
+    /// Tells whether the metadata mark this block of 4 KiB.
+    pub fn mark(&self, disk: &Disk, block: u64) -> bool {
+        let extent = (block / 1024) as u32;
+        if self.everything || self.extents.contains(&extent) {
+            return true;
+        }
+        let Some((sector, _)) = self.layout.bitmap_page(BitmapPage(block / PAGE_BITS)) else {
+            return true;
+        };
+        let bit = (block % PAGE_BITS) as usize;
+        disk.block(sector.0)[bit / 8] >> (bit % 8) & 1 != 0
     }
+}
+
+/// Reads what a node that boots now would know about its disk: the bitmap, the activity log of a
+/// former Primary, and whether a full resync is due anyway. `None`: the metadata are unreadable.
+pub fn marks_on_disk(disk: &Disk) -> Option<Marks> {
+    let (superblock, layout) = read_superblock(disk)?;
+    let fresh = superblock.uuids.current.0 & !1 == 4;
+    let applies = superblock.is_unclean() && superblock.flags.contains(MdFlags::PRIMARY_IND);
+    let extents = if applies {
+        active_extents(disk, &layout).ok()?
+    } else {
+        Vec::new()
+    };
+    Some(Marks {
+        layout,
+        everything: fresh || superblock.flags.contains(MdFlags::FULL_SYNC),
+        extents,
+    })
+}
+
+/// Replays the activity log.
+fn active_extents(disk: &Disk, layout: &Layout) -> Result<Vec<u32>, String> {
     let mut slots = vec![None; SLOTS_LEN];
     let mut block = [0; 4096];
-    let outcome = {
-        let disk = &*disk;
-        let mut source = Source {
-            striping: layout.striping(),
-            read: |index: u32, to: &mut [u8]| -> Result<(), String> {
-                let sector = layout.al_block(index).ok_or("beyond the ring")?;
-                to.copy_from_slice(disk.block(sector.0).as_slice());
-                Ok(())
-            },
-            crc: digest::transaction,
-            ignored: |_| {},
-            block: &mut block,
-        };
-        replay(&mut source, &mut slots)?
+    let mut source = Source {
+        striping: layout.striping(),
+        read: |index: u32, to: &mut [u8]| -> Result<(), String> {
+            let sector = layout.al_block(index).ok_or("beyond the ring")?;
+            to.copy_from_slice(disk.block(sector.0).as_slice());
+            Ok(())
+        },
+        crc: digest::transaction,
+        ignored: |_| {},
+        block: &mut block,
     };
+    let outcome = replay(&mut source, &mut slots)?;
     if !outcome.is_usable() {
         return Err(format!("the activity log is not usable: {outcome:?}"));
     }
     let mut extents: Vec<u32> = slots.iter().flatten().map(|extent| extent.0).collect();
     extents.sort_unstable();
     extents.dedup();
+    Ok(extents)
+}
+
+/// Applies the activity log to the bitmap, as `drbdmeta apply-al` does before an attach
+/// (`reference/metadata.md` 3.6). Returns the extents that were active, or what is wrong with the
+/// metadata.
+pub fn apply_activity_log(disk: &mut Disk) -> Result<Vec<u32>, String> {
+    let (mut superblock, layout) =
+        read_superblock(disk).ok_or_else(|| "the superblock is unreadable".to_string())?;
+    if !superblock.is_unclean() {
+        return Ok(Vec::new());
+    }
+    let extents = active_extents(disk, &layout)?;
+    if superblock.flags.contains(MdFlags::PRIMARY_IND) {
+        mark_extents(disk, &layout, &extents)?;
+    }
+    // The driver counts its transactions from 0 and never reads the ring.
+    initialise_ring(disk, &layout).ok_or("beyond the ring")?;
+    superblock.magic = Magic::Clean;
+    superblock.flags = superblock.flags.or(MdFlags::AL_CLEAN);
+    write_superblock(disk, &layout, &superblock).ok_or("superblock")?;
+    Ok(extents)
+}
+
+fn initialise_ring(disk: &mut Disk, layout: &Layout) -> Option<()> {
+    for index in 0..layout.striping().blocks() {
+        let mut block: Block = Box::new([0; 4096]);
+        drbd_format::disk::al_transaction::encode_initialised(block.as_mut_slice()).ok()?;
+        let sector = layout.al_block(index)?;
+        disk.put_block(sector.0, block);
+    }
+    Some(())
+}
+
+fn mark_extents(disk: &mut Disk, layout: &Layout, extents: &[u32]) -> Result<(), String> {
     let usable = layout.usable(SectorCount(disk.size_sectors));
     let len = ByteCount(usable.0.div_ceil(8).div_ceil(PAGE_BITS) * 4096);
-    for extent in &extents {
+    for extent in extents {
         let Some((start, end)) = extent_bytes(drbd_format::units::AlExtent(*extent), len) else {
             continue;
         };
@@ -125,10 +187,7 @@ pub fn apply_activity_log(disk: &mut Disk) -> Result<Vec<u32>, String> {
         bytes[from..from + (end - start) as usize].fill(0xff);
         disk.put_block(sector.0, bytes);
     }
-    superblock.magic = Magic::Clean;
-    superblock.flags = superblock.flags.or(MdFlags::AL_CLEAN);
-    write_superblock(disk, &layout, &superblock).ok_or("superblock")?;
-    Ok(extents)
+    Ok(())
 }
 
 impl World {
@@ -221,5 +280,29 @@ fn facts(superblock: &Superblock, layout: &Layout, usable: SectorCount) -> Backi
         io_min_bytes: 512,
         io_opt_bytes: 0,
         discard: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applying_the_log_leaves_an_initialised_ring() {
+        let mut disk = Disk::new(10_000, true);
+        let layout = create_metadata(&mut disk, CreateAs::JustCreated).unwrap();
+        let ring = |disk: &Disk| {
+            let blocks = 0..layout.striping().blocks();
+            let block = |index| disk.block(layout.al_block(index).unwrap().0);
+            blocks.map(block).collect::<Vec<Block>>()
+        };
+        let fresh = ring(&disk);
+        let (mut superblock, _) = read_superblock(&disk).unwrap();
+        superblock.flags = MdFlags(superblock.flags.0 & !MdFlags::AL_CLEAN.0);
+        write_superblock(&mut disk, &layout, &superblock).unwrap();
+        let torn = layout.al_block(0).unwrap();
+        disk.put_block(torn.0, Box::new([7; 4096]));
+        assert_eq!(apply_activity_log(&mut disk), Ok(Vec::new()));
+        assert_eq!(ring(&disk), fresh);
     }
 }

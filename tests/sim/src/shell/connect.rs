@@ -18,6 +18,7 @@ impl World {
     pub(crate) fn start_connect(&mut self, node: usize) {
         if let Some(alive) = self.alive(node) {
             alive.wanted = true;
+            alive.started = true;
         }
         self.ring(node, Thread::Receiver);
     }
@@ -47,7 +48,7 @@ impl World {
                 continue;
             }
             match &alive.receiver {
-                Receiver::Idle if !wanted => return,
+                Receiver::Idle if !alive.started => return,
                 Receiver::Idle => self.begin_attempt(node),
                 Receiver::Serving(_) => {
                     let Some(error) = self.serve(node) else {
@@ -84,6 +85,8 @@ impl World {
     fn begin_attempt(&mut self, node: usize) {
         self.net.backlog[node] = Some(Default::default());
         if let Some(alive) = self.alive(node) {
+            // One that was taken back at once is answered like any other.
+            alive.started = false;
             alive.establish = Establish::new();
             alive.slots = [None, None];
             alive.receiver = Receiver::Establishing;
@@ -224,7 +227,7 @@ impl World {
         match (alive.establish.connected(end.is_some()), end) {
             (Placement::Keep(stream), Some(end)) => {
                 let bytes = first_packet_bytes(stream);
-                self.send_bytes(end, &bytes);
+                self.send_first(end, &bytes);
                 self.keep(node, stream, end);
             }
             (_, Some(end)) => self.close_end(end),
@@ -334,6 +337,7 @@ impl World {
             meta,
             closing: false,
         });
+        alive.data_bytes.clear();
         alive.meta_bytes.clear();
         alive.receiver = Receiver::Serving(Packet::Header);
         let mut random = [0; 64];

@@ -67,17 +67,17 @@ impl World {
                 handler,
                 volume,
                 wait,
+                run,
             } => {
                 self.helpers.push(handler.name().to_string());
                 if wait {
-                    self.handle(
-                        node,
-                        &Input::HelperDone {
-                            handler,
-                            volume,
-                            exit: 0,
-                        },
-                    );
+                    let done = Input::HelperDone {
+                        handler,
+                        volume,
+                        run,
+                        exit: 0,
+                    };
+                    self.handle(node, &done);
                 }
             }
             Action::SetCapacity { volume, capacity } => {

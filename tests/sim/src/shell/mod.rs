@@ -20,7 +20,7 @@ use crate::network::EndId;
 use crate::node::{Thread, Waiter};
 use crate::world::{Event, World};
 
-pub use attach::{apply_activity_log, create_metadata, CreateAs};
+pub use attach::{apply_activity_log, create_metadata, marks_on_disk, CreateAs, Marks};
 
 impl World {
     /// Runs a thread of a node.
@@ -173,14 +173,31 @@ impl World {
         }
     }
 
-    /// Sends on a stream; returns how much was taken, `None` if it is broken.
-    pub(crate) fn send_bytes(&mut self, end: EndId, bytes: &[u8]) -> Option<usize> {
+    /// Sends what waits for one of the sockets; returns how much was taken, `None` if the stream
+    /// is broken.
+    fn send_bytes(&mut self, node: usize, end: EndId, meta: bool) -> Option<usize> {
+        let alive = self.nodes[node].alive.as_deref()?;
+        let waiting = if meta {
+            &alive.acks.bytes
+        } else {
+            &alive.batch.bytes
+        };
+        let bytes = waiting.rest();
         let (taken, times) = self.net.send(end, bytes, self.now_ns, &mut self.random)?;
         let other = self.net.other(end);
         for at in times {
             self.heap.push(at, Event::Arrive(other));
         }
         Some(taken)
+    }
+
+    /// Sends a first packet, for which every new stream has room.
+    fn send_first(&mut self, end: EndId, bytes: &[u8]) {
+        let sent = self.net.send(end, bytes, self.now_ns, &mut self.random);
+        let other = self.net.other(end);
+        for at in sent.into_iter().flat_map(|(_, times)| times) {
+            self.heap.push(at, Event::Arrive(other));
+        }
     }
 
     /// Something has reached an end of a stream.
@@ -192,28 +209,45 @@ impl World {
         if let Some((end, at)) = delivery.reset_at_ns {
             self.heap.push(at, Event::Arrive(end));
         }
-        if delivery.arrived {
-            let owner = self.net.owner(end);
-            if self.is_current(owner.node, owner.life) {
-                for thread in [
-                    Thread::Receiver,
-                    Thread::MetaIn,
-                    Thread::Sender,
-                    Thread::Acks,
-                ] {
-                    self.ring(owner.node, thread);
-                }
-            }
+        let owner = self.net.owner(end);
+        if !delivery.arrived || !self.is_current(owner.node, owner.life) {
+            return;
+        }
+        let link = self.alive(owner.node).and_then(|alive| alive.link);
+        let readers: &[Thread] = match link {
+            // Whoever uses the link learns of its end.
+            Some(_) if delivery.ended => &[
+                Thread::Receiver,
+                Thread::MetaIn,
+                Thread::Sender,
+                Thread::Acks,
+            ],
+            Some(link) if link.meta == end => &[Thread::MetaIn],
+            Some(_) | None => &[Thread::Receiver],
+        };
+        for thread in readers {
+            self.ring(owner.node, *thread);
         }
     }
 
-    /// A reader has made room in a stream: its writer may go on.
+    /// A reader has made room in a stream: its writer may go on, once it is worth it.
     pub(crate) fn room_made(&mut self, end: EndId) {
         let other = self.net.other(end);
-        let owner = self.net.owner(other);
-        if self.is_current(owner.node, owner.life) {
-            self.ring(owner.node, Thread::Sender);
-            self.ring(owner.node, Thread::Acks);
+        if self.net.room(other) < self.net.quality.buffer_bytes / 3 {
+            return;
         }
+        let owner = self.net.owner(other);
+        if !self.is_current(owner.node, owner.life) {
+            return;
+        }
+        let Some(alive) = self.alive(owner.node) else {
+            return;
+        };
+        let waits = match alive.link {
+            Some(link) if link.data == other && !alive.batch.bytes.is_empty() => Thread::Sender,
+            Some(link) if link.meta == other && !alive.acks.bytes.is_empty() => Thread::Acks,
+            Some(_) | None => return,
+        };
+        self.ring(owner.node, waits);
     }
 }

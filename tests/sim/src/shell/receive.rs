@@ -49,30 +49,29 @@ impl World {
         }
     }
 
-    /// Reads exactly `len` bytes, or none.
+    /// Reads exactly `len` bytes. `None`: not all of them are there yet; those that are have been
+    /// taken out of the stream, which therefore never has to hold a whole payload.
     fn read_exact(&mut self, node: usize, len: usize) -> Result<Option<Vec<u8>>, LinkError> {
-        let end = self
-            .alive(node)
-            .and_then(|alive| alive.link)
-            .map(|link| link.data)
-            .ok_or(LinkError::BrokenPipe)?;
-        if len == 0 {
-            return Ok(Some(Vec::new()));
-        }
-        if self.net.readable(end) < len {
-            return match self.net.is_open_for_more(end) {
-                true => Ok(None),
-                false => Err(LinkError::BrokenPipe),
-            };
-        }
-        match self.net.receive(end, len) {
-            Received::Bytes(bytes) => {
-                self.room_made(end);
-                Ok(Some(bytes))
+        let alive = self.alive(node).ok_or(LinkError::BrokenPipe)?;
+        let end = alive.link.ok_or(LinkError::BrokenPipe)?.data;
+        let missing = len.saturating_sub(alive.data_bytes.len());
+        if missing > 0 {
+            match self.net.receive(end, missing) {
+                Received::Bytes(bytes) => {
+                    self.room_made(end);
+                    if let Some(alive) = self.alive(node) {
+                        alive.data_bytes.extend(bytes);
+                    }
+                }
+                Received::Ended => return Err(LinkError::BrokenPipe),
+                Received::Nothing => return Ok(None),
             }
-            Received::Ended => Err(LinkError::BrokenPipe),
-            Received::Nothing => Ok(None),
         }
+        let alive = self.alive(node).ok_or(LinkError::BrokenPipe)?;
+        if alive.data_bytes.len() < len {
+            return Ok(None);
+        }
+        Ok(Some(std::mem::take(&mut alive.data_bytes)))
     }
 
     fn packet_step(&mut self, node: usize, packet: Packet) -> Step {

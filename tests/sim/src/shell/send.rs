@@ -1,6 +1,7 @@
 //! Senders of both sockets.
 
 use drbd_core::data::Payload;
+use drbd_core::input::Input;
 use drbd_core::link::LinkError;
 
 use crate::digest;
@@ -10,6 +11,8 @@ use crate::world::{World, MILLI};
 
 /// Packets pulled at once, at most.
 const BATCH: u64 = 32;
+/// Payload pulled at once: no more packets above that; eight bytes stand for a sector.
+const BATCH_BYTES: usize = (4 << 20) / 512 * 8;
 
 /// Appends payload to a stream: eight bytes stand for a sector.
 fn push_payload(bytes: &mut Vec<u8>, sectors: &[u64], with_digest: bool) {
@@ -67,8 +70,7 @@ impl World {
                 self.end_batch(node, true);
                 continue;
             }
-            let bytes: Vec<u8> = alive.batch.bytes.iter().copied().collect();
-            match self.send_bytes(end, &bytes) {
+            match self.send_bytes(node, end, false) {
                 None => {
                     self.end_batch(node, false);
                     self.link_lost(node, LinkError::BrokenPipe);
@@ -81,7 +83,7 @@ impl World {
                 Some(taken) => {
                     let now_ns = self.now_ns;
                     if let Some(alive) = self.alive(node) {
-                        alive.batch.bytes.drain(..taken);
+                        alive.batch.bytes.took(taken);
                         alive.batch.since_ns = now_ns;
                     }
                 }
@@ -99,14 +101,19 @@ impl World {
             return;
         }
         alive.batch.since_ns = now_ns;
+        let mut payload_bytes = 0;
         for _ in 0..most {
+            if payload_bytes >= BATCH_BYTES {
+                break;
+            }
             let pulled = self.with(node, pull);
             let Some(Some((bytes, text))) = pulled else {
                 break;
             };
             self.trace(node, || text);
+            payload_bytes += bytes.len();
             if let Some(alive) = self.alive(node) {
-                alive.batch.bytes.extend(bytes);
+                alive.batch.bytes.extend(&bytes);
             }
         }
     }
@@ -139,12 +146,16 @@ impl World {
         if now_ns >= alive.batch.since_ns + timeout_ns {
             alive.batch.since_ns = now_ns;
             self.trace(node, || "send timeout".to_string());
+            self.handle(node, &Input::SendTimeout);
         }
         let Some(alive) = self.alive(node) else {
             return;
         };
         let at = alive.batch.since_ns + timeout_ns;
-        self.ring_at(node, Thread::Sender, at);
+        if alive.batch.alarm_ns <= now_ns {
+            alive.batch.alarm_ns = at;
+            self.ring_at(node, Thread::Sender, at);
+        }
     }
 
     /// Sends acks until there are none.
@@ -174,11 +185,7 @@ impl World {
                     alive.acks.token = Some(out.token);
                 }
             }
-            let Some(alive) = self.alive(node) else {
-                return;
-            };
-            let bytes: Vec<u8> = alive.acks.bytes.iter().copied().collect();
-            match self.send_bytes(end, &bytes) {
+            match self.send_bytes(node, end, true) {
                 None => {
                     self.end_acks(node, false);
                     self.link_lost(node, LinkError::NetworkFailure);
@@ -187,7 +194,7 @@ impl World {
                 Some(0) => return,
                 Some(taken) => {
                     if let Some(alive) = self.alive(node) {
-                        alive.acks.bytes.drain(..taken);
+                        alive.acks.bytes.took(taken);
                     }
                 }
             }

@@ -21,6 +21,8 @@ enum Ask {
     OutdatePeer,
     OutdateSelf,
     Hard,
+    /// The peer is about to leave as well: its own question is under way.
+    PeerAsks,
     WaitGone,
 }
 
@@ -43,6 +45,12 @@ impl Control<'_> {
                 return Step::Done(code::NO_ERROR);
             }
             Ask::WaitGone => return Step::Wait,
+            Ask::PeerAsks
+                if self.s.conn == ConnState::WfReportParams && !self.s.link.peer_asked =>
+            {
+                return Step::Wait;
+            }
+            Ask::PeerAsks => return next(Ask::Plain),
             Ask::Plain => (plain, Flags::QUIET),
             Ask::PlainVerbose => (plain, Flags::VERBOSE),
             Ask::OutdatePeer => (plain.and(Change::pdsk(DiskState::Outdated)), Flags::QUIET),
@@ -60,6 +68,10 @@ impl Control<'_> {
         match (error, step.ask) {
             (Some(StateError::AlreadyStandAlone), _) => Step::Done(code::NO_ERROR),
             (Some(StateError::InTransientState), _) => Step::Wait,
+            (Some(StateError::ConcurrentChange), _) => {
+                self.s.link.peer_asked = false;
+                next(Ask::PeerAsks)
+            }
             (Some(StateError::PrimaryNop), Ask::Plain) => next(Ask::OutdatePeer),
             (Some(StateError::OutdateWithoutConnection), Ask::OutdatePeer) => {
                 next(Ask::PlainVerbose)

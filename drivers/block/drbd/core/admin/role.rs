@@ -97,12 +97,7 @@ impl Control<'_> {
                 if !self.metadata_stable(v) {
                     return Step::Wait;
                 }
-                let read_only = job.role != Role::Primary;
-                self.act(Action::SetReadOnly {
-                    volume: v,
-                    read_only,
-                });
-                self.act(Action::Uevent { volume: v });
+                self.device_follows_role(v);
                 Step::Done(SUCCESS)
             }
         }
@@ -124,6 +119,39 @@ impl Control<'_> {
             self.vol_mut(v).watching = watching;
             self.order(Order::View(v));
         }
+    }
+
+    /// Nobody waits for the role change any more. If the state has changed, the rest follows.
+    pub(super) fn abandon_role(&mut self, job: &RoleJob) {
+        let v = job.volume;
+        match job.step {
+            RoleStep::Ask | RoleStep::AskVerbose | RoleStep::Fencing(_) | RoleStep::Pause(_) => {}
+            RoleStep::Drain => {
+                self.watch(v, false);
+                self.role_changed(job);
+                self.vol_mut(v).role_due = true;
+            }
+            RoleStep::Metadata => self.vol_mut(v).role_due = true,
+        }
+    }
+
+    /// The end of a role change that nobody waits for. Returns whether anything was done.
+    pub(crate) fn step_role_due(&mut self, v: VolumeIndex) -> bool {
+        if !self.vol(v).role_due || !self.metadata_stable(v) {
+            return false;
+        }
+        self.vol_mut(v).role_due = false;
+        self.device_follows_role(v);
+        true
+    }
+
+    fn device_follows_role(&mut self, v: VolumeIndex) {
+        let read_only = self.vol(v).state.role != Role::Primary;
+        self.act(Action::SetReadOnly {
+            volume: v,
+            read_only,
+        });
+        self.act(Action::Uevent { volume: v });
     }
 
     fn ask_role(&mut self, job: RoleJob, flags: Flags) -> Step<RoleJob> {

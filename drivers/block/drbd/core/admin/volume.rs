@@ -11,7 +11,7 @@ use crate::control::sizes::agreed_size;
 use crate::control::{Control, Progress, Volume};
 use crate::generation::{FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::input::AdminRequest;
-use crate::link::{ControlKind, Order, VolumeIndex};
+use crate::link::{Order, VolumeIndex};
 use crate::state::Change;
 
 /// Steps of commands that work on a volume's metadata.
@@ -26,6 +26,11 @@ pub enum WorkStep {
     SetAll {
         /// The peer's data is invalidated.
         remote: bool,
+    },
+    /// The bitmap is still being written for another reason.
+    BeginClear {
+        /// The peer is told to skip the initial sync.
+        skip: bool,
     },
     /// The cleared bitmap is being written.
     ClearBitmap {
@@ -42,7 +47,7 @@ pub enum WorkStep {
 }
 
 impl Control<'_> {
-    fn block(&mut self, v: VolumeIndex, on: bool) {
+    pub(super) fn block(&mut self, v: VolumeIndex, on: bool) {
         let volume = self.vol_mut(v);
         volume.blocks = if on {
             volume.blocks.saturating_add(1)
@@ -137,9 +142,7 @@ impl Control<'_> {
         if !clear {
             return Step::Next(JobKind::Settle(v, code::NO_ERROR));
         }
-        self.order(Order::ClearAllBits(v));
-        self.write_bitmap(v, false);
-        Step::Next(JobKind::Work(v, WorkStep::ClearBitmap { skip }))
+        Step::Next(JobKind::Work(v, WorkStep::BeginClear { skip }))
     }
 
     /// Takes such a command one step further.
@@ -159,24 +162,31 @@ impl Control<'_> {
                 self.block(v, false);
                 Step::Done(if ok { SUCCESS } else { code::IO_MD_DISK })
             }
+            WorkStep::BeginClear { skip } => {
+                if self.vol(v).bitmap_io == Progress::Running {
+                    return Step::Wait;
+                }
+                self.order(Order::ClearAllBits(v));
+                self.write_bitmap(v, false);
+                Step::Next(WorkStep::ClearBitmap { skip })
+            }
             WorkStep::ClearBitmap { skip } => self.bitmap_cleared(v, skip),
             WorkStep::Resize { flags, grown } => {
                 if matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
                     return Step::Wait;
                 }
-                if self.vol(v).state.conn == ConnState::Connected {
-                    self.vol_mut(v).grown |= grown;
-                    self.send_uuids(v, 0);
-                    self.send(
-                        v,
-                        ControlKind::Sizes {
-                            trigger_reply: true,
-                            flags,
-                        },
-                    );
-                }
+                self.announce_size(v, flags, grown);
                 Step::Done(code::NO_ERROR)
             }
+        }
+    }
+
+    /// Tells the peer about a new size.
+    pub(super) fn announce_size(&mut self, v: VolumeIndex, flags: u16, grown: bool) {
+        if self.vol(v).state.conn == ConnState::Connected {
+            self.vol_mut(v).grown |= grown;
+            self.send_uuids(v, 0);
+            self.send_sizes(v, true, flags);
         }
     }
 

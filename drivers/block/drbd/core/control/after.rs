@@ -187,7 +187,9 @@ impl Control<'_> {
                 self.update_flags(v, self.state(v));
                 self.order(Order::View(v));
             }
-            FollowUp::PrimaryDegraded => self.helper(Handler::PriOnInconDegr, Some(v), false),
+            FollowUp::PrimaryDegraded => {
+                self.helper(Handler::PriOnInconDegr, Some(v), false);
+            }
             FollowUp::ThawByPeer => {
                 self.order(Order::ResendFrozen);
                 self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
@@ -264,13 +266,22 @@ impl Control<'_> {
         }
     }
 
-    /// Runs a helper.
-    pub(crate) fn helper(&mut self, handler: Handler, volume: Option<VolumeIndex>, wait: bool) {
+    /// Runs a helper. Returns the number of the run.
+    pub(crate) fn helper(
+        &mut self,
+        handler: Handler,
+        volume: Option<VolumeIndex>,
+        wait: bool,
+    ) -> u32 {
+        let run = self.s.helper_runs.wrapping_add(1);
+        self.s.helper_runs = run;
         self.act(Action::RunHelper {
             handler,
             volume,
             wait,
+            run,
         });
+        run
     }
 
     /// A20: all bits are set and written, then the sync begins.

@@ -12,7 +12,7 @@ use crate::generation::{
 };
 use crate::link::VolumeIndex;
 use crate::log::{Level, Line};
-use crate::state::Change;
+use crate::state::{Change, VolumeState};
 
 /// What the two nodes are going to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -221,9 +221,10 @@ impl Control<'_> {
     pub(crate) fn decide(
         &mut self,
         v: VolumeIndex,
-        peer_role: Role,
+        peer: &VolumeState,
         peer_disk: DiskState,
     ) -> Decision {
+        let peer_role = peer.role;
         let volume = self.vol(v);
         let own_disk = match volume.state.disk {
             DiskState::Negotiating => volume
@@ -271,6 +272,14 @@ impl Control<'_> {
                 Some(healed) => hg = healed,
                 None => return Decision::Refused,
             }
+        }
+        if hg == 0 {
+            // The peer may have decided on what a correction of its UUIDs has wiped out.
+            hg = match peer.conn {
+                ConnState::WfBitMapS => -1,
+                ConnState::WfBitMapT => 1,
+                _ => 0,
+            };
         }
         self.confirm(v, hg, own_disk)
     }

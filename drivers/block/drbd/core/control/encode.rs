@@ -141,14 +141,13 @@ impl Control<'_> {
     }
 
     fn uuid_packet(&mut self, v: VolumeIndex, flags: u32) -> Option<Packet<'static>> {
-        let own_flags = self.own_uuid_flags(v);
         let bits_set = self.vol(v).facts.bits_set;
         let uuids = self.vol(v).disk?.stable_uuids;
         self.vol_mut(v).sent_bits = bits_set;
         Some(Packet::Uuids(Uuids {
             set: uuids.to_set(),
             bits_set,
-            flags: UuidFlags(u64::from(own_flags | flags)),
+            flags: UuidFlags(u64::from(flags)),
         }))
     }
 }

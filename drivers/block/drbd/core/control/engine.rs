@@ -76,6 +76,8 @@ pub struct TwoPhase {
     pub change: Change,
     /// The answer.
     pub reply: Option<i32>,
+    /// The command that asked has been given up.
+    pub abandoned: bool,
 }
 
 /// A committed change whose consequences are still to be worked out.
@@ -243,6 +245,7 @@ impl Control<'_> {
                 volume: Some(v),
                 change,
                 reply: None,
+                abandoned: false,
             });
             self.send(
                 v,
@@ -401,6 +404,9 @@ impl Control<'_> {
             if code >= SUCCESS {
                 return Answer::Ready(self.set_conn_state(change, flags));
             }
+            if code == StateError::ConcurrentChange.code() {
+                return Answer::Ready(code);
+            }
             let text = StateError::from_code(code).map_or("unknown error", StateError::text);
             self.log_resource(Line::RefusedByPeer { text, code });
             return Answer::Ready(StateError::FailedByPeer.code());
@@ -425,6 +431,7 @@ impl Control<'_> {
                 volume: None,
                 change,
                 reply: None,
+                abandoned: false,
             });
             let v = VolumeIndex(0);
             self.send(

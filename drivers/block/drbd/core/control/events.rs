@@ -26,10 +26,12 @@ impl Control<'_> {
             Input::HelperDone {
                 handler,
                 volume,
+                run,
                 exit,
             } => match volume.filter(|&v| self.exists(v)) {
-                Some(v) => self.vol_mut(v).helper = Some(exit),
-                None if handler.concerns_resource() => self.fenced(exit),
+                Some(v) if self.vol(v).helper_run == run => self.vol_mut(v).helper = Some(exit),
+                Some(_) => {}
+                None if handler.concerns_resource() => self.fenced(run, exit),
                 None => {}
             },
             Input::HmacReady { job, digest } => self.hmac_ready(job, digest),
@@ -165,7 +167,7 @@ impl Control<'_> {
             }
             let mut active = self.step_cleanup();
             for v in self.indices() {
-                active |= self.step_volume(v);
+                active |= self.step_volume(v) | self.step_role_due(v) | self.step_al_resuming(v);
             }
             active |= self.step_admin();
             if !active {
@@ -179,7 +181,7 @@ impl Control<'_> {
             || self
                 .volumes
                 .iter()
-                .any(|volume| volume.job != VolumeJob::None);
+                .any(|volume| volume.job != VolumeJob::None || volume.al_resuming);
     }
 
     /// Looks again at the jobs that wait.

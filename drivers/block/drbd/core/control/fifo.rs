@@ -64,6 +64,11 @@ impl<'a, T: Copy> Fifo<'a, T> {
         item
     }
 
+    /// Number of queued items.
+    pub fn len(&self) -> usize {
+        self.ends.len
+    }
+
     /// Number of free slots.
     pub fn room(&self) -> usize {
         self.slots.len().saturating_sub(self.ends.len)

@@ -229,7 +229,11 @@ impl Control<'_> {
     }
 
     fn all_bits_set(&mut self, v: VolumeIndex, ok: bool, then: Then) {
+        let conn = self.vol(v).state.conn;
         match then {
+            // A disk went away meanwhile, here or at the peer: the resync has been aborted.
+            Then::StartSync(_)
+                if !matches!(conn, ConnState::StartingSyncS | ConnState::StartingSyncT) => {}
             Then::Command | Then::Attach => self.job_result(v, ok),
             Then::Handshake => self.handshake_bits_set(v, ok),
             Then::StartSync(_) if !ok => {
@@ -300,6 +304,7 @@ impl Control<'_> {
         volume.bitmap_io = Progress::Idle;
         volume.bitmap_again = false;
         volume.md = super::MetadataIo::NEW;
+        volume.al_resuming = false;
         self.end_job(v);
     }
 

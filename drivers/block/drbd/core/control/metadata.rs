@@ -11,7 +11,7 @@ use drbd_format::units::SectorCount;
 
 use super::Control;
 use crate::action::Action;
-use crate::link::{LocalError, VolumeIndex};
+use crate::link::{ControlKind, LocalError, Order, VolumeIndex};
 use crate::state::VolumeState;
 
 /// Metadata flags (`reference/metadata.md` 2.2).
@@ -130,6 +130,7 @@ impl Control<'_> {
         };
         superblock.encode(block).ok()?;
         disk.written_uuids = disk.uuids;
+        disk.written_flags = disk.flags;
         if volume.md.writing.is_some() {
             volume.md.writing = Some(volume.md.version);
         }
@@ -146,10 +147,36 @@ impl Control<'_> {
         volume.md.stable = written;
         if let Some(disk) = volume.disk.as_mut() {
             disk.stable_uuids = disk.written_uuids;
+            let off = disk.written_flags & flag::AL_DISABLED != 0 && !disk.config.al_updates;
+            if off && volume.al_updates {
+                volume.al_updates = false;
+                self.order(Order::View(v));
+            }
         }
         if !ok {
+            self.drop_sync_uuid(v);
             self.text(v, crate::log::Level::Error, "meta data update failed!");
             self.local_io_failed(v, LocalError::Metadata);
+        }
+    }
+
+    /// A sync UUID that is not on disk must not get on the peer's disk: nobody would recognise it.
+    /// The resync ends together with the disk.
+    fn drop_sync_uuid(&mut self, v: VolumeIndex) {
+        for _ in 0..self.outbox.len() {
+            let Some(held) = self.outbox.pop() else {
+                return;
+            };
+            let dropped = match held.order {
+                Order::Send(item) => {
+                    item.volume == v && matches!(item.kind, ControlKind::SyncUuid(_))
+                }
+                _ => false,
+            };
+            if !dropped {
+                // There is room: it was just taken out.
+                let _ = self.outbox.push(held);
+            }
         }
     }
 
@@ -202,6 +229,35 @@ impl Control<'_> {
             disk.flags = flags;
             self.dirty(v);
         }
+    }
+
+    /// Follows a change of `al-updates`. Whatever happens in between, a crash leaves either a
+    /// complete activity log or the flag that says that there is none: the log is switched off
+    /// after the flag is on disk, and the flag is cleared after the log has been written anew.
+    pub(crate) fn switch_al_updates(&mut self, v: VolumeIndex) {
+        let Some(disk) = self.vol(v).disk else { return };
+        if !disk.config.al_updates {
+            self.vol_mut(v).al_resuming = false;
+            self.set_flag(v, flag::AL_DISABLED, true);
+        } else if disk.flags & flag::AL_DISABLED != 0 && !self.vol(v).al_resuming {
+            let volume = self.vol_mut(v);
+            volume.al_updates = true;
+            volume.al_resuming = true;
+            // True until the data plane says otherwise.
+            volume.facts.ring_pending = true;
+            self.order(Order::View(v));
+            self.order(Order::WriteRing(v));
+        }
+    }
+
+    /// The activity log is complete again. Returns whether anything was done.
+    pub(crate) fn step_al_resuming(&mut self, v: VolumeIndex) -> bool {
+        if !self.vol(v).al_resuming || self.vol(v).facts.ring_pending {
+            return false;
+        }
+        self.vol_mut(v).al_resuming = false;
+        self.set_flag(v, flag::AL_DISABLED, false);
+        true
     }
 
     /// Begins a new generation (`reference/metadata.md` 5.3).

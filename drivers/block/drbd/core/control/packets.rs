@@ -214,14 +214,14 @@ impl Control<'_> {
             self.log(v, Line::Uuid { text, uuid });
             return Handled::Fail(LinkError::StandAlone);
         }
-        if volume.disk.is_some() {
+        if !without_disk {
             self.skip_initial_sync(v, &set, flags);
         } else if state.role == Role::Primary
             && state.pdsk == DiskState::UpToDate
             && volume.exposed_uuid != set.current
         {
-            // The peer has begun a new generation for us. (A peer without good data has a UUID
-            // that says nothing about ours.)
+            // The peer has begun a new generation for us, perhaps before our failed disk is let
+            // go. (A peer without good data has a UUID that says nothing about ours.)
             volume.exposed_uuid = set.current;
             let uuid = set.current;
             self.log(
@@ -292,6 +292,7 @@ impl Control<'_> {
 
     /// P_CONN_ST_CHG_REQ: the peer wants to leave.
     fn conn_change_requested(&mut self, request: &StateChange) -> Handled {
+        self.s.link.peer_asked = true;
         let ours = self.s.two_phase.is_some_and(|asked| asked.volume.is_none());
         let code = if self.s.link.resolver && ours {
             StateError::ConcurrentChange.code()
@@ -320,6 +321,7 @@ impl Control<'_> {
                 asked.reply = Some(code);
             }
         }
+        self.conclude_abandoned();
     }
 
     /// Queues a state packet after the sizes and UUIDs that belong to it.

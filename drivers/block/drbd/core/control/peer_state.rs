@@ -60,7 +60,7 @@ impl Control<'_> {
         if !self.needs_decision(v, &os, &ps) {
             return self.adopt_peer_state(v, &ps, disk, conn);
         }
-        match self.decide(v, ps.role, disk) {
+        match self.decide(v, &ps, disk) {
             Decision::Refused => self.refuse_peer(v, &ps, disk),
             Decision::Sync { source, full: true } => {
                 let conn = if source {
@@ -180,6 +180,8 @@ impl Control<'_> {
                 Level::Error,
                 "Disk attach process on the peer node was aborted.",
             );
+            // The peer waits for an opinion: with ours it comes to the same end.
+            self.send_uuids_and_state(v);
             return self.adopt_peer_state(v, ps, DiskState::Diskless, ConnState::Connected);
         }
         if self.s.link.dry_run && self.s.link.peer_dry_run {
@@ -253,8 +255,12 @@ impl Control<'_> {
         let text = "Aborting Connect, can not thaw IO with an only Consistent peer";
         self.text(v, Level::Error, text);
         self.order(Order::EndFrozen);
-        self.new_current_uuid(v);
-        self.vol_mut(v).new_uuid_due = false;
+        for v in self.indices() {
+            if self.vol(v).new_uuid_due {
+                self.vol_mut(v).new_uuid_due = false;
+                self.new_current_uuid(v);
+            }
+        }
         let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
         self.set_conn_state(
             Change::conn(ConnState::ProtocolError).and(Change::flag(frozen, false)),

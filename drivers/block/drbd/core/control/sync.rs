@@ -8,7 +8,7 @@ use super::jobs::{StartSync, VolumeJob};
 use super::packets::{Handled, Pending};
 use super::{Control, Run};
 use crate::action::Handler;
-use crate::handshake::{Fence, Stage};
+use crate::handshake::Fence;
 use crate::link::{ControlKind, LinkError, Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::state::transition::StateError;
@@ -44,7 +44,7 @@ impl Control<'_> {
         };
         match step {
             StartSync::Begin => {
-                self.helper(handler, Some(v), true);
+                self.vol_mut(v).helper_run = self.helper(handler, Some(v), true);
                 self.vol_mut(v).job = VolumeJob::StartSync(side, StartSync::Helper);
                 true
             }
@@ -86,7 +86,9 @@ impl Control<'_> {
                 Change::conn(ConnState::SyncTarget).and(Change::disk(DiskState::Inconsistent))
             }
         };
-        if self.vol(v).state.conn < ConnState::Connected {
+        let state = self.vol(v).state;
+        let aborted = state.disk <= DiskState::Failed || state.pdsk <= DiskState::Failed;
+        if state.conn < ConnState::Connected || aborted {
             self.vol_mut(v).job = VolumeJob::None;
             return true;
         }
@@ -283,7 +285,8 @@ impl Control<'_> {
     /// Calls the fence-peer helper if the policy says so (`reference/netlink.md` 8.3). The result
     /// is in `link.fence`.
     pub(crate) fn begin_fencing(&mut self) {
-        if self.s.link.fence == Fence::Running {
+        let now = self.s.link.generation;
+        if matches!(self.s.link.fence, Fence::Running { generation, .. } if generation == now) {
             return;
         }
         match self.highest_fencing() {
@@ -304,17 +307,29 @@ impl Control<'_> {
                     self.s.link.fence = Fence::Done(false);
                     return;
                 }
-                self.s.link.fence = Fence::Running;
-                self.helper(Handler::FencePeer, None, true);
+                let run = self.helper(Handler::FencePeer, None, true);
+                self.s.link.fence = Fence::Running {
+                    run,
+                    generation: now,
+                };
             }
         }
     }
 
     /// The fence-peer helper has ended.
-    pub(crate) fn fenced(&mut self, exit: u8) {
-        if self.s.link.fence != Fence::Running {
-            return;
-        }
+    pub(crate) fn fenced(&mut self, run: u32, exit: u8) {
+        let generation = match self.s.link.fence {
+            Fence::Running {
+                run: awaited,
+                generation,
+            } if awaited == run => generation,
+            Fence::Running { .. } => {
+                // The peer was here meanwhile and has to be fenced anew.
+                self.text_resource(Level::Info, "Ignoring fence-peer exit code");
+                return;
+            }
+            Fence::Idle | Fence::Done(_) => return,
+        };
         let some_good = self
             .indices()
             .any(|v| self.vol(v).state.disk == DiskState::UpToDate);
@@ -346,7 +361,7 @@ impl Control<'_> {
             let text = "fence-peer() = 7 && fencing != Stonith !!!";
             self.text_resource(Level::Error, text);
         }
-        if self.s.conn >= ConnState::WfReportParams || self.s.link.stage == Stage::Up {
+        if self.s.conn >= ConnState::WfReportParams || self.s.link.generation != generation {
             self.text_resource(Level::Info, "Ignoring fence-peer exit code");
         } else if let Some(change) = change {
             self.set_conn_state(change, Flags::VERBOSE);

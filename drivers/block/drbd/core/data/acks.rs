@@ -38,7 +38,7 @@ impl<M: Memory> DataPlane<M> {
                     .encode(&self.terms, 0, rest)
                     .unwrap_or(0);
                 // There is room for one more epoch.
-                self.wants.receiver = true;
+                self.wants.receiver |= self.stalled.is_kept();
                 self.advance_epochs();
             } else {
                 break;

@@ -125,7 +125,7 @@ impl<M: Memory> DataPlane<M> {
 
     pub(crate) fn carry_out(&mut self, slot: u32, effects: Effects, now: Instant) {
         if let Some(completion) = effects.complete {
-            self.end_upper(slot, completion);
+            self.end_upper(slot, completion, now);
         }
         if effects.destroy {
             self.destroy(slot, now);
@@ -133,7 +133,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// The upper request ends, or goes back to be submitted again.
-    fn end_upper(&mut self, slot: u32, completion: Completion) {
+    fn end_upper(&mut self, slot: u32, completion: Completion, now: Instant) {
         let request = &mut self.requests[slot];
         let volume = request.volume;
         request.end_due = Some(completion);
@@ -145,7 +145,7 @@ impl<M: Memory> DataPlane<M> {
         let closes =
             request.op.is_write() && request.op != Op::Flush && request.epoch == self.epoch;
         if closes {
-            self.close_epoch();
+            self.close_epoch(now);
         }
         let place = &mut self.volumes[volume.slot()];
         place.app_in_flight -= 1;

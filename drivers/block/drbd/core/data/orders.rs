@@ -4,7 +4,7 @@
 use drbd_format::types::{ConnState, DiskState, Protocol};
 use drbd_format::units::BitIndex;
 
-use super::{BitmapSend, DataPlane, VolumeSlot};
+use super::{bits, BitmapSend, DataPlane, VolumeSlot};
 use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::Stage;
@@ -59,7 +59,7 @@ impl<M: Memory> DataPlane<M> {
             }
             Order::StopResync(volume) => self.stop_resync(volume),
             Order::CheckResyncDone(volume) => self.check_resync_done(volume, now),
-            Order::NewEpoch => self.close_epoch(),
+            Order::NewEpoch => self.close_epoch(now),
             Order::WriteRing(volume) => self.write_ring(volume),
             Order::SuspendAl(volume) => self.suspend_al(volume, true),
             Order::ResumeAl(volume) => self.suspend_al(volume, false),
@@ -70,10 +70,8 @@ impl<M: Memory> DataPlane<M> {
     /// Carries out what follows from several orders together. Called by the resource when no
     /// order is left.
     pub fn orders_done(&mut self, now: Instant) {
-        for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
-            let volume = VolumeIndex(number);
-            let place = &mut self.volumes[volume.slot()];
-            if core::mem::replace(&mut place.thaw, false) && !place.view.state.suspended() {
+        for volume in bits(core::mem::take(&mut self.thawed)) {
+            if !self.volumes[volume.slot()].view.state.suspended() {
                 self.thaw(volume, now);
             }
         }
@@ -109,6 +107,11 @@ impl<M: Memory> DataPlane<M> {
             *place = VolumeSlot::default();
         }
         place.number = number;
+        if number.is_some() {
+            self.present |= volume.bit();
+        } else {
+            self.present &= !volume.bit();
+        }
     }
 
     fn link_up(&mut self) {
@@ -154,7 +157,7 @@ impl<M: Memory> DataPlane<M> {
             place.bitmap_receive = None;
             self.stop_resync(volume);
         }
-        self.close_epoch();
+        self.close_epoch(now);
         self.wants.submitters = true;
         self.wants.receiver = true;
         self.draining = true;
@@ -538,11 +541,12 @@ impl<M: Memory> DataPlane<M> {
 
     /// Returns the earliest time at which [`Self::on_timer`] has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let mut next = earliest(self.resync_timer, self.stalled.until());
+        let mut next = earliest(self.resync_timer, self.barrier_due);
+        next = earliest(next, self.stalled.until());
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             next = earliest(next, Some(since.after(limit)));
         }
-        for place in self.volumes.iter() {
+        for place in self.present_volumes() {
             if let (Some(limit), Some(since)) = (disk_limit(place), self.oldest_local(place)) {
                 next = earliest(next, Some(since.after(limit)));
             }
@@ -568,13 +572,15 @@ impl<M: Memory> DataPlane<M> {
             self.wants.sender = true;
         }
         self.wants.receiver |= self.stalled.lose_patience(now);
+        if self.barrier_due.is_some_and(|at| at <= now) {
+            self.hurry_barrier();
+        }
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             if now.since(since) >= limit {
                 self.upcall(Upcall::LinkFailed(LinkError::Timeout));
             }
         }
-        for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
-            let volume = VolumeIndex(number);
+        for volume in bits(self.present) {
             let place = &self.volumes[volume.slot()];
             if let (Some(limit), Some(since)) = (disk_limit(place), self.oldest_local(place)) {
                 if now.since(since) >= limit {

@@ -127,6 +127,7 @@ impl<M: Memory> DataPlane<M> {
     fn read_finished(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
         let (kind, volume) = (self.peers[slot].kind, self.peers[slot].volume);
         self.peers[slot].ok = ok;
+        self.peers[slot].has_pages = true;
         if self.peers[slot].cancelled {
             self.complete_extent(slot);
             self.retire(slot);
@@ -229,7 +230,7 @@ impl<M: Memory> DataPlane<M> {
             &mut self.read_pages
         };
         *counter = counter.saturating_sub(pages);
-        self.wants.receiver |= pages != 0;
+        self.wants.receiver |= pages != 0 && self.stalled.is_kept();
     }
 
     fn leave_tree(&mut self, slot: u32) {
@@ -283,7 +284,8 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// Nothing is left to do for a request but to give its pages and slot back.
+    /// Nothing is left to do for a request but to give its pages and slot back. Without pages the
+    /// slot is free when this returns.
     pub(crate) fn retire(&mut self, slot: u32) {
         if self.peers[slot].stage == Stage::Freeing {
             return;
@@ -294,10 +296,26 @@ impl<M: Memory> DataPlane<M> {
         self.complete_extent(slot);
         let peer = &mut self.peers[slot];
         peer.stage = Stage::Freeing;
+        let has_pages = peer.has_pages;
         let place = &mut self.volumes[peer.volume.slot()];
         place.unanswered = place.unanswered.saturating_sub(1);
-        self.to_free.push(&mut self.peers, slot);
-        self.wants.peer_io = true;
+        if has_pages {
+            self.to_free.push(&mut self.peers, slot);
+            self.wants.peer_io = true;
+        } else {
+            self.give_back_peer(slot);
+        }
+    }
+
+    /// The slot can be used again: by a packet that waits for one, or by a resync.
+    pub(crate) fn give_back_peer(&mut self, slot: u32) {
+        let id = self.peers.id_of(slot);
+        let volume = self.peers[slot].volume;
+        self.all_peers.remove(&mut self.peers, slot);
+        self.peers.give_back(id);
+        self.wants.receiver |= self.stalled.is_kept();
+        self.wants.sender |= self.volumes[volume.slot()].session.is_some();
+        self.check_drained();
     }
 
     /// Drops a request whose payload could not be received. It leaves its epoch unacknowledged:

@@ -2,7 +2,7 @@
 
 use drbd_format::types::{DiskState, OnIoError, WriteOrdering};
 
-use super::{DataPlane, FlushToken, PeerIo};
+use super::{bits, DataPlane, FlushToken, PeerIo};
 use crate::link::{LinkError, LocalError, Upcall, VolumeIndex};
 use crate::memory::slab::List;
 use crate::memory::Memory;
@@ -15,11 +15,7 @@ impl<M: Memory> DataPlane<M> {
     pub fn next_peer_io(&mut self, now: Instant) -> Option<PeerIo> {
         if let Some(slot) = self.to_free.pop(&mut self.peers) {
             let id = self.peers.id_of(slot);
-            self.all_peers.remove(&mut self.peers, slot);
-            self.peers.give_back(id);
-            self.wants.receiver = true;
-            self.wants.sender = true;
-            self.check_drained();
+            self.give_back_peer(slot);
             return Some(PeerIo::Free { id });
         }
         if let Some(flush) = self.next_flush() {
@@ -53,6 +49,20 @@ impl<M: Memory> DataPlane<M> {
             }
         }
         None
+    }
+
+    /// Tells whether [`Self::next_peer_io`] may have an answer; it is cheap.
+    pub fn has_peer_io(&self) -> bool {
+        let lists = [
+            self.to_free,
+            self.to_digest,
+            self.io_ready,
+            self.read_wait,
+            self.lock_wait,
+            self.resync_held,
+            self.held,
+        ];
+        self.to_flush != 0 || lists.iter().any(|list| !list.is_empty())
     }
 
     fn next_flush(&mut self) -> Option<PeerIo> {
@@ -122,7 +132,11 @@ impl<M: Memory> DataPlane<M> {
                     .filter_map(|al_extent| u32::try_from(al_extent).ok())
                     .all(|al_extent| !al.is_used(al_extent))
         };
-        disk.extents.begin(extent, limit, unused)
+        let begin = disk.extents.begin(extent, limit, unused);
+        if begin == Begin::Busy {
+            self.hurry_barrier();
+        }
+        begin
     }
 
     /// Opens the extent that resync waits for, unless it is `keep`: writes that waited may go.
@@ -175,6 +189,8 @@ impl<M: Memory> DataPlane<M> {
         let id = self.peers.id_of(slot);
         let peer = &mut self.peers[slot];
         peer.stage = Stage::InFlight;
+        // They go with the request to the disk.
+        peer.has_pages = false;
         let (volume, sector, len_bytes) = (peer.volume, peer.sector, peer.len_bytes);
         let place = &mut self.volumes[volume.slot()];
         place.local_in_flight += 1;
@@ -235,10 +251,11 @@ impl<M: Memory> DataPlane<M> {
         let ordering = self.ordering();
         let mut dirty = 0;
         if ordering == WriteOrdering::Flush {
-            for (number, place) in (0_u32..32).zip(self.volumes.iter()) {
+            for volume in bits(self.present) {
+                let place = &self.volumes[volume.slot()];
                 let volatile = place.disk.as_ref().is_some_and(|disk| disk.volatile_cache);
                 if place.cache_dirty && volatile && place.has_disk() {
-                    dirty |= 1 << number;
+                    dirty |= volume.bit();
                 }
             }
         }

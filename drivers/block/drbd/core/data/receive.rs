@@ -62,6 +62,12 @@ impl Stalled {
         }
     }
 
+    /// Tells whether a packet waits.
+    #[inline]
+    pub(crate) fn is_kept(&self) -> bool {
+        self.frame.is_some()
+    }
+
     /// Forgets the packet.
     pub(crate) fn clear(&mut self) {
         self.frame = None;
@@ -401,6 +407,7 @@ impl<M: Memory> DataPlane<M> {
         if self.peers.get(id).map(|peer| peer.stage) != Some(Stage::Receiving) {
             return;
         }
+        self.peers[id.slot].has_pages = true;
         if !digest_ok || self.peers[id.slot].cancelled {
             if !digest_ok {
                 self.upcall(Upcall::LinkFailed(LinkError::ProtocolError));

@@ -33,9 +33,12 @@ impl<M: Memory> DataPlane<M> {
             return Submit::Refuse(IoError::Invalid);
         };
         if !self.may_take(io.volume) {
+            self.submitters_wait = true;
             return Submit::Wait;
         }
         let Some(id) = self.requests.take() else {
+            self.submitters_wait = true;
+            self.hurry_barrier();
             return Submit::Wait;
         };
         let request = &mut self.requests[id.slot];
@@ -190,7 +193,10 @@ impl<M: Memory> DataPlane<M> {
         self.requests[slot].wait = wait;
         let place = &mut self.volumes[volume.slot()];
         match wait {
-            Wait::ActivityLog => place.al_wait.push(&mut self.requests, slot),
+            Wait::ActivityLog => {
+                place.al_wait.push(&mut self.requests, slot);
+                self.hurry_barrier();
+            }
             Wait::Commit => place.al_commit.push(&mut self.requests, slot),
             Wait::Conflict => place.conflict.push(&mut self.requests, slot),
             Wait::Ready => place.ready.push(&mut self.requests, slot),
@@ -234,7 +240,9 @@ impl<M: Memory> DataPlane<M> {
         let place = &self.volumes[volume.slot()];
         let replicates = place.view.state.replicates();
         if replicates {
-            self.close_epoch();
+            self.close_epoch(now);
+            // The peer's disk shall not be later than the application's flush.
+            self.hurry_barrier();
         }
         if self.volumes[volume.slot()].has_disk() {
             self.requests[slot].preflush = true;
@@ -332,7 +340,7 @@ impl<M: Memory> DataPlane<M> {
             self.expect_answer(slot);
             self.queue_for_peer(slot);
             if self.epoch_writes >= self.link.max_epoch_size {
-                self.close_epoch();
+                self.close_epoch(now);
             }
         } else if newly != 0 && self.up {
             self.requests[slot].remote = Remote::OutOfSync;

@@ -335,6 +335,8 @@ pub struct Counters {
     pub app: u32,
     /// `ep`: epochs.
     pub epochs: u32,
+    /// Sectors of writes that were sent and are not covered by a barrier ack.
+    pub in_flight_sectors: u64,
     /// `oos`: bits set.
     pub out_of_sync_bits: u64,
     /// Slots of the activity log with references.

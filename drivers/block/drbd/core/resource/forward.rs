@@ -70,6 +70,16 @@ impl<M: Memory> Resource<M> {
         self.data.counters(volume)
     }
 
+    /// See [`DataPlane::bit_is_set`].
+    pub fn bit_is_set(&self, volume: VolumeIndex, bit: u64) -> bool {
+        self.data.bit_is_set(volume, bit)
+    }
+
+    /// See [`DataPlane::extent_is_used`].
+    pub fn extent_is_used(&self, volume: VolumeIndex, extent: u32) -> bool {
+        self.data.extent_is_used(volume, extent)
+    }
+
     /// See [`DataPlane::lend_disk`].
     #[allow(
         clippy::missing_errors_doc,
@@ -169,6 +179,11 @@ impl<M: Memory> Resource<M> {
     pub fn app_payload(&mut self, id: RequestId, digest_ok: bool, now: Instant) {
         self.data.app_payload(id, digest_ok, now);
         self.settle(now);
+    }
+
+    /// See [`DataPlane::has_peer_io`].
+    pub fn has_peer_io(&self) -> bool {
+        self.data.has_peer_io()
     }
 
     /// See [`DataPlane::next_peer_io`].

@@ -149,12 +149,15 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
         n.conn == ConnState::WfBitMapS && o.conn != ConnState::WfBitMapS,
         FollowUp::SendBitmap,
     );
+    let lost = lost_peer_data(o, n) && somebody_writes && fresh_generation;
+    list.add(lost, FollowUp::PeerDataLost);
+    // Once: behind a second new generation the one that the peer's disk may have is lost.
     list.add(
-        lost_peer_data(o, n) && somebody_writes && fresh_generation,
-        FollowUp::PeerDataLost,
-    );
-    list.add(
-        n.pdsk < Inconsistent && n.peer == primary && o.peer != primary && fresh_generation,
+        !lost
+            && n.pdsk < Inconsistent
+            && n.peer == primary
+            && o.peer != primary
+            && fresh_generation,
         FollowUp::DisklessPeerPromoted,
     );
     list.add(

@@ -323,6 +323,41 @@ fn what_the_peer_asks_for_is_translated_into_our_view() {
     }
 }
 
+/// Seed 196: the second new UUID pushed the first one into the bitmap's place, and the disk that
+/// the peer attached later seemed to be unrelated.
+#[test]
+fn a_primary_that_connects_without_a_disk_begins_one_generation_only() {
+    let context = Context {
+        has_disk: true,
+        no_bitmap_uuid: true,
+        all_connected: true,
+        all_up_to_date: true,
+        grown: false,
+        version: 101,
+    };
+    let old = VolumeState {
+        conn: ConnState::WfReportParams,
+        disk: DiskState::UpToDate,
+        pdsk: DiskState::DUnknown,
+        role: Role::Secondary,
+        peer: Role::Unknown,
+        ..VolumeState::INITIAL
+    };
+    let new = VolumeState {
+        conn: ConnState::Connected,
+        pdsk: DiskState::Diskless,
+        peer: Role::Primary,
+        ..old
+    };
+    let list = follow_up(old, new, &context);
+    let generations = [FollowUp::PeerDataLost, FollowUp::DisklessPeerPromoted];
+    let count = list
+        .iter()
+        .filter(|item| generations.contains(item))
+        .count();
+    assert_eq!(count, 1);
+}
+
 #[test]
 fn every_consequence_can_happen_and_none_follows_from_nothing() {
     let context = Context {

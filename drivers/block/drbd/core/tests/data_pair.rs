@@ -13,6 +13,7 @@ use drbd_core::link::{LinkError, LocalError, Order, Upcall};
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol};
+use drbd_format::wire::command::Command;
 use node::{Job, Node, V};
 use world::World;
 
@@ -34,6 +35,34 @@ fn a_write_is_acknowledged_and_its_barrier_after_it() {
         world.check_idle();
         world.check_equal();
     }
+}
+
+#[test]
+fn the_barrier_of_a_lone_write_goes_with_the_next_write_or_after_a_moment() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    let first = world.write(0, 16, 8);
+    world.settle_at_once();
+    assert_eq!(world.nodes[0].results.get(&first), Some(&Ok(())));
+    assert_eq!(world.nodes[0].sent, [Command::Data]);
+    world.write(0, 32, 8);
+    world.settle_at_once();
+    let with_it = [Command::Data, Command::Barrier, Command::Data];
+    assert_eq!(world.nodes[0].sent, with_it);
+    world.settle();
+    assert_eq!(world.nodes[0].sent[3..], [Command::Barrier]);
+    world.check_idle();
+}
+
+#[test]
+fn the_barrier_of_a_flush_waits_for_nothing() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    world.write(0, 16, 8);
+    world.settle_at_once();
+    world.flush(0);
+    world.settle_at_once();
+    assert_eq!(world.nodes[0].sent, [Command::Data, Command::Barrier]);
 }
 
 #[test]

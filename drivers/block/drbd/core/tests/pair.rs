@@ -70,6 +70,8 @@ fn the_lab_runs_from_fresh_disks_to_down() {
     );
     pair.b.write(128, 4096, 0x44);
     pair.run();
+    // The barrier goes when no other write comes along.
+    pair.pass(Duration::from_millis(10));
     assert_eq!(pair.a.disk.data, pair.b.disk.data);
 
     assert_eq!(

@@ -7,6 +7,7 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{shape, Pair, SECTORS};
 use pair::node::V;
@@ -19,6 +20,39 @@ const DETACH: AdminRequest = AdminRequest::Detach {
 
 fn said(log: &[String], text: &str) -> bool {
     log.iter().any(|line| line.contains(text))
+}
+
+#[test]
+fn both_nodes_may_disconnect_at_the_same_moment() {
+    let cases = [None, Some(true), Some(false)];
+    for (primary, slow) in cases
+        .into_iter()
+        .flat_map(|one| cases.map(|two| (one, two)))
+    {
+        let mut pair = Pair::synced();
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        if let Some(on_a) = primary {
+            assert_eq!(pair.role(on_a, Role::Primary, false), 1);
+        }
+        let before = [pair.a.answers.len(), pair.b.answers.len()];
+        // The question of a slow node comes after its answer to the other's question.
+        if let Some(on_a) = slow {
+            pair.node(on_a).sends_left = Some(0);
+        }
+        pair.a.admin(DISCONNECT);
+        pair.b.admin(DISCONNECT);
+        pair.run();
+        pair.a.sends_left = None;
+        pair.b.sends_left = None;
+        pair.until("both left", |pair| {
+            pair.a.answers.len() > before[0] && pair.b.answers.len() > before[1]
+        });
+        for (node, before) in [&mut pair.a, &mut pair.b].into_iter().zip(before) {
+            assert_eq!(node.answers[before].1, 101, "{primary:?}: {:#?}", node.log);
+            assert_eq!(node.state().conn, ConnState::StandAlone);
+            assert_eq!(node.state().disk, DiskState::UpToDate);
+        }
+    }
 }
 
 #[test]
@@ -277,7 +311,6 @@ fn two_nodes_may_be_primary_if_both_allow_it() {
 
 #[test]
 fn volumes_of_one_connection_do_not_stop_each_other() {
-    use drbd_core::link::{VolumeIndex, VolumeNumber};
     const SECOND: VolumeIndex = VolumeIndex(1);
     let number = VolumeNumber(7);
     let second = AdminRequest::NewVolume {
@@ -310,7 +343,6 @@ fn volumes_of_one_connection_do_not_stop_each_other() {
 
 #[test]
 fn a_volume_joins_and_leaves_a_living_connection() {
-    use drbd_core::link::{VolumeIndex, VolumeNumber};
     const SECOND: VolumeIndex = VolumeIndex(1);
     let second = AdminRequest::NewVolume {
         volume: SECOND,
@@ -350,6 +382,27 @@ fn suspended_writes_go_on_when_io_is_resumed() {
     pair.a.write(80, 4096, 9);
     pair.run();
     assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+/// Suspension is a matter of the resource, generations are one of each volume.
+#[test]
+fn io_resumed_through_one_volume_begins_the_generation_that_another_owes() {
+    let mut pair = Pair::synced();
+    let volume = VolumeIndex(1);
+    let number = VolumeNumber(7);
+    let second = AdminRequest::NewVolume { volume, number };
+    assert_eq!(pair.command(true, second), 101);
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume: V }), 1);
+    pair.cut = true;
+    pair.a.notice_end(true);
+    pair.run();
+    let before = pair.a.log.len();
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    assert!(
+        said(&pair.a.log[before..], "new current UUID"),
+        "{:#?}",
+        pair.a.log
+    );
 }
 
 #[test]
@@ -432,4 +485,43 @@ fn a_disk_that_fails_is_given_up_and_the_primary_goes_on_through_the_peer() {
     assert_eq!(pair.b.disk.data[80 * 512], 9);
     assert!(said(&pair.a.log, "Detaching..."));
     assert_eq!(pair.a.state().role, Role::Primary);
+}
+
+/// A primary whose disk failed; the peer's new generation arrives before the disk is let go.
+fn failed_disk() -> Pair {
+    let mut pair = Pair::synced();
+    pair.a.fail_local = true;
+    pair.a.hold_bitmap = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Failed);
+    assert!(said(&pair.b.log, "new current UUID"), "{:#?}", pair.b.log);
+    pair.a.fail_local = false;
+    pair.a.release_bitmap();
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair
+}
+
+#[test]
+fn a_primary_whose_disk_failed_knows_its_data_when_the_peer_comes_back() {
+    let mut pair = failed_disk();
+    pair.a.notice_end(true);
+    pair.b.notice_end(true);
+    pair.until("connected again", |pair| {
+        pair.a.state().conn == ConnState::Connected && pair.b.state().conn == ConnState::Connected
+    });
+    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate);
+}
+
+#[test]
+fn the_old_data_of_a_failed_disk_does_not_come_back_while_the_peer_is_away() {
+    let mut pair = failed_disk();
+    pair.cut = true;
+    pair.a.notice_end(true);
+    pair.run();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.answers.last().unwrap().1, 150, "{:#?}", pair.a.log);
 }

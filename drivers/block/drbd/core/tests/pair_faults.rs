@@ -210,6 +210,83 @@ fn split_brain_is_refused_until_one_side_gives_up_its_changes() {
 }
 
 #[test]
+fn a_wish_to_discard_reaches_a_peer_that_is_faster() {
+    let mut pair = diverged(NetConfig::DEFAULT);
+    assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+    pair.run();
+    let discard = NetConfig {
+        discard_my_data: true,
+        ..NetConfig::DEFAULT
+    };
+    // Features, protocol, sync parameters, sizes: the UUIDs wait while the peer decides.
+    pair.a.sends_left = Some(4);
+    assert_eq!(pair.command(true, connect(discard)), 1);
+    assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+    pair.run();
+    let line = "Split-Brain detected, manually solved. Sync from peer node";
+    assert!(said(&pair.a.log, line), "{:#?}", pair.a.log);
+    pair.a.sends_left = None;
+    pair.until("healed", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
+
+/// Seeds 45, 196: the peer refused, said nothing, and the disk stayed Negotiating for ever.
+#[test]
+fn a_disk_whose_data_the_peer_refuses_is_given_up() {
+    let mut pair = diverged(NetConfig::DEFAULT);
+    assert_eq!(
+        pair.command(
+            true,
+            AdminRequest::Detach {
+                volume: V,
+                force: false
+            }
+        ),
+        1
+    );
+    assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+    pair.until("connected", |pair| {
+        pair.a.state().conn == ConnState::Connected
+    });
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("given up", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.a.answers.last().unwrap().1 == 101
+    });
+    let line = "Disk attach process on the peer node was aborted.";
+    assert!(said(&pair.b.log, line), "{:#?}", pair.b.log);
+    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+    assert_eq!(pair.a.state().conn, ConnState::Connected);
+}
+
+/// Seed 883: the bits were set, and the resync began with a peer that had no disk any more.
+#[test]
+fn a_full_sync_does_not_begin_when_the_targets_disk_has_gone_meanwhile() {
+    let mut pair = Pair::synced();
+    pair.a.hold_metadata = true;
+    pair.a.admin(AdminRequest::InvalidateRemote { volume: V });
+    pair.until("begun", |pair| {
+        pair.a.state().conn == ConnState::StartingSyncS
+    });
+    let volume = V;
+    pair.b.admin(AdminRequest::Detach {
+        volume,
+        force: true,
+    });
+    pair.until("diskless", |pair| {
+        pair.a.state().pdsk == DiskState::Diskless
+    });
+    pair.a.hold_metadata = false;
+    pair.a.release_metadata();
+    pair.run();
+    assert_eq!(
+        shape(&mut pair.a),
+        "cs:Connected ro:Primary/Secondary ds:UpToDate/Diskless r-----"
+    );
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("synced again", Pair::in_sync);
+}
+
+#[test]
 fn the_policy_for_no_primary_takes_the_node_with_more_changes() {
     let config = NetConfig {
         after_sb_0p: AfterSbPolicy::DiscardLeastChanges,
@@ -412,6 +489,72 @@ fn a_bitmap_resync_survives_a_break_at_any_moment() {
         }
     }
     panic!("never came through without a break");
+}
+
+/// Whatever moment the target's disk goes away at, with the disk everything is in sync again.
+/// Seed 1015: a source that had missed the end of the resync waited for a target for ever.
+#[test]
+fn a_bitmap_resync_survives_a_detach_at_any_moment() {
+    for rounds in 0..200 {
+        let mut pair = Pair::synced();
+        assert_eq!(pair.command(false, DISCONNECT), 101);
+        for block in [3, 77, 400, 1001] {
+            pair.a.write(block * 8, 4096, 0x99);
+        }
+        pair.run();
+        pair.b.admin(connect(NetConfig::DEFAULT));
+        let mut in_sync = false;
+        for _ in 0..rounds {
+            pair.round_or_time();
+            in_sync |= pair.in_sync();
+        }
+        let volume = V;
+        pair.b.admin(AdminRequest::Detach {
+            volume,
+            force: true,
+        });
+        pair.until(&format!("connected, detach {rounds}"), |pair| {
+            pair.b.state().disk == DiskState::Diskless
+                && pair.a.state().conn == ConnState::Connected
+        });
+        pair.a.write(80, 4096, 0x98);
+        pair.run();
+        pair.b.attach(DiskConfig::DEFAULT);
+        pair.until(&format!("synced after detach {rounds}"), Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data, "detach {rounds}");
+        if in_sync {
+            return;
+        }
+    }
+    panic!("never came through without a detach");
+}
+
+/// Seed 993: the target knew a sync UUID that was on no other disk, and counted as unrelated.
+#[test]
+fn a_sync_uuid_that_could_not_be_written_is_not_told() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    pair.b.admin(connect(NetConfig::DEFAULT));
+    while pair.b.state().conn != ConnState::WfSyncUuid {
+        pair.round_or_time();
+    }
+    assert_eq!(pair.a.state().conn, ConnState::WfBitMapS);
+    let told = |pair: &Pair| {
+        let lines = pair.b.log.iter();
+        lines
+            .filter(|line| line.contains("updated sync uuid"))
+            .count()
+    };
+    let before = told(&pair);
+    pair.a.fail_metadata = true;
+    pair.until("disk lost", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.b.state().conn == ConnState::Connected
+    });
+    assert!(said(&pair.a.log, "updated sync UUID"));
+    assert!(said(&pair.a.log, "meta data update failed!"));
+    assert_eq!(told(&pair), before, "{:#?}", pair.b.log);
 }
 
 /// Commands that need the peer end with an answer whatever moment the link breaks at, and both

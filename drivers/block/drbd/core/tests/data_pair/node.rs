@@ -19,7 +19,7 @@ use drbd_core::send_queue::NextPacket;
 use drbd_core::time::Instant;
 use drbd_format::disk::layout::Striping;
 use drbd_format::units::{Sector, SectorCount};
-use drbd_format::wire::command::{Frame, Stream};
+use drbd_format::wire::command::{Command, Frame, Stream};
 use drbd_format::wire::header::Header;
 use drbd_format::wire::packet::Packet;
 
@@ -87,6 +87,8 @@ pub(crate) struct Node {
     pub(crate) bios: HashMap<u32, Bio>,
     pub(crate) waiting: VecDeque<Bio>,
     pub(crate) pages: HashMap<u32, Vec<u8>>,
+    /// What was sent on the data socket.
+    pub(crate) sent: Vec<Command>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) data_out: VecDeque<u8>,
     pub(crate) meta_out: VecDeque<u8>,
@@ -128,6 +130,7 @@ impl Node {
             bios: HashMap::new(),
             waiting: VecDeque::new(),
             pages: HashMap::new(),
+            sent: Vec::new(),
             jobs: Vec::new(),
             data_out: VecDeque::new(),
             meta_out: VecDeque::new(),
@@ -288,6 +291,9 @@ impl Node {
         let NextPacket::Packet(out) = self.data.next_packet(&mut buf, self.now) else {
             return false;
         };
+        let header = Header::decode(self.data.terms().version, &buf).expect("a header");
+        self.sent
+            .push(Command::from_wire(header.command).expect("a command"));
         self.data_out.extend(&buf[..out.len]);
         match out.payload {
             Payload::None => {}
@@ -296,7 +302,7 @@ impl Node {
                 self.payload(&data, out.digest);
             }
             Payload::Peer(id) => {
-                let data = self.pages[&id.slot].clone();
+                let data = self.pages.remove(&id.slot).expect("pages of a reply");
                 self.payload(&data, out.digest);
             }
         }
@@ -493,8 +499,8 @@ impl Node {
                     self.disk.flush();
                 }
                 let ok = self.disk.fail_writes == 0;
+                let data = self.pages.remove(&id.slot).expect("pages of a write");
                 if ok {
-                    let data = self.pages[&id.slot].clone();
                     self.disk.write(sector.0, &data, fua);
                 } else {
                     self.disk.fail_writes -= 1;

@@ -415,6 +415,13 @@ impl World {
         }
     }
 
+    /// Runs until nothing happens any more while no time passes.
+    pub(crate) fn settle_at_once(&mut self) {
+        while (0..20).fold(false, |worked, n| {
+            worked | self.step(n as usize / 10, n % 10)
+        }) {}
+    }
+
     /// Runs until nothing happens any more; must come to an end.
     pub(crate) fn settle(&mut self) {
         let mut quiet = 0;
@@ -473,6 +480,11 @@ impl World {
         let number = bio.number;
         self.nodes[at].submit(bio);
         number
+    }
+
+    pub(crate) fn flush(&mut self, at: usize) {
+        let bio = self.bio(Op::Flush, 0, 0);
+        self.nodes[at].submit(bio);
     }
 
     pub(crate) fn read(&mut self, at: usize, sector: u64, sectors: u64) -> u64 {

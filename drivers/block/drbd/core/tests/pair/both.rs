@@ -43,14 +43,30 @@ impl Pair {
     /// Lets both nodes work until nothing moves; time passes only when nothing else does.
     pub(crate) fn run(&mut self) {
         for _ in 0..100_000 {
-            let mut active = self.a.step() | self.b.step();
-            active |= self.breaks();
-            active |= self.network();
-            if !active {
+            if !self.round() {
                 return;
             }
         }
         panic!("no rest: {:?} {:?}", self.a.state(), self.b.state());
+    }
+
+    /// Lets both nodes work for a moment. Returns whether anything moved.
+    pub(crate) fn round(&mut self) -> bool {
+        let mut active = self.a.step() | self.b.step();
+        active |= self.breaks();
+        active | self.network()
+    }
+
+    /// Lets both nodes work for a moment, or time pass if they have nothing to do.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn round_or_time(&mut self) {
+        if self.round() {
+            return;
+        }
+        for node in [&mut self.a, &mut self.b] {
+            node.now = node.now.after(Duration::from_millis(100));
+            node.core.on_timer(node.now);
+        }
     }
 
     /// Breaks the link when its time has come: everything under way is lost.

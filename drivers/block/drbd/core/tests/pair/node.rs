@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use drbd_core::action::{Action, HmacJob, Ticket};
+use drbd_core::action::{Action, Handler, HmacJob, Ticket};
 use drbd_core::activity_log::AlSlot;
 use drbd_core::bitmap::PageState;
 use drbd_core::config::{DiskConfig, ResourceConfig};
@@ -84,6 +84,10 @@ pub(crate) struct Node {
     pub(crate) capacity: u64,
     pub(crate) helpers: Vec<&'static str>,
     pub(crate) exits: HashMap<&'static str, u8>,
+    /// Set while helpers run on and on.
+    pub(crate) hold_helpers: bool,
+    /// Helpers whose end is waited for, oldest first.
+    pub(crate) running: VecDeque<(Handler, Option<VolumeIndex>, u32)>,
     bios: HashMap<u32, (AppIo, Vec<u8>)>,
     pages: HashMap<u32, Vec<u8>>,
     pub(crate) ended: Vec<Result<(), IoError>>,
@@ -91,10 +95,20 @@ pub(crate) struct Node {
     pub(crate) superblocks: Vec<Superblock>,
     /// Set while metadata writes are held back.
     pub(crate) hold_metadata: bool,
+    /// Metadata writes fail.
+    pub(crate) fail_metadata: bool,
     held: Vec<VolumeIndex>,
+    /// Set while writes of the bitmap are held back.
+    pub(crate) hold_bitmap: bool,
+    /// These writes, oldest first.
+    pub(crate) held_bitmaps: VecDeque<(VolumeIndex, bool)>,
+    /// Set while the worker of the volume does not get to the activity log.
+    pub(crate) hold_log: bool,
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
+    /// Packets that the sender of the data socket still takes; `None`: all.
+    pub(crate) sends_left: Option<u32>,
 }
 
 impl Node {
@@ -135,14 +149,21 @@ impl Node {
             capacity: 0,
             helpers: Vec::new(),
             exits: HashMap::new(),
+            hold_helpers: false,
+            running: VecDeque::new(),
             bios: HashMap::new(),
             pages: HashMap::new(),
             ended: Vec::new(),
             superblocks: Vec::new(),
             hold_metadata: false,
+            fail_metadata: false,
             held: Vec::new(),
+            hold_bitmap: false,
+            hold_log: false,
+            held_bitmaps: VecDeque::new(),
             sent: Vec::new(),
             fail_local: false,
+            sends_left: None,
         }
     }
 
@@ -331,12 +352,41 @@ impl Node {
         active
     }
 
+    pub(crate) fn release_bitmap(&mut self) {
+        self.hold_bitmap = false;
+        while !self.held_bitmaps.is_empty() {
+            self.write_held_bitmap();
+        }
+    }
+
     pub(crate) fn release_metadata(&mut self) {
         self.hold_metadata = false;
+        let ok = true;
         for volume in std::mem::take(&mut self.held) {
             self.core
-                .handle(&Input::MetadataWritten { volume, ok: true }, self.now);
+                .handle(&Input::MetadataWritten { volume, ok }, self.now);
         }
+    }
+
+    /// The oldest write of the bitmap that is held back goes on.
+    pub(crate) fn write_held_bitmap(&mut self) {
+        let (volume, all) = self.held_bitmaps.pop_front().expect("a write");
+        let hold = std::mem::take(&mut self.hold_bitmap);
+        self.perform_metadata(Action::WriteBitmap { volume, all });
+        self.hold_bitmap = hold;
+    }
+
+    /// The oldest helper ends with the exit code set for it, or 0.
+    pub(crate) fn end_helper(&mut self) {
+        let (handler, volume, run) = self.running.pop_front().expect("a helper runs");
+        let exit = self.exits.get(handler.name()).copied().unwrap_or(0);
+        let done = Input::HelperDone {
+            handler,
+            volume,
+            run,
+            exit,
+        };
+        self.core.handle(&done, self.now);
     }
 
     fn perform(&mut self, action: Action) {
@@ -377,18 +427,14 @@ impl Node {
                 handler,
                 volume,
                 wait,
+                run,
             } => {
                 self.helpers.push(handler.name());
                 if wait {
-                    let exit = self.exits.get(handler.name()).copied().unwrap_or(0);
-                    self.core.handle(
-                        &Input::HelperDone {
-                            handler,
-                            volume,
-                            exit,
-                        },
-                        now,
-                    );
+                    self.running.push_back((handler, volume, run));
+                }
+                if wait && !self.hold_helpers {
+                    self.end_helper();
                 }
             }
             Action::SetCapacity { capacity, .. } => self.capacity = capacity.0,
@@ -411,6 +457,9 @@ impl Node {
                 self.core
                     .handle(&Input::BitmapRead { volume, ok: true }, now);
             }
+            Action::WriteBitmap { volume, all } if self.hold_bitmap => {
+                self.held_bitmaps.push_back((volume, all));
+            }
             Action::WriteBitmap { volume, all } => {
                 if all {
                     self.core.mark_bitmap_changed(volume);
@@ -425,7 +474,8 @@ impl Node {
             }
             Action::WriteMetadata { volume } => {
                 let mut block = vec![0; 4096];
-                if self.core.encode_superblock(volume, &mut block).is_some() {
+                let ok = !self.fail_metadata;
+                if self.core.encode_superblock(volume, &mut block).is_some() && ok {
                     self.superblocks
                         .push(Superblock::decode(&block).expect("valid"));
                     self.disk.superblock = Some(block);
@@ -434,7 +484,7 @@ impl Node {
                     self.held.push(volume);
                 } else {
                     self.core
-                        .handle(&Input::MetadataWritten { volume, ok: true }, now);
+                        .handle(&Input::MetadataWritten { volume, ok }, now);
                 }
             }
             _ => {}
@@ -466,7 +516,7 @@ impl Node {
             self.local(id, local);
         }
         let mut block = [0; 4096];
-        loop {
+        while !self.hold_log {
             match self.core.al_next(V, &mut block, |_| 0, self.now) {
                 AlStep::Idle => return active,
                 AlStep::WriteBitmapPage { page } => self.write_page(V, page),
@@ -474,6 +524,7 @@ impl Node {
             }
             active = true;
         }
+        active
     }
 
     fn peer_io(&mut self) -> bool {
@@ -531,7 +582,11 @@ impl Node {
     fn senders(&mut self) -> bool {
         let mut active = false;
         let mut buf = vec![0; 8192];
-        while let Some(out) = self.core.next_packet(&mut buf, self.now) {
+        while self.sends_left != Some(0) {
+            let Some(out) = self.core.next_packet(&mut buf, self.now) else {
+                break;
+            };
+            self.sends_left = self.sends_left.map(|left| left - 1);
             active = true;
             if self.linked {
                 self.data_out.extend(&buf[..out.len]);

@@ -1,0 +1,92 @@
+//! Commands that are given up: their caller has gone, or a forced disconnect takes their place.
+//!
+//! What has been done stays done; what was only prepared is undone, so that nothing waits for good.
+
+use super::volume::WorkStep;
+use super::{code, AdminJob, JobKind, Meaning};
+use crate::action::Ticket;
+use crate::attach::AttachStep;
+use crate::control::engine::{Flags, TwoPhase, SUCCESS};
+use crate::control::Control;
+use crate::link::VolumeIndex;
+use crate::state::mask;
+
+impl Control<'_> {
+    /// The caller of a command has gone.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) {
+        if self.s.job.is_some_and(|job| job.ticket == ticket) {
+            self.abandon();
+        }
+    }
+
+    /// Ends the command in progress.
+    pub(crate) fn abandon(&mut self) {
+        let Some(AdminJob { ticket, kind }) = self.s.job.take() else {
+            return;
+        };
+        match kind {
+            JobKind::Attach(v, step, ..) => self.abandon_attach(v, step),
+            JobKind::Change(v, _, Meaning::Blocked)
+            | JobKind::Work(v, WorkStep::Invalidate { .. } | WorkStep::SetAll { .. }) => {
+                self.block(v, false);
+            }
+            JobKind::Work(v, WorkStep::Resize { flags, grown }) => {
+                self.announce_size(v, flags, grown);
+            }
+            JobKind::Role(ref job) => self.abandon_role(job),
+            JobKind::Change(..)
+            | JobKind::DelVolume(_)
+            | JobKind::Detach(..)
+            | JobKind::Disconnect(_)
+            | JobKind::Settle(..)
+            | JobKind::Work(_, WorkStep::BeginClear { .. } | WorkStep::ClearBitmap { .. }) => {}
+        }
+        if let Some(asked) = self.s.two_phase.as_mut() {
+            asked.abandoned = true;
+        }
+        self.conclude_abandoned();
+        self.answer(ticket, code::INTR);
+    }
+
+    fn abandon_attach(&mut self, v: VolumeIndex, step: AttachStep) {
+        match step {
+            AttachStep::Begin => self.refuse_disk(v),
+            AttachStep::Drain
+            | AttachStep::Layout
+            | AttachStep::Bitmap { .. }
+            | AttachStep::Count => {
+                self.attach_failed(v, code::INTR);
+            }
+            AttachStep::Metadata | AttachStep::Undo { .. } => {}
+        }
+    }
+
+    /// The peer has agreed to a change that nobody waits for any more. It takes effect, so that
+    /// both nodes go on believing the same.
+    pub(crate) fn conclude_abandoned(&mut self) {
+        let Some(TwoPhase {
+            volume,
+            change,
+            reply: Some(code),
+            abandoned: true,
+        }) = self.s.two_phase
+        else {
+            return;
+        };
+        self.s.two_phase = None;
+        if code < SUCCESS {
+            return;
+        }
+        match volume {
+            None => {
+                self.set_conn_state(change, Flags::VERBOSE);
+            }
+            Some(v) if !self.exists(v) => {}
+            // A role is more than a state: the peer is told that it was not taken.
+            Some(v) if change.names(mask::ROLE) => self.tell_state(v),
+            Some(v) => {
+                self.set_state(v, change, Flags::VERBOSE);
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Commands that are refused, given up or replaced leave nothing behind that waits for good.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::action::Ticket;
+use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_format::disk::superblock::MdFlags;
+use drbd_format::types::{ConnState, DiskState, Role};
+use pair::both::{shape, Pair};
+use pair::node::{Node, V};
+
+const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
+const DETACH: AdminRequest = AdminRequest::Detach {
+    volume: V,
+    force: false,
+};
+const VERIFY: AdminRequest = AdminRequest::Verify {
+    volume: V,
+    start: Some(0),
+    stop: u64::MAX,
+};
+
+/// Begins a command and takes it as far as it goes without the peer.
+fn begin(node: &mut Node, request: AdminRequest) -> Ticket {
+    let ticket = Ticket(0x5000 + node.answers.len() as u32);
+    node.core.handle(&Input::Admin(&request, ticket), node.now);
+    while node.step() {}
+    ticket
+}
+
+fn give_up(node: &mut Node, ticket: Ticket) {
+    let before = node.answers.len();
+    node.core.handle(&Input::Cancel(ticket), node.now);
+    while node.step() {}
+    assert_eq!(node.answers.get(before), Some(&(ticket, 129)));
+}
+
+#[test]
+fn an_attach_that_is_refused_because_another_command_runs_gives_its_disk_back() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DETACH), 1);
+    begin(&mut pair.b, DISCONNECT);
+    pair.b.attach(DiskConfig::DEFAULT);
+    while pair.b.step() {}
+    assert_eq!(pair.b.answers.last().unwrap().1, -18);
+    assert!(pair.b.core.is_disk_gone(V));
+    pair.until("alone", |pair| pair.b.state().conn == ConnState::StandAlone);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("attached", |pair| {
+        pair.b.state().disk > DiskState::Negotiating
+    });
+}
+
+#[test]
+fn an_attach_that_is_given_up_gives_its_disk_back() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DETACH), 1);
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.b.hold_bitmap = true;
+    let config = DiskConfig {
+        disk_size_sectors: 4096,
+        ..DiskConfig::DEFAULT
+    };
+    pair.b.disk.superblock = None;
+    pair.b.core = Node::new(7, 8, 0).core;
+    let number = drbd_core::link::VolumeNumber(0);
+    begin(&mut pair.b, AdminRequest::NewVolume { volume: V, number });
+    pair.b.attach(config);
+    while pair.b.step() {}
+    assert_eq!(pair.b.state().disk, DiskState::Attaching);
+    assert!(!pair.b.held_bitmaps.is_empty());
+    let ticket = Ticket(1000 + pair.b.answers.len() as u32);
+    give_up(&mut pair.b, ticket);
+    pair.b.hold_bitmap = false;
+    assert_eq!(pair.b.state().disk, DiskState::Diskless);
+    assert!(pair.b.core.is_disk_gone(V));
+    assert!(!pair.b.core.view(V).io_blocked);
+    pair.b.attach(config);
+    while pair.b.step() {}
+    assert_eq!(pair.b.answers.last().unwrap().1, 101);
+}
+
+#[test]
+fn an_invalidate_that_is_given_up_lets_io_go_on() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.b.hold_bitmap = true;
+    let ticket = begin(&mut pair.b, AdminRequest::Invalidate { volume: V });
+    assert!(pair.b.core.view(V).io_blocked);
+    give_up(&mut pair.b, ticket);
+    assert!(!pair.b.core.view(V).io_blocked);
+    pair.b.hold_bitmap = false;
+    while !pair.b.held_bitmaps.is_empty() {
+        pair.b.write_held_bitmap();
+    }
+    pair.run();
+    assert_eq!(
+        pair.command(false, AdminRequest::Outdate { volume: V }),
+        -16
+    );
+}
+
+#[test]
+fn a_forced_disconnect_lets_the_io_go_on_that_the_replaced_command_blocked() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    begin(&mut pair.b, AdminRequest::Invalidate { volume: V });
+    assert!(pair.b.core.view(V).io_blocked);
+    let force = AdminRequest::Disconnect { force: true };
+    assert_eq!(pair.command(false, force), 129, "of the replaced command");
+    assert_eq!(pair.b.answers.last().unwrap().1, 101);
+    assert!(!pair.b.core.view(V).io_blocked);
+}
+
+#[test]
+fn a_change_that_the_peer_agrees_to_after_the_command_was_given_up_takes_effect() {
+    let config = NetConfig {
+        verify_alg: Name::new(b"crc32c").unwrap(),
+        ..NetConfig::DEFAULT
+    };
+    let digests = DigestLengths {
+        verify: 4,
+        ..DigestLengths::default()
+    };
+    let mut pair = Pair::synced();
+    for on_a in [true, false] {
+        let request = AdminRequest::NetOptions { config, digests };
+        assert_eq!(pair.command(on_a, request), 101);
+    }
+    let ticket = begin(&mut pair.a, VERIFY);
+    give_up(&mut pair.a, ticket);
+    assert!(!pair.a.core.view(V).io_blocked);
+    pair.until("verified", |pair| {
+        pair.a
+            .log
+            .iter()
+            .any(|line| line.contains("Online verify done"))
+    });
+    pair.until("both at rest", Pair::in_sync);
+    assert_eq!(pair.command(true, VERIFY), 1);
+    pair.until("both at rest", Pair::in_sync);
+}
+
+#[test]
+fn a_promotion_that_is_given_up_leaves_both_nodes_of_one_opinion() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    let promote = AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: false,
+    };
+    let ticket = begin(&mut pair.a, promote);
+    give_up(&mut pair.a, ticket);
+    pair.run();
+    let both = "cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate r-----";
+    assert_eq!(shape(&mut pair.a), both);
+    assert_eq!(shape(&mut pair.b), both);
+    pair.a.hold_metadata = true;
+    let ticket = begin(&mut pair.a, promote);
+    pair.run();
+    assert_eq!(pair.a.state().role, Role::Primary);
+    give_up(&mut pair.a, ticket);
+    assert!(pair.a.read_only, "no application may write yet");
+    pair.a.release_metadata();
+    pair.run();
+    assert!(!pair.a.read_only);
+}
+
+#[test]
+fn a_generation_with_a_cleared_bitmap_waits_for_a_write_that_began_before() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.a.hold_bitmap = true;
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.command(true, DISCONNECT), 101);
+    assert_eq!(pair.a.held_bitmaps.len(), 1, "the connection has ended");
+    let answers = pair.a.answers.len();
+    let request = AdminRequest::NewCurrentUuid {
+        volume: V,
+        clear_bitmap: true,
+    };
+    begin(&mut pair.a, request);
+    pair.a.write_held_bitmap();
+    while pair.a.step() {}
+    assert_eq!(pair.a.answers.len(), answers, "nothing is cleared on disk");
+    while !pair.a.held_bitmaps.is_empty() {
+        pair.a.write_held_bitmap();
+        while pair.a.step() {}
+    }
+    assert_eq!(pair.a.answers.last().unwrap().1, 101);
+    assert!(pair.a.disk.bitmap.values().flatten().all(|&byte| byte == 0));
+}
+
+fn al_updates(pair: &mut Pair, al_updates: bool) -> AdminRequest {
+    let config = DiskConfig {
+        al_updates,
+        ..pair.a.core.view(V).disk
+    };
+    AdminRequest::DiskOptions { volume: V, config }
+}
+
+#[test]
+fn the_activity_log_is_off_only_while_the_superblock_says_so() {
+    let mut pair = Pair::synced();
+    let off = |node: &Node| {
+        let last = node.superblocks.last().unwrap();
+        last.flags.contains(MdFlags::AL_DISABLED)
+    };
+    pair.a.hold_metadata = true;
+    let request = al_updates(&mut pair, false);
+    begin(&mut pair.a, request);
+    assert!(pair.a.core.view(V).al_updates, "the flag is not stable yet");
+    pair.a.release_metadata();
+    pair.run();
+    assert!(off(&pair.a) && !pair.a.core.view(V).al_updates);
+    let writes = pair.a.core.counters(V).al_writes;
+    let request = al_updates(&mut pair, true);
+    pair.a.hold_log = true;
+    begin(&mut pair.a, request);
+    assert!(off(&pair.a) && pair.a.core.view(V).al_updates);
+    pair.a.hold_log = false;
+    pair.run();
+    assert_eq!(pair.a.answers.last().unwrap().1, 101);
+    assert!(!off(&pair.a));
+    assert!(
+        pair.a.core.counters(V).al_writes - writes >= 8,
+        "whole ring"
+    );
+}

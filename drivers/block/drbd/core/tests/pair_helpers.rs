@@ -1,0 +1,110 @@
+//! Helpers that take their time: what has happened meanwhile decides what their end means.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::DiskConfig;
+use drbd_core::input::AdminRequest;
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, Fencing, Role};
+use pair::both::{shape, Pair};
+use pair::node::V;
+
+fn said(log: &[String], text: &str) -> bool {
+    log.iter().any(|line| line.contains(text))
+}
+
+fn set_fencing(pair: &mut Pair, on_a: bool, fencing: Fencing) {
+    let config = DiskConfig {
+        fencing,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(on_a, request), 101);
+}
+
+fn cut(pair: &mut Pair) {
+    pair.cut = true;
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    pair.pass(Duration::from_secs(2));
+}
+
+#[test]
+fn a_promotion_ends_although_the_peer_came_back_while_it_was_being_fenced() {
+    let mut pair = Pair::synced();
+    set_fencing(&mut pair, false, Fencing::ResourceOnly);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    cut(&mut pair);
+    pair.b.hold_helpers = true;
+    pair.b.exits.insert("fence-peer", 4);
+    let answers = pair.b.answers.len();
+    pair.b.admin(AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: false,
+    });
+    pair.run();
+    assert_eq!(pair.b.running.len(), 1, "{:#?}", pair.b.log);
+    pair.cut = false;
+    pair.until("connected", |pair| {
+        pair.b.state().conn >= ConnState::Connected
+    });
+    pair.b.end_helper();
+    pair.until("an answer", |pair| pair.b.answers.len() > answers);
+    assert_eq!(pair.b.answers.last().unwrap().1, 1);
+    assert!(said(&pair.b.log, "Ignoring fence-peer exit code"));
+    assert_eq!(
+        shape(&mut pair.b),
+        "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate r-----"
+    );
+}
+
+#[test]
+fn a_fence_result_from_before_a_reconnect_is_ignored_and_the_peer_fenced_again() {
+    let mut pair = Pair::synced();
+    set_fencing(&mut pair, true, Fencing::ResourceAndStonith);
+    pair.a.hold_helpers = true;
+    pair.a.exits.insert("fence-peer", 7);
+    cut(&mut pair);
+    assert_eq!(pair.a.running.len(), 1);
+    pair.cut = false;
+    pair.until("connected", |pair| {
+        pair.a.state().conn >= ConnState::Connected
+    });
+    cut(&mut pair);
+    assert_eq!(pair.a.running.len(), 2, "fenced again");
+    assert!(pair.a.state().suspended());
+    pair.a.end_helper();
+    pair.run();
+    assert_eq!(pair.a.state().pdsk, DiskState::DUnknown);
+    assert!(pair.a.state().suspended());
+    assert!(said(&pair.a.log, "Ignoring fence-peer exit code"));
+    pair.a.end_helper();
+    pair.run();
+    assert_eq!(pair.a.state().pdsk, DiskState::Outdated);
+    assert!(!pair.a.state().suspended());
+}
+
+#[test]
+fn a_resync_does_not_begin_with_the_consent_given_to_an_earlier_one() {
+    let mut pair = Pair::synced();
+    cut(&mut pair);
+    pair.a.write(800, 4096, 0x91);
+    pair.run();
+    pair.b.hold_helpers = true;
+    pair.cut = false;
+    pair.until("the helper runs", |pair| !pair.b.running.is_empty());
+    cut(&mut pair);
+    pair.cut = false;
+    pair.until("the helper runs again", |pair| pair.b.running.len() == 2);
+    pair.b.end_helper();
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::WfSyncUuid);
+    pair.b.end_helper();
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
