@@ -214,7 +214,9 @@ impl Control<'_> {
                 }
             }
             FollowUp::PeerDataLost => {
-                if self.suspended() {
+                // What is frozen here is not written. The writes of a diskless Primary come in
+                // nevertheless: only this disk has them.
+                if self.suspended() && n.role == Role::Primary {
                     self.vol_mut(v).new_uuid_due = true;
                 } else {
                     self.new_current_uuid(v);

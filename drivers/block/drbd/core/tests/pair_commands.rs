@@ -405,6 +405,28 @@ fn io_resumed_through_one_volume_begins_the_generation_that_another_owes() {
     );
 }
 
+/// Seed 157: the old disk of the Primary came back as source and took away what the peer alone
+/// had.
+#[test]
+fn a_suspended_secondary_begins_a_generation_when_the_primary_loses_its_disk() {
+    let mut pair = Pair::synced();
+    assert_eq!(
+        pair.command(false, AdminRequest::SuspendIo { volume: V }),
+        1
+    );
+    assert_eq!(pair.command(true, DETACH), 1);
+    pair.until("diskless", |pair| {
+        pair.b.state().pdsk == DiskState::Diskless
+    });
+    assert!(said(&pair.b.log, "new current UUID"), "{:#?}", pair.b.log);
+    pair.a.write(80, 4096, 0x5a);
+    pair.run();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[80 * 512], 0x5a);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
 #[test]
 fn a_write_frozen_by_the_administrator_survives_a_lost_link() {
     let mut pair = Pair::synced();
