@@ -289,6 +289,7 @@ impl Cluster {
         });
         if self.replicating && !replicating {
             self.workload.breaks += 1;
+            self.workload.lost_on_the_way(&mut self.world);
         }
         self.replicating = replicating;
         let mut checkers = std::mem::take(&mut self.checkers);
@@ -420,6 +421,9 @@ impl Cluster {
             return;
         }
         world.trace(node, || "POWER LOSS".to_string());
+        if node == self.holder {
+            self.workload.lost_on_the_way(world);
+        }
         world.net.set_life(node, None);
         let mut random = Random::new(world.random.draw());
         for disk in &mut world.nodes[node].disks {

@@ -127,13 +127,16 @@ impl Cluster {
         let holder = self.holder;
         let other = 1 - holder;
         let alive = |cluster: &Self, node: usize| cluster.world.nodes[node].alive.is_some();
+        let in_sync = (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
+        if !in_sync {
+            self.workload.lost_on_the_way(&mut self.world);
+        }
         let complete = self
             .world
             .oracle
             .promises
             .iter()
             .all(|promises| promises[other] == Promise::Everything);
-        let in_sync = (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
         if alive(self, holder) && !self.world.random.chance(20) {
             return Some(holder);
         }
