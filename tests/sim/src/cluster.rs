@@ -76,6 +76,8 @@ pub struct Cluster {
     rested: Option<bool>,
     /// Attempts to connect of a Primary that the peer's data kept apart, in a row.
     refused: u32,
+    /// Attempts of a Primary to attach a disk that the peer's data kept apart, in a row.
+    kept_out: u32,
     checkers: Vec<Box<dyn Checker>>,
 }
 
@@ -137,6 +139,7 @@ impl Cluster {
             replicating: false,
             rested: None,
             refused: 0,
+            kept_out: 0,
             checkers: check::all(),
         };
         cluster.power_on(0);
@@ -289,6 +292,7 @@ impl Cluster {
         });
         if self.replicating && !replicating {
             self.workload.breaks += 1;
+            self.workload.lost_on_the_way(&mut self.world);
         }
         self.replicating = replicating;
         let mut checkers = std::mem::take(&mut self.checkers);
@@ -420,6 +424,9 @@ impl Cluster {
             return;
         }
         world.trace(node, || "POWER LOSS".to_string());
+        if node == self.holder {
+            self.workload.lost_on_the_way(world);
+        }
         world.net.set_life(node, None);
         let mut random = Random::new(world.random.draw());
         for disk in &mut world.nodes[node].disks {

@@ -78,6 +78,17 @@ impl Write {
     pub fn is_on(&self, disk: &Sectors) -> bool {
         (0..self.count).all(|at| disk.get(self.sector + at) == self.value_at(at))
     }
+
+    /// Tells whether a disk holds all of it, or what was written later (values count up).
+    pub fn has_reached(&self, disk: &Sectors) -> bool {
+        let later = |at| self.value != 0 && disk.get(self.sector + at) > self.value_at(at);
+        (0..self.count).all(|at| later(at) || disk.get(self.sector + at) == self.value_at(at))
+    }
+
+    /// Tells whether a later write covers all of it.
+    pub fn is_within(&self, later: &Self) -> bool {
+        later.sector <= self.sector && self.sector + self.count <= later.sector + later.count
+    }
 }
 
 /// One volume as applications see it.

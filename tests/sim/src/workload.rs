@@ -49,6 +49,8 @@ pub struct Workload {
     protocol: Protocol,
     /// Interruptions of replication, counted.
     pub breaks: u64,
+    /// Protocol A: acknowledged writes that have not reached the disk of that node.
+    under_way: Vec<(usize, usize, Write)>,
 }
 
 impl Workload {
@@ -66,6 +68,7 @@ impl Workload {
             regions: faults.regions,
             protocol: faults.protocol,
             breaks: 0,
+            under_way: Vec::new(),
         }
     }
 
@@ -96,6 +99,7 @@ impl Workload {
             return;
         }
         self.pending.clear();
+        self.under_way.clear();
         let before = self.node.replace(node);
         for volume in 0..volumes {
             let volume = VolumeIndex(volume as u8);
@@ -280,6 +284,11 @@ impl Workload {
         if !(there || under_way) {
             world.oracle.promises[volume][peer] = Promise::Nothing;
         }
+        self.under_way
+            .retain(|(at, _, old)| *at != volume || !old.is_within(&write));
+        if under_way && !there && self.protocol == Protocol::A {
+            self.under_way.push((volume, peer, write));
+        }
         if !here && !there && self.protocol == Protocol::C {
             world.fail(format!(
                 "write {write:?} was acknowledged and is on no disk"
@@ -294,6 +303,18 @@ impl Workload {
                 "protocol C acknowledged {write:?} at {} ms before the peer had it",
                 world.now_ns / MILLI
             ));
+        }
+    }
+}
+
+impl Workload {
+    /// Replication has ended, or the node that wrote is gone: what was acknowledged in protocol A
+    /// and has not reached the peer's disk may never get there.
+    pub fn lost_on_the_way(&mut self, world: &mut World) {
+        for (volume, peer, write) in self.under_way.drain(..) {
+            if !write.has_reached(&world.nodes[peer].disks[volume].live) {
+                world.oracle.promises[volume][peer] = Promise::Nothing;
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::oracle::Promise;
 
 impl Cluster {
     pub(super) fn tend(&mut self) {
+        self.give_up_split();
         for node in 0..2 {
             self.tend_node(node);
         }
@@ -35,6 +36,10 @@ impl Cluster {
             }
             if state.disk == DiskState::Diskless && self.may_attach(node, volume) {
                 commands.push(Command::Attach(v));
+                let connected = state.conn >= ConnState::Connected;
+                self.kept_out += u32::from(connected && state.role == Role::Primary);
+            } else if state.role == Role::Primary && state.disk >= DiskState::Inconsistent {
+                self.kept_out = 0;
             }
             if state.conn == ConnState::StandAlone && !self.apart {
                 let victim = node != self.holder;
@@ -75,6 +80,29 @@ impl Cluster {
             // Both have what was acknowledged: the Primary may as well become the target.
             self.step_back(self.holder, volume);
         }
+    }
+
+    /// A Primary has only its peer's disk; its own one is from the other side of a split brain. It
+    /// steps back and connects once more, with its disk, whose data it gives up.
+    fn give_up_split(&mut self) {
+        let node = self.holder;
+        let volumes = self.faults.volumes;
+        if self.kept_out < 5 || !self.healed || !self.admins[node].is_idle() {
+            return;
+        }
+        if !self.workload.leave(&mut self.world, node, volumes) {
+            return;
+        }
+        self.kept_out = 0;
+        let admin = &mut self.admins[node];
+        for volume in 0..volumes as u8 {
+            admin.add(Command::Secondary(volume));
+        }
+        admin.add(Command::Disconnect);
+        for volume in 0..volumes as u8 {
+            admin.add(Command::Attach(volume));
+        }
+        admin.add(Command::Connect(true));
     }
 
     fn may_attach(&mut self, node: usize, volume: usize) -> bool {
@@ -127,13 +155,16 @@ impl Cluster {
         let holder = self.holder;
         let other = 1 - holder;
         let alive = |cluster: &Self, node: usize| cluster.world.nodes[node].alive.is_some();
+        let in_sync = (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
+        if !in_sync {
+            self.workload.lost_on_the_way(&mut self.world);
+        }
         let complete = self
             .world
             .oracle
             .promises
             .iter()
             .all(|promises| promises[other] == Promise::Everything);
-        let in_sync = (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
         if alive(self, holder) && !self.world.random.chance(20) {
             return Some(holder);
         }
