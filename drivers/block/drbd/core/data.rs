@@ -143,6 +143,10 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) untracked_writes: u32,
     /// Written for the peer since the last flush.
     pub(crate) cache_dirty: bool,
+    /// Blocks were marked in sync that may be in the cache of the disk only.
+    pub(crate) unstable_blocks: bool,
+    /// A page of the bitmap is being written behind a flush that makes them stable.
+    pub(crate) page_flush: bool,
     /// A flush has failed since the disk was attached.
     pub(crate) flush_failed: bool,
     pub(crate) read_toggle: bool,
@@ -181,6 +185,8 @@ impl<M: Memory> Default for VolumeSlot<M> {
             in_flight_sectors: 0,
             untracked_writes: 0,
             cache_dirty: false,
+            unstable_blocks: false,
+            page_flush: false,
             flush_failed: false,
             read_toggle: false,
             congested: false,
@@ -221,6 +227,7 @@ impl<M: Memory> VolumeSlot<M> {
         };
         let cleared = disk.bitmap.set_in_sync(range);
         if cleared != 0 {
+            self.unstable_blocks = disk.volatile_cache;
             let weight = disk.bitmap.weight();
             if let Some(session) = &mut self.session {
                 let left = weight.saturating_sub(session.failed);

@@ -72,16 +72,18 @@ pub(crate) fn write_one(volume: &Volume, backing: &Backing, page: u32) -> bool {
     let index = volume.index;
     let mut io = backing.metadata.lock();
     let bytes = io.bytes_mut();
-    let timeout_ms = volume.resource.with(|inner, _| {
-        inner.core.bitmap_page(index, page, bytes);
-        inner.core.disk_timeout_ms(index)
+    let (flush, timeout_ms) = volume.resource.with(|inner, _| {
+        let flush = inner.core.bitmap_page(index, page, bytes);
+        (flush, inner.core.disk_timeout_ms(index))
     });
+    let mut flags = Flags::META | Flags::SYNC;
+    if flush {
+        // Reaches the data if they are on the same device.
+        flags = flags | Flags::PREFLUSH;
+    }
     io.set_timeout_ms(timeout_ms);
     let place = backing.layout.bitmap_page(BitmapPage(u64::from(page)));
-    let ok = place.is_some_and(|(sector, _)| {
-        io.write(&backing.meta, sector.0, Flags::META | Flags::SYNC)
-            .is_ok()
-    });
+    let ok = place.is_some_and(|(sector, _)| io.write(&backing.meta, sector.0, flags).is_ok());
     drop(io);
     volume
         .resource

@@ -148,15 +148,21 @@ impl World {
         };
         device.metadata_locked = true;
         let mut block: Block = Box::new([0; 4096]);
-        self.with(node, |alive, _| {
-            alive.core.bitmap_page(volume, page, block.as_mut_slice());
+        let flush = self.with(node, |alive, _| {
+            alive.core.bitmap_page(volume, page, block.as_mut_slice())
         });
         if matches!(thread, Thread::Volume(_)) {
             self.set_worker(node, volume, Worker::BitmapPage(page));
         }
         self.trace(node, || format!("{volume:?} writes bitmap page {page}"));
         let waiter = Waiter::Thread(thread);
-        self.write_block(node, volume, sector, block, false, waiter);
+        let request = DiskRequest {
+            op: DiskOp::WriteBlock(block),
+            sector: sector.0,
+            preflush: flush == Some(true),
+            fua: false,
+        };
+        self.to_disk(node, volume, request, waiter);
         true
     }
 

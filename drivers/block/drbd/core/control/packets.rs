@@ -7,7 +7,7 @@ use drbd_format::wire::settings;
 
 use super::engine::{Flags, SUCCESS};
 use super::jobs::VolumeJob;
-use super::{Control, Disk};
+use super::{Control, Disk, Progress};
 use crate::generation::{Uuids, FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::handshake::Stage;
 use crate::link::{LinkError, Order, VolumeIndex};
@@ -40,12 +40,14 @@ pub enum Pending {
         /// What was decided, and whether the bits could be set.
         decided: Option<(ConnState, Option<bool>)>,
     },
-    /// P_SYNC_UUID that is early.
+    /// P_SYNC_UUID that is early, or waits for the bitmap.
     SyncUuid {
         /// Which volume.
         volume: VolumeIndex,
         /// The UUID.
         uuid: u64,
+        /// The bitmap is being written.
+        marks: bool,
     },
     /// A new size is being applied.
     Sizes {
@@ -87,7 +89,11 @@ impl Control<'_> {
                 word,
                 decided,
             }) => self.receive_state(volume, word, decided),
-            Some(Pending::SyncUuid { volume, uuid }) => self.receive_sync_uuid(volume, uuid),
+            Some(Pending::SyncUuid {
+                volume,
+                uuid,
+                marks,
+            }) => self.receive_sync_uuid(volume, uuid, marks),
             Some(Pending::Sizes { volume, reply }) => self.sizes_applied(volume, reply),
         };
         self.conclude_packet(handled)
@@ -101,9 +107,11 @@ impl Control<'_> {
             Some(Pending::State { decided, .. }) => {
                 matches!(decided, Some((_, Some(_))))
             }
-            Some(Pending::SyncUuid { volume, .. }) => {
+            Some(Pending::SyncUuid { volume, marks, .. }) => {
                 let state = self.vol(volume).state;
-                matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind)
+                let due = matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind);
+                let written = !marks || self.vol(volume).bitmap_io != Progress::Running;
+                (due && written)
                     || state.conn < ConnState::Connected
                     || state.disk < DiskState::Negotiating
             }
@@ -176,7 +184,7 @@ impl Control<'_> {
             Packet::Sizes(sizes) => self.receive_sizes(v, sizes),
             Packet::Uuids(uuids) => self.receive_uuids(v, uuids),
             Packet::State(state) => self.receive_state(v, state.word.0, None),
-            Packet::SyncUuid(sync) => self.receive_sync_uuid(v, sync.uuid.0),
+            Packet::SyncUuid(sync) => self.receive_sync_uuid(v, sync.uuid.0, false),
             Packet::StateChgReq(change) => self.change_requested(v, change),
             _ => self.misplaced(packet),
         }

@@ -6,7 +6,7 @@ use drbd_format::types::{ConnState, DiskState, Fencing, Role};
 use super::engine::{Flags, SUCCESS};
 use super::jobs::{StartSync, VolumeJob};
 use super::packets::{Handled, Pending};
-use super::{Control, Run};
+use super::{Control, Progress, Run};
 use crate::action::Handler;
 use crate::handshake::Fence;
 use crate::link::{ControlKind, LinkError, Order, Side, VolumeIndex};
@@ -121,8 +121,10 @@ impl Control<'_> {
         self.send(v, ControlKind::SyncUuid(uuid));
     }
 
-    /// P_SYNC_UUID: the resync that we are the target of begins.
-    pub(crate) fn receive_sync_uuid(&mut self, v: VolumeIndex, uuid: u64) -> Handled {
+    /// P_SYNC_UUID: the resync that we are the target of begins, once our disk marks all that has
+    /// to come (`marks`: it has been asked for). The source forgets a block when we acknowledge
+    /// it, and then a loss of power may take it out of our disk's cache.
+    pub(crate) fn receive_sync_uuid(&mut self, v: VolumeIndex, uuid: u64, marks: bool) -> Handled {
         let state = self.state(v);
         if state.conn < ConnState::Connected {
             return Handled::Fail(LinkError::ProtocolError);
@@ -132,7 +134,22 @@ impl Control<'_> {
                 // The disk went away meanwhile; there is nothing to begin.
                 return Handled::Done;
             }
-            self.s.link.pending = Some(Pending::SyncUuid { volume: v, uuid });
+            self.s.link.pending = Some(Pending::SyncUuid {
+                volume: v,
+                uuid,
+                marks,
+            });
+            return Handled::Wait;
+        }
+        if !marks {
+            self.write_bitmap_soon(v);
+        }
+        if self.vol(v).bitmap_io == Progress::Running {
+            self.s.link.pending = Some(Pending::SyncUuid {
+                volume: v,
+                uuid,
+                marks: true,
+            });
             return Handled::Wait;
         }
         let primary = state.role == Role::Primary;

@@ -123,13 +123,23 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Copies a page of the bitmap in on-disk byte order. The shell writes it at
-    /// `bitmap sector + 8 x page` and reports `bitmap_page_written`.
-    pub fn bitmap_page(&mut self, volume: VolumeIndex, page: u32, buf: &mut [u8]) {
-        let place = self.volumes.get_mut(volume.slot());
-        if let Some(disk) = place.and_then(|place| place.disk.as_mut()) {
-            disk.bitmap.copy_page(page, buf);
-            disk.al.page_copied(page);
-        }
+    /// `bitmap sector + 8 x page` and reports `bitmap_page_written`; it writes one page at a time.
+    ///
+    /// `true`: the data device has to be flushed after this and before the page is written. A
+    /// block must not count as in sync on disk while its data are in a cache only.
+    #[must_use]
+    pub fn bitmap_page(&mut self, volume: VolumeIndex, page: u32, buf: &mut [u8]) -> bool {
+        let Some(place) = self.volumes.get_mut(volume.slot()) else {
+            return false;
+        };
+        let Some(disk) = &mut place.disk else {
+            return false;
+        };
+        disk.bitmap.copy_page(page, buf);
+        disk.al.page_copied(page);
+        let flush = core::mem::take(&mut place.unstable_blocks);
+        place.page_flush = flush;
+        flush
     }
 
     /// A page of the bitmap has been written, or could not be.
@@ -140,6 +150,7 @@ impl<M: Memory> DataPlane<M> {
         };
         let Some(disk) = &mut place.disk else { return };
         disk.bitmap.page_written(page, ok);
+        place.unstable_blocks |= core::mem::take(&mut place.page_flush) && !ok;
         // Bulk writes of the bitmap are not counted (watched on the C driver: `bm:0` after
         // attach, sync and disconnect).
         if disk.al_page.take_if(|due| *due == page).is_some() {

@@ -144,8 +144,9 @@ impl<M: Memory> Resource<M> {
     }
 
     /// See [`DataPlane::bitmap_page`].
-    pub fn bitmap_page(&mut self, volume: VolumeIndex, page: u32, buf: &mut [u8]) {
-        self.data.bitmap_page(volume, page, buf);
+    #[must_use]
+    pub fn bitmap_page(&mut self, volume: VolumeIndex, page: u32, buf: &mut [u8]) -> bool {
+        self.data.bitmap_page(volume, page, buf)
     }
 
     /// See [`DataPlane::bitmap_page_written`].

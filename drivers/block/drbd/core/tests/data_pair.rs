@@ -125,6 +125,28 @@ fn a_full_sync_makes_disks_equal_while_the_source_is_written_to() {
     }
 }
 
+/// What the disk forgets at a loss of power has to count as out of sync afterwards.
+#[test]
+fn a_page_that_says_in_sync_is_written_behind_a_flush_of_the_data() {
+    let mut world = World::new(1, SECTORS, PROTOCOLS[2]);
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    world.settle();
+    assert!(world.synced);
+    let target = &mut world.nodes[1];
+    let now = target.now;
+    let mut page = [0_u8; 4096];
+    assert!(target.data.bitmap_page(V, 0, &mut page));
+    target.data.bitmap_page_written(V, 0, false, now);
+    assert!(target.data.bitmap_page(V, 0, &mut page), "it failed");
+    target.data.bitmap_page_written(V, 0, true, now);
+    assert!(!target.data.bitmap_page(V, 0, &mut page), "flushed already");
+    target.data.bitmap_page_written(V, 0, true, now);
+}
+
 #[test]
 fn what_was_written_while_disconnected_is_synced_afterwards() {
     for seed in 0..6 {

@@ -557,6 +557,33 @@ fn a_sync_uuid_that_could_not_be_written_is_not_told() {
     assert_eq!(told(&pair), before, "{:#?}", pair.b.log);
 }
 
+/// Seeds 66, 274: a target that loses power forgets what its disk had in its cache. The source has
+/// cleared the bits then; the target's own ones have to be on its disk before the first block comes.
+#[test]
+fn the_targets_disk_marks_what_the_source_knows_before_the_sync_begins() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    pair.b.admin(connect(NetConfig::DEFAULT));
+    while pair.b.state().conn != ConnState::WfSyncUuid {
+        pair.round_or_time();
+    }
+    pair.b.hold_bitmap = true;
+    for _ in 0..200 {
+        pair.round_or_time();
+    }
+    let told = "updated sync uuid";
+    let before = pair.b.log.iter().filter(|line| line.contains(told)).count();
+    assert_eq!(pair.b.state().conn, ConnState::WfSyncUuid);
+    pair.b.release_bitmap();
+    assert_ne!(pair.b.disk.bitmap[&0][100 / 8] & 1 << (100 % 8), 0);
+    pair.until("synced", Pair::in_sync);
+    let after = pair.b.log.iter().filter(|line| line.contains(told)).count();
+    assert_eq!(after, before + 1);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
 /// Commands that need the peer end with an answer whatever moment the link breaks at, and both
 /// nodes find together again.
 #[test]

@@ -264,7 +264,7 @@ impl Node {
             AlStep::Idle => false,
             AlStep::WriteBitmapPage { page } => {
                 let mut bytes = vec![0; 4096];
-                self.data.bitmap_page(V, page, &mut bytes);
+                let _ = self.data.bitmap_page(V, page, &mut bytes);
                 self.bitmap_disk.insert(page, bytes);
                 self.data.bitmap_page_written(V, page, true, self.now);
                 true

@@ -504,7 +504,7 @@ impl Node {
 
     fn write_page(&mut self, volume: VolumeIndex, page: u32) {
         let mut bytes = vec![0; 4096];
-        self.core.bitmap_page(volume, page, &mut bytes);
+        let _ = self.core.bitmap_page(volume, page, &mut bytes);
         self.disk.bitmap.insert(page, bytes);
         self.core.bitmap_page_written(volume, page, true, self.now);
     }
