@@ -234,9 +234,14 @@ impl Cluster {
         if connected {
             self.world.oracle.synced(volume);
         }
-        let disk = &self.world.nodes[node].disks[volume].live;
-        let checked = self.world.oracle.check_disk(volume, node, disk);
-        self.world.oracle.adopt(volume, node, disk);
+        // Without good data of its own it shows what the peer's disk holds.
+        let remote = self.state(node, volume).is_some_and(|state| {
+            state.disk < DiskState::UpToDate && state.pdsk == DiskState::UpToDate
+        });
+        let shown = if remote { 1 - node } else { node };
+        let disk = &self.world.nodes[shown].disks[volume].live;
+        let checked = self.world.oracle.check_disk(volume, shown, disk);
+        self.world.oracle.adopt(volume, shown, disk);
         if let Err(text) = checked {
             let name = self.world.nodes[node].name();
             self.world.fail(format!("promoted {name}: {text}"));
