@@ -558,7 +558,8 @@ fn a_sync_uuid_that_could_not_be_written_is_not_told() {
 }
 
 /// Seeds 66, 274: a target that loses power forgets what its disk had in its cache. The source has
-/// cleared the bits then; the target's own ones have to be on its disk before the first block comes.
+/// cleared the bits then; the target's own ones have to be on its disk before the first block
+/// comes.
 #[test]
 fn the_targets_disk_marks_what_the_source_knows_before_the_sync_begins() {
     let mut pair = Pair::synced();
