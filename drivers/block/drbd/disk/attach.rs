@@ -352,8 +352,14 @@ fn take_back(volume: &Volume) {
 
 /// Closes the devices and frees the memory. May sleep.
 fn release(volume: &Volume) {
-    // The pools wait for their bios; whoever still holds a reference drops it soon.
-    drop(volume.set_backing(None));
+    if let Some(backing) = volume.set_backing(None) {
+        // Another thread may hold a reference for the time of a call and then drop the last one,
+        // when the volume may be gone: the links of the volume go now.
+        backing.data.unlink();
+        backing.meta.unlink();
+        // The pools wait for their bios.
+        drop(backing);
+    }
     take_back(volume);
     *volume.disk_conf.lock() = None;
 }
