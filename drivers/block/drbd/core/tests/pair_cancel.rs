@@ -6,8 +6,8 @@ mod pair {
 }
 
 use drbd_core::action::Ticket;
-use drbd_core::config::{DiskConfig, Name, NetConfig};
-use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, Input};
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{shape, Pair, SECTORS};
@@ -118,19 +118,7 @@ fn a_forced_disconnect_lets_the_io_go_on_that_the_replaced_command_blocked() {
 
 #[test]
 fn a_change_that_the_peer_agrees_to_after_the_command_was_given_up_takes_effect() {
-    let config = NetConfig {
-        verify_alg: Name::new(b"crc32c").unwrap(),
-        ..NetConfig::DEFAULT
-    };
-    let digests = DigestLengths {
-        verify: 4,
-        ..DigestLengths::default()
-    };
-    let mut pair = Pair::synced();
-    for on_a in [true, false] {
-        let request = AdminRequest::NetOptions { config, digests };
-        assert_eq!(pair.command(on_a, request), 101);
-    }
+    let mut pair = Pair::synced_with_verify();
     let ticket = begin(&mut pair.a, VERIFY);
     give_up(&mut pair.a, ticket);
     assert!(!pair.a.core.view(V).io_blocked);

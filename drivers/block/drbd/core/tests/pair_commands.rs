@@ -5,7 +5,7 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_format::types::{ConnState, DiskState, Role};
@@ -206,21 +206,7 @@ fn a_secondary_that_was_detached_syncs_only_what_was_written_meanwhile() {
 
 #[test]
 fn verify_finds_and_marks_what_differs() {
-    let config = NetConfig {
-        verify_alg: Name::new(b"crc32c").unwrap(),
-        ..NetConfig::DEFAULT
-    };
-    let digests = DigestLengths {
-        verify: 4,
-        ..DigestLengths::default()
-    };
-    let mut pair = Pair::synced();
-    for on_a in [true, false] {
-        assert_eq!(
-            pair.command(on_a, AdminRequest::NetOptions { config, digests }),
-            101
-        );
-    }
+    let mut pair = Pair::synced_with_verify();
     pair.b.disk.data[8192] ^= 0xff;
     let verify = AdminRequest::Verify {
         volume: V,

@@ -462,16 +462,22 @@ fn the_first_sync_survives_a_break_at_any_moment() {
     assert!(moments > 20, "the link broke only {moments} times");
 }
 
+/// Disconnected, with a few blocks that only `a` has.
+fn written_apart() -> Pair {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    for block in [3, 77, 400, 1001] {
+        pair.a.write(block * 8, 4096, 0x99);
+    }
+    pair.run();
+    pair
+}
+
 /// The same for a reconnect with a bitmap resync, in both directions.
 #[test]
 fn a_bitmap_resync_survives_a_break_at_any_moment() {
     for rounds in 0..200 {
-        let mut pair = Pair::synced();
-        assert_eq!(pair.command(false, DISCONNECT), 101);
-        for block in [3, 77, 400, 1001] {
-            pair.a.write(block * 8, 4096, 0x99);
-        }
-        pair.run();
+        let mut pair = written_apart();
         pair.breaks_in = Some(rounds);
         assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
         pair.until(&format!("synced after break {rounds}"), Pair::in_sync);
@@ -496,12 +502,7 @@ fn a_bitmap_resync_survives_a_break_at_any_moment() {
 #[test]
 fn a_bitmap_resync_survives_a_detach_at_any_moment() {
     for rounds in 0..200 {
-        let mut pair = Pair::synced();
-        assert_eq!(pair.command(false, DISCONNECT), 101);
-        for block in [3, 77, 400, 1001] {
-            pair.a.write(block * 8, 4096, 0x99);
-        }
-        pair.run();
+        let mut pair = written_apart();
         pair.b.admin(connect(NetConfig::DEFAULT));
         let mut in_sync = false;
         for _ in 0..rounds {

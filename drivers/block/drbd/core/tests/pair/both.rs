@@ -1,6 +1,6 @@
 //! Two nodes and the network between them.
 
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::VolumeNumber;
 use drbd_core::time::Duration;
@@ -187,6 +187,25 @@ impl Pair {
                 && state.disk == DiskState::UpToDate
                 && state.pdsk == DiskState::UpToDate
         })
+    }
+
+    /// As [`Self::synced`], with an algorithm for online verify.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn synced_with_verify() -> Self {
+        let config = NetConfig {
+            verify_alg: Name::new(b"crc32c").unwrap(),
+            ..NetConfig::DEFAULT
+        };
+        let digests = DigestLengths {
+            verify: 4,
+            ..DigestLengths::default()
+        };
+        let mut pair = Self::synced();
+        for on_a in [true, false] {
+            let request = AdminRequest::NetOptions { config, digests };
+            assert_eq!(pair.command(on_a, request), 101);
+        }
+        pair
     }
 
     /// Up to the point where both nodes are in sync, `a` primary.
