@@ -53,12 +53,22 @@ const PROFILES: [(&str, &str, &str); 6] = [
     ),
 ];
 
+/// What one profile gave.
+struct Profile {
+    /// IOPS or MB/s, as its name says.
+    value: f64,
+    /// Context switches per request, on M and on S.
+    switches: [f64; 2],
+    /// Frames that M sent and received per request.
+    frames: f64,
+}
+
 /// One pair in one round.
 struct Measured {
     /// MB/s of the first sync with default options.
     sync: f64,
-    /// One number per profile.
-    profiles: Vec<f64>,
+    /// One number per profile; none if the profile was not asked for.
+    profiles: Vec<Option<Profile>>,
     /// Of the disk without DRBD: random reads at depth 32.
     raw_read: f64,
     /// KiB that `up` took on M.
@@ -67,8 +77,8 @@ struct Measured {
     peak_kib: i64,
 }
 
-/// Runs the rounds and prints the table.
-pub(crate) fn bench(bed: &Bed) -> Result<()> {
+/// Runs the rounds and prints the table; `rows` is a part of the names of the wanted profiles.
+pub(crate) fn bench(bed: &Bed, rows: &str) -> Result<()> {
     ensure!(
         bed.kernel == Kernel::Fast,
         "measurements are made on the fast kernel: kernel=fast"
@@ -89,11 +99,11 @@ pub(crate) fn bench(bed: &Bed) -> Result<()> {
         let start = Instant::now();
         // In turns, and each first in every second round.
         let (ours, c) = if round % 2 == 1 {
-            let c = measure(bed, reference, "c")?;
-            (measure(bed, subject, "ours")?, c)
+            let c = measure(bed, reference, "c", rows)?;
+            (measure(bed, subject, "ours", rows)?, c)
         } else {
-            let ours = measure(bed, subject, "ours")?;
-            (ours, measure(bed, reference, "c")?)
+            let ours = measure(bed, subject, "ours", rows)?;
+            (ours, measure(bed, reference, "c", rows)?)
         };
         println!(
             "round {round} of {rounds}: {:.0} s",
@@ -101,11 +111,11 @@ pub(crate) fn bench(bed: &Bed) -> Result<()> {
         );
         pairs.push((ours, c));
     }
-    print!("{}", table(&pairs, subject));
+    print!("{}{}", table(&pairs, subject), costs(&pairs));
     Ok(())
 }
 
-fn measure(bed: &Bed, pairing: Pairing, name: &str) -> Result<Measured> {
+fn measure(bed: &Bed, pairing: Pairing, name: &str, rows: &str) -> Result<Measured> {
     let mut bed = bed.clone();
     bed.pairing = pairing;
     let plan = Plan {
@@ -130,7 +140,11 @@ fn measure(bed: &Bed, pairing: Pairing, name: &str) -> Result<Measured> {
     let sync = first_sync(&pair)?;
     let mut profiles = Vec::new();
     let mut least = i64::MAX;
-    for (_, options, direction) in PROFILES {
+    for (name, options, direction) in PROFILES {
+        if !name.contains(rows) {
+            profiles.push(None);
+            continue;
+        }
         let watch = pair.m.start(
             &format!(
                 "end=$(($(date +%s) + {SECONDS})); low=999999999; \
@@ -140,7 +154,7 @@ fn measure(bed: &Bed, pairing: Pairing, name: &str) -> Result<Measured> {
             ),
             Duration::from_secs(60),
         )?;
-        profiles.push(fio(&pair.m, "/dev/drbd0", options, direction, SECONDS)?);
+        profiles.push(Some(profile(&pair, options, direction)?));
         least = least.min(watch.wait()?.line().parse().context("MemFree")?);
     }
     pair.m
@@ -178,6 +192,38 @@ fn free_kib(node: &Node) -> Result<i64> {
     out.ok()?.line().parse().context("MemFree")
 }
 
+/// One measurement of the replicated device, with what it cost.
+fn profile(pair: &Pair, options: &str, direction: &str) -> Result<Profile> {
+    let before = [counts(&pair.m)?, counts(&pair.s)?];
+    let value = fio(&pair.m, "/dev/drbd0", options, direction, SECONDS)?;
+    let after = [counts(&pair.m)?, counts(&pair.s)?];
+    let size = if options.contains("bs=1M") {
+        1.048_576
+    } else {
+        1.0
+    };
+    let requests = value / size * f64::from(SECONDS);
+    let spent = |node: usize, what: usize| (after[node][what] - before[node][what]) / requests;
+    Ok(Profile {
+        value,
+        switches: [spent(0, 0), spent(1, 0)],
+        frames: spent(0, 1),
+    })
+}
+
+/// Context switches since boot and frames of the cable so far.
+fn counts(node: &Node) -> Result<[f64; 2]> {
+    let out = node.run(
+        "sed -n 's/^ctxt //p' /proc/stat; \
+         cat /sys/class/net/[ev]*/statistics/[rt]x_packets | { n=0; while read p; do \
+         n=$((n + p)); done; echo $n; }",
+    )?;
+    let out = out.ok()?;
+    let mut words = out.stdout.split_whitespace().map(str::parse);
+    let mut next = || words.next().context("a counter")?.context("a counter");
+    Ok([next()?, next()?])
+}
+
 /// IOPS, or MB/s for the profile of large writes.
 fn fio(node: &Node, device: &str, options: &str, direction: &str, seconds: u32) -> Result<f64> {
     let out = node.run_within(
@@ -209,6 +255,38 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+fn value_of(measured: &Measured, index: usize) -> f64 {
+    measured.profiles[index]
+        .as_ref()
+        .map_or(f64::NAN, |profile| profile.value)
+}
+
+/// What a request costs: tells where a difference comes from.
+fn costs(pairs: &[(Measured, Measured)]) -> String {
+    let mut out = format!(
+        "\n{:38} {:>17} {:>17}\n",
+        "per request: switches on M, S; frames", "ours", "C"
+    );
+    for (index, (name, _, _)) in PROFILES.iter().enumerate() {
+        let cost = |profile: &Profile| [profile.switches[0], profile.switches[1], profile.frames];
+        let of = |side: fn(&(Measured, Measured)) -> &Measured| {
+            let all: Option<Vec<[f64; 3]>> = pairs
+                .iter()
+                .map(|pair| side(pair).profiles[index].as_ref().map(cost))
+                .collect();
+            all.map(|all| {
+                let one = |k: usize| median(all.iter().map(|cost| cost[k]).collect());
+                format!("{:5.2} {:5.2} {:5.2}", one(0), one(1), one(2))
+            })
+        };
+        let (ours, c) = (of(|pair| &pair.0), of(|pair| &pair.1));
+        if let (Some(ours), Some(c)) = (ours, c) {
+            let _ = writeln!(out, "{name:38} {ours} {c}");
+        }
+    }
+    out
+}
+
 fn table(pairs: &[(Measured, Measured)], subject: Pairing) -> String {
     let mut out = format!(
         "\n{:?} against the C pair, {} rounds in turns, disks of {} MiB in memory, {SECONDS} s \
@@ -235,7 +313,9 @@ fn table(pairs: &[(Measured, Measured)], subject: Pairing) -> String {
         );
     };
     for (index, (name, _, _)) in PROFILES.iter().enumerate() {
-        row(name, &|measured| measured.profiles[index]);
+        if pairs[0].0.profiles[index].is_some() {
+            row(name, &|measured| value_of(measured, index));
+        }
     }
     row("first sync, default options, MB/s", &|measured| {
         measured.sync

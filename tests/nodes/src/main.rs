@@ -35,7 +35,7 @@ usage: drbd-nodes list                      names of the scenarios
        drbd-nodes shell 'COMMANDS' [...]    run shell commands on M of a fresh pair (module loaded)
        drbd-nodes test [libtest options]    all scenarios as tests; settings in $DRBD_NODES
        drbd-nodes demo [KEY=VALUE]          the lab, step by step; KEEP=1 leaves the nodes running
-       drbd-nodes bench kernel=fast [N=5]   our pair against the C pair, in turns
+       drbd-nodes bench [ROWS] kernel=fast [N=5]  our pair against the C pair, in turns
        drbd-nodes login SOCKET              a root shell on a node that was kept running
 
 KEY=VALUE:
@@ -74,7 +74,13 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
         Some("shell") if words.len() >= 2 => {
             scenarios::tools::shell(&loud(&words[2..])?, &words[1])?;
         }
-        Some("bench") => bench::bench(&Bed::from_words(&words[1..])?)?,
+        Some("bench") => {
+            let (settings, rows): (Vec<String>, Vec<String>) = words[1..]
+                .iter()
+                .cloned()
+                .partition(|word| word.contains('='));
+            bench::bench(&Bed::from_words(&settings)?, &rows.join(" "))?;
+        }
         Some("demo") => scenarios::demo(&loud(&words[1..])?)?,
         Some("scribble") if words.len() > 3 => scribble::scribble(
             Path::new(&words[1]),
