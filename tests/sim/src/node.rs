@@ -286,8 +286,8 @@ pub struct Batch {
 pub struct AckBatch {
     /// Bytes.
     pub bytes: Outbound,
-    /// To be reported.
-    pub token: Option<drbd_core::data::AcksToken>,
+    /// Their end has to be reported.
+    pub sending: bool,
 }
 
 /// A running node.

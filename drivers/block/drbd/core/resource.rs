@@ -9,7 +9,7 @@ use drbd_format::wire::packet::decode_front;
 use crate::action::Action;
 use crate::config::ResourceConfig;
 use crate::control::{Control, ControlState, Lent};
-use crate::data::{is_ack_command, AcksOut, AcksToken, DataPlane, Outgoing, Payload, SentToken};
+use crate::data::{is_ack_command, DataPlane, Outgoing, Payload, SentToken};
 use crate::handshake::Stage;
 use crate::input::Input;
 use crate::link::{LinkError, LinkView, Order, View, VolumeIndex};
@@ -281,8 +281,10 @@ impl<M: Memory> Resource<M> {
         self.settle(now);
     }
 
-    /// Fills `buf` (4096 bytes) with what is due on the meta socket.
-    pub fn next_acks(&mut self, buf: &mut [u8], now: Instant) -> Option<AcksOut> {
+    /// Fills `buf` (4096 bytes) with what is due on the meta socket; returns how many bytes.
+    ///
+    /// [`Resource::acks_sent`] has to follow once they are sent, or could not be.
+    pub fn next_acks(&mut self, buf: &mut [u8], now: Instant) -> Option<usize> {
         if self.state.core.link.stage != Stage::Up {
             return None;
         }
@@ -290,21 +292,20 @@ impl<M: Memory> Resource<M> {
         let live = &mut self.state.core.liveness;
         let mut len = live.encode_urgent(&terms, buf);
         if let Some(acks) = self.data.next_acks(buf.get_mut(len..)?, now) {
-            len += acks.len;
+            len += acks;
         }
         if self.data.acks_are_encoded() {
             len += live.encode_ping(&terms, buf.get_mut(len..)?, now);
         }
         self.settle(now);
-        let token = AcksToken {
-            connection: self.data.connection,
-        };
-        (len > 0).then_some(AcksOut { len, token })
+        (len > 0).then_some(len)
     }
 
     /// What was taken for the meta socket has been sent, or could not be.
-    pub fn acks_sent(&mut self, token: AcksToken, ok: bool, now: Instant) {
-        self.data.acks_sent(token, ok, now);
-        self.control(now, |control| control.meta_sent());
+    pub fn acks_sent(&mut self, now: Instant) {
+        // The only thing that waits for it; acks are too many to ask all volumes each time.
+        if self.state.core.link.close_after_reply {
+            self.control(now, |control| control.meta_sent());
+        }
     }
 }

@@ -4,8 +4,10 @@
 //!
 //! The sender packs every acknowledgement that is due into one call. The receiver takes whatever
 //! has arrived with one call and feeds the core all complete packets under one lock hold. Neither
-//! waits for a disk, for the data socket or for memory, and both have real-time priority, so that
-//! the peer hears from a busy node.
+//! waits for a disk, for the data socket or for memory. The receiver has real-time priority: what it
+//! brings lets requests end and new ones begin. The sender has not, on purpose: woken by every end
+//! of a write it would push the thread aside that submits the next one, and pack one
+//! acknowledgement per call.
 
 use super::{
     connect::lost,
@@ -37,7 +39,6 @@ const RETRY_MS: u32 = 100;
 
 /// Sends acknowledgements until the link is closed.
 pub(super) fn run_sender(resource: &Arc<Resource>, link: &Arc<Link>) {
-    thread::set_realtime();
     if send_loop(resource, link).is_err() {
         lost(resource, link, LinkError::NetworkFailure);
     }
@@ -48,15 +49,19 @@ fn send_loop(resource: &Resource, link: &Link) -> Result {
     let mut mask = 0;
     while !link.is_closing() {
         resource.follow_cpu_mask(&mut mask);
-        let Some(out) = resource.with(|inner, now| inner.core.next_acks(&mut buffer, now)) else {
+        let due = resource.with(|inner, now| {
+            // Those of the last turn.
+            inner.core.acks_sent(now);
+            inner.core.next_acks(&mut buffer, now)
+        });
+        let Some(len) = due else {
             resource.bells.acks.wait();
             continue;
         };
-        let bytes = buffer.get(..out.len).ok_or(EINVAL)?;
+        let bytes = buffer.get(..len).ok_or(EINVAL)?;
         let result = link.meta.send(bytes, SendFlags::default());
-        let sent = matches!(result, Ok(len) if len == out.len);
-        resource.with(|inner, now| inner.core.acks_sent(out.token, sent, now));
-        if !sent {
+        if !matches!(result, Ok(sent) if sent == len) {
+            resource.with(|inner, now| inner.core.acks_sent(now));
             return Err(result.err().unwrap_or(EPIPE));
         }
     }

@@ -166,28 +166,28 @@ impl World {
                 return;
             };
             let Some(end) = end else {
-                self.end_acks(node, false);
+                self.end_acks(node);
                 return;
             };
             if alive.acks.bytes.is_empty() {
-                if alive.acks.token.is_some() {
-                    self.end_acks(node, true);
+                if alive.acks.sending {
+                    self.end_acks(node);
                     continue;
                 }
                 let mut buffer = [0; 4096];
                 let out = self.with(node, |alive, now| alive.core.next_acks(&mut buffer, now));
-                let Some(Some(out)) = out else {
+                let Some(Some(len)) = out else {
                     return;
                 };
-                self.trace(node, || crate::trace::acks(&buffer[..out.len]));
+                self.trace(node, || crate::trace::acks(&buffer[..len]));
                 if let Some(alive) = self.alive(node) {
-                    alive.acks.bytes.extend(&buffer[..out.len]);
-                    alive.acks.token = Some(out.token);
+                    alive.acks.bytes.extend(&buffer[..len]);
+                    alive.acks.sending = true;
                 }
             }
             match self.send_bytes(node, end, true) {
                 None => {
-                    self.end_acks(node, false);
+                    self.end_acks(node);
                     self.link_lost(node, LinkError::NetworkFailure);
                     return;
                 }
@@ -201,13 +201,13 @@ impl World {
         }
     }
 
-    fn end_acks(&mut self, node: usize, ok: bool) {
+    fn end_acks(&mut self, node: usize) {
         let Some(alive) = self.alive(node) else {
             return;
         };
         alive.acks.bytes.clear();
-        if let Some(token) = alive.acks.token.take() {
-            self.with(node, |alive, now| alive.core.acks_sent(token, ok, now));
+        if std::mem::take(&mut alive.acks.sending) {
+            self.with(node, |alive, now| alive.core.acks_sent(now));
         }
     }
 

@@ -6,7 +6,7 @@
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{BarrierAck, BlockAck, BlockId};
 
-use super::{AcksOut, AcksToken, DataPlane};
+use super::DataPlane;
 use crate::memory::Memory;
 use crate::peer_request::{Ack, Stage};
 use crate::time::Instant;
@@ -15,8 +15,9 @@ use crate::time::Instant;
 const ACK_BYTES: usize = 40;
 
 impl<M: Memory> DataPlane<M> {
-    /// Fills `buf` with as many acks as there are, or fit. Also retires what was acknowledged.
-    pub fn next_acks(&mut self, buf: &mut [u8], now: Instant) -> Option<AcksOut> {
+    /// Fills `buf` with as many acks as there are, or fit; returns how many bytes. Also retires what
+    /// was acknowledged.
+    pub fn next_acks(&mut self, buf: &mut [u8], now: Instant) -> Option<usize> {
         let _ = now;
         let mut len = 0;
         if !self.up {
@@ -46,26 +47,12 @@ impl<M: Memory> DataPlane<M> {
         }
         let more = !self.acks.is_empty() || self.epochs.has_finished();
         self.wants.acks |= more;
-        if len == 0 {
-            return None;
-        }
-        Some(AcksOut {
-            len,
-            token: AcksToken {
-                connection: self.connection,
-            },
-        })
+        (len > 0).then_some(len)
     }
 
     /// Tells whether every ack that is due has been encoded.
     pub fn acks_are_encoded(&self) -> bool {
         self.acks.is_empty() && !self.epochs.has_finished()
-    }
-
-    /// The batch is in the socket, or could not be sent (the shell reports that as loss of the
-    /// connection).
-    pub fn acks_sent(&mut self, token: AcksToken, ok: bool, now: Instant) {
-        let _ = (token, ok, now);
     }
 
     fn encode_ack(&mut self, slot: u32, buf: &mut [u8]) -> usize {

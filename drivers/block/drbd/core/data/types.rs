@@ -265,21 +265,6 @@ pub struct FlushToken {
     pub(crate) connection: u32,
 }
 
-/// Acks to be sent on the meta socket: `len` bytes of the buffer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AcksOut {
-    /// Bytes of the buffer to send.
-    pub len: usize,
-    /// To be handed to `acks_sent`, always.
-    pub token: AcksToken,
-}
-
-/// Names a batch of acks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AcksToken {
-    pub(crate) connection: u32,
-}
-
 /// Which executors of the data plane have work.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DataWants {

@@ -330,9 +330,8 @@ impl Node {
     pub(crate) fn send_acks(&mut self) -> bool {
         let mut buf = vec![0; 4096];
         match self.data.next_acks(&mut buf, self.now) {
-            Some(out) => {
-                self.meta_out.extend(&buf[..out.len]);
-                self.data.acks_sent(out.token, true, self.now);
+            Some(len) => {
+                self.meta_out.extend(&buf[..len]);
                 true
             }
             None => false,

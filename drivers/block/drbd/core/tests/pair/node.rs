@@ -599,12 +599,12 @@ impl Node {
             }
             self.core.sent(out.token, self.linked, self.now);
         }
-        while let Some(out) = self.core.next_acks(&mut buf, self.now) {
+        while let Some(len) = self.core.next_acks(&mut buf, self.now) {
             active = true;
             if self.linked {
-                self.meta_out.extend(&buf[..out.len]);
+                self.meta_out.extend(&buf[..len]);
             }
-            self.core.acks_sent(out.token, self.linked, self.now);
+            self.core.acks_sent(self.now);
         }
         active
     }
