@@ -68,6 +68,19 @@ pub(crate) struct Backing {
 }
 
 impl Backing {
+    /// Makes the data stable if a flush of the metadata does not: they are on devices of their own.
+    /// May sleep, for as long as the device takes.
+    ///
+    /// # Errors
+    ///
+    /// That of the device.
+    pub(crate) fn flush_data_apart(&self) -> Result {
+        if self.data.same_device(&self.meta) {
+            return Ok(());
+        }
+        self.data.flush()
+    }
+
     /// Discards or zeroes a range of data. May sleep.
     ///
     /// # Errors

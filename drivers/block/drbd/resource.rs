@@ -658,9 +658,8 @@ impl Inner {
 
     /// Returns the volumes that have a bio to be submitted again, one bit each.
     fn reissuing(&self) -> u32 {
-        let bit = |volume: &VolumeIndex| 1_u32.checked_shl(u32::from(volume.0)).unwrap_or(0);
-        let volumes = self.reissue.iter().map(|(volume, _)| bit(volume));
-        volumes.fold(0, |all, bit| all | bit)
+        let bits = self.reissue.iter().map(|(volume, _)| volume.bit());
+        bits.fold(0, |all, bit| all | bit)
     }
 
     /// Takes the oldest bio of a volume that is to be submitted again.

@@ -8,6 +8,7 @@
 
 use drbd_format::types::WriteOrdering;
 
+use crate::link::VolumeIndex;
 use crate::memory::queue::Queue;
 
 /// Epochs that may wait for their end; a peer that sends more barriers has to wait.
@@ -193,7 +194,7 @@ impl Epochs {
         let seq = self.open;
         if let Some(epoch) = self.get_mut(seq) {
             if let Flush::Running(volumes) = epoch.flush {
-                let left = volumes & !1_u32.checked_shl(u32::from(volume)).unwrap_or(0);
+                let left = volumes & !VolumeIndex(volume).bit();
                 epoch.flush = if left == 0 {
                     Flush::Done
                 } else {
@@ -208,14 +209,14 @@ impl Epochs {
     pub fn flush_failed(&mut self, volume: u8) {
         let seq = self.open;
         if let Some(epoch) = self.get_mut(seq) {
-            epoch.unstable |= 1_u32.checked_shl(u32::from(volume)).unwrap_or(0);
+            epoch.unstable |= VolumeIndex(volume).bit();
         }
         self.flushed(volume);
     }
 
     /// The disk of a volume is given up: nobody relies on what it holds any more.
     pub fn given_up(&mut self, volume: u8) {
-        let bit = 1_u32.checked_shl(u32::from(volume)).unwrap_or(0);
+        let bit = VolumeIndex(volume).bit();
         for position in 0..self.queue.len() {
             if let Some(epoch) = self.queue.get_mut(position) {
                 epoch.unstable &= !bit;

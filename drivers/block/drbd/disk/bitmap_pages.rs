@@ -83,7 +83,8 @@ pub(crate) fn write_one(volume: &Volume, backing: &Backing, page: u32) -> bool {
     }
     io.set_timeout_ms(timeout_ms);
     let place = backing.layout.bitmap_page(BitmapPage(u64::from(page)));
-    let ok = place.is_some_and(|(sector, _)| io.write(&backing.meta, sector.0, flags).is_ok());
+    let ok = (!flush || backing.flush_data_apart().is_ok())
+        && place.is_some_and(|(sector, _)| io.write(&backing.meta, sector.0, flags).is_ok());
     drop(io);
     volume
         .resource

@@ -22,11 +22,9 @@ use kernel::{
 };
 
 /// Flags of a metadata write.
-fn flags(volume: &Volume) -> Flags {
-    let index = volume.index;
-    let view = volume.resource.with(|inner, _| inner.core.view(index));
+fn flags(flush: bool) -> Flags {
     let base = Flags::META | Flags::SYNC | Flags::PRIO;
-    if view.disk.md_flushes {
+    if flush {
         base | Flags::FUA | Flags::PREFLUSH
     } else {
         base
@@ -53,15 +51,22 @@ fn try_write_superblock(volume: &Volume, backing: &Backing) -> Result {
     let index = volume.index;
     let mut io = backing.metadata.lock();
     let page = io.bytes_mut();
-    let timeout_ms = volume
+    let (flush, flush_data, timeout_ms) = volume
         .resource
         .with(|inner, _| {
             inner.core.encode_superblock(index, page)?;
-            Some(inner.core.disk_timeout_ms(index))
+            Some((
+                inner.core.view(index).disk.md_flushes,
+                inner.core.has_unstable_blocks(index),
+                inner.core.disk_timeout_ms(index),
+            ))
         })
         .ok_or(ENODEV)?;
+    if flush_data {
+        backing.flush_data_apart()?;
+    }
     io.set_timeout_ms(timeout_ms);
-    io.write(&backing.meta, backing.layout.superblock().0, flags(volume))
+    io.write(&backing.meta, backing.layout.superblock().0, flags(flush))
 }
 
 /// Writes activity-log transactions until none is due. May sleep. Returns whether one was written.
@@ -106,11 +111,5 @@ fn write_transaction(
     md_sector: Sector,
     flush: bool,
 ) -> bool {
-    let base = Flags::META | Flags::SYNC | Flags::PRIO;
-    let flags = if flush {
-        base | Flags::FUA | Flags::PREFLUSH
-    } else {
-        base
-    };
-    io.write(&backing.meta, md_sector.0, flags).is_ok()
+    io.write(&backing.meta, md_sector.0, flags(flush)).is_ok()
 }

@@ -159,9 +159,6 @@ pub(crate) fn run(resource: &Arc<Resource>) {
         if !connector.take_start() {
             continue;
         }
-        // The signal that broke the last connection may arrive after its end, but not after this
-        // start: the same thread asks for both. Left pending it would break every wait from now on.
-        thread::flush_signals();
         match establish(resource) {
             Ok(Some((link, resolver))) => serve(resource, &link, resolver),
             Ok(None) => resource.handle(Input::ReceiverGone),
@@ -274,8 +271,9 @@ fn negotiate(
     let mut machine = Establish::new();
     let mut slots = Slots::default();
     loop {
-        // A signal from the end of an earlier connection would break every call from here on. One
-        // that is meant for us comes after the wish was taken back, so it is not lost.
+        // A signal from the end of an earlier connection would break every call from here on; it
+        // may come late, but not after this start, as the same thread asks for both. One that is
+        // meant for us comes after the wish was taken back, so it is not lost.
         thread::flush_signals();
         if !connector.is_wanted() {
             return Ok(None);

@@ -142,6 +142,14 @@ impl<M: Memory> DataPlane<M> {
         flush
     }
 
+    /// Tells whether blocks were marked in sync that may be in the cache of the data device only. A
+    /// superblock that is written now, and calls them good, has to come behind a flush of them.
+    pub fn has_unstable_blocks(&self, volume: VolumeIndex) -> bool {
+        self.volumes
+            .get(volume.slot())
+            .is_some_and(|place| place.unstable_blocks && place.has_disk())
+    }
+
     /// A page of the bitmap has been written, or could not be.
     pub fn bitmap_page_written(&mut self, volume: VolumeIndex, page: u32, ok: bool, now: Instant) {
         let _ = now;

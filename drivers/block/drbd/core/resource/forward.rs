@@ -149,6 +149,11 @@ impl<M: Memory> Resource<M> {
         self.data.bitmap_page(volume, page, buf)
     }
 
+    /// See [`DataPlane::has_unstable_blocks`].
+    pub fn has_unstable_blocks(&self, volume: VolumeIndex) -> bool {
+        self.data.has_unstable_blocks(volume)
+    }
+
     /// See [`DataPlane::bitmap_page_written`].
     pub fn bitmap_page_written(&mut self, v: VolumeIndex, page: u32, ok: bool, now: Instant) {
         self.data.bitmap_page_written(v, page, ok, now);

@@ -139,10 +139,12 @@ fn a_page_that_says_in_sync_is_written_behind_a_flush_of_the_data() {
     let target = &mut world.nodes[1];
     let now = target.now;
     let mut page = [0_u8; 4096];
+    assert!(target.data.has_unstable_blocks(V), "nor may the superblock");
     assert!(target.data.bitmap_page(V, 0, &mut page));
     target.data.bitmap_page_written(V, 0, false, now);
     assert!(target.data.bitmap_page(V, 0, &mut page), "it failed");
     target.data.bitmap_page_written(V, 0, true, now);
+    assert!(!target.data.has_unstable_blocks(V), "flushed with the page");
     assert!(!target.data.bitmap_page(V, 0, &mut page), "flushed already");
     target.data.bitmap_page_written(V, 0, true, now);
 }
