@@ -304,6 +304,8 @@ pub struct Alive {
     pub waiting: VecDeque<Bio>,
     /// Which bells have rung.
     pub bells: [bool; Thread::COUNT],
+    /// How often each thread found nothing and was woken at once, one time after the other.
+    pub vain_looks: [u32; Thread::COUNT],
     /// Devices.
     pub devices: Vec<Device>,
     /// Control thread.
@@ -394,6 +396,7 @@ impl Alive {
             reissue: VecDeque::new(),
             waiting: VecDeque::new(),
             bells: [false; Thread::COUNT],
+            vain_looks: [0; Thread::COUNT],
             devices: (0..VOLUMES).map(|_| Device::new()).collect(),
             control: Busy::Ready,
             control_result: None,

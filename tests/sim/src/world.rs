@@ -9,6 +9,9 @@ use crate::node::{name, Alive, Bio, Core, Node, Thread, Waiter};
 use crate::oracle::Oracle;
 use crate::random::Random;
 
+/// Looks for work that find nothing, one after the other, before that is a fault.
+const VAIN_LOOKS_MAX: u32 = 4;
+
 /// Nanoseconds in a microsecond.
 pub const MICRO: u64 = 1_000;
 /// Nanoseconds in a millisecond.
@@ -150,6 +153,26 @@ impl World {
         let wants = alive.core.take_wants();
         self.dispatch(node, &wants);
         Some(result)
+    }
+
+    /// As [`World::with`] for a thread that looks for work: if there is none it must come to rest.
+    /// One look too many does no harm; a thread that goes on keeps the processor from all others.
+    pub fn look<R>(
+        &mut self,
+        node: usize,
+        thread: Thread,
+        call: impl FnOnce(&mut Alive, Instant) -> Option<R>,
+    ) -> Option<R> {
+        self.alive(node)?.bells[thread.bell()] = false;
+        let found = self.with(node, call)?;
+        let alive = self.alive(node)?;
+        let again = found.is_none() && alive.bells[thread.bell()];
+        let vain = &mut alive.vain_looks[thread.bell()];
+        *vain = if again { *vain + 1 } else { 0 };
+        if *vain == VAIN_LOOKS_MAX {
+            self.fail(format!("{thread:?} finds nothing and never comes to rest"));
+        }
+        found
     }
 
     /// Tells the core something.

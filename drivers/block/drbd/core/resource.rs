@@ -145,7 +145,7 @@ impl<M: Memory> Resource<M> {
                 break;
             }
         }
-        self.acks_wanted |= self.state.core.liveness.has_work();
+        self.acks_wanted |= self.meta_may_speak() && self.state.core.liveness.has_work();
         self.receiver_wanted |= control!(self, now).pending_is_ready();
     }
 
@@ -281,11 +281,18 @@ impl<M: Memory> Resource<M> {
         self.settle(now);
     }
 
+    /// Before the handshake is over the meta socket is silent. While the link is closed only the
+    /// answer that lets the peer go is still to be sent.
+    fn meta_may_speak(&self) -> bool {
+        let link = &self.state.core.link;
+        link.stage == Stage::Up || link.close_after_reply
+    }
+
     /// Fills `buf` (4096 bytes) with what is due on the meta socket; returns how many bytes.
     ///
     /// [`Resource::acks_sent`] has to follow once they are sent, or could not be.
     pub fn next_acks(&mut self, buf: &mut [u8], now: Instant) -> Option<usize> {
-        if self.state.core.link.stage != Stage::Up {
+        if !self.meta_may_speak() {
             return None;
         }
         let terms = *self.data.terms();

@@ -6,14 +6,14 @@ use drbd_core::peer_request::PeerId;
 
 use crate::digest;
 use crate::disk::{DiskOp, DiskRequest, DiskResult};
-use crate::node::Waiter;
+use crate::node::{Thread, Waiter};
 use crate::world::World;
 
 impl World {
     /// Starts everything that is ready.
     pub(crate) fn run_peer_io(&mut self, node: usize) {
         loop {
-            let next = self.with(node, |alive, now| {
+            let next = self.look(node, Thread::PeerIo, |alive, now| {
                 let io = alive.core.next_peer_io(now)?;
                 let pages = match io {
                     PeerIo::Write { id, .. } | PeerIo::Digest { id, .. } | PeerIo::Free { id } => {
@@ -23,7 +23,7 @@ impl World {
                 };
                 Some((io, pages))
             });
-            let Some(Some((io, pages))) = next else {
+            let Some((io, pages)) = next else {
                 return;
             };
             self.trace(node, || format!("peer io {io:?}"));

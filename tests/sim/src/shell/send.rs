@@ -106,8 +106,7 @@ impl World {
             if payload_bytes >= BATCH_BYTES {
                 break;
             }
-            let pulled = self.with(node, pull);
-            let Some(Some((bytes, text))) = pulled else {
+            let Some((bytes, text)) = self.look(node, Thread::Sender, pull) else {
                 break;
             };
             self.trace(node, || text);
@@ -175,8 +174,10 @@ impl World {
                     continue;
                 }
                 let mut buffer = [0; 4096];
-                let out = self.with(node, |alive, now| alive.core.next_acks(&mut buffer, now));
-                let Some(Some(len)) = out else {
+                let out = self.look(node, Thread::Acks, |alive, now| {
+                    alive.core.next_acks(&mut buffer, now)
+                });
+                let Some(len) = out else {
                     return;
                 };
                 self.trace(node, || crate::trace::acks(&buffer[..len]));

@@ -533,3 +533,16 @@ fn the_old_data_of_a_failed_disk_does_not_come_back_while_the_peer_is_away() {
     pair.run();
     assert_eq!(pair.a.answers.last().unwrap().1, 150, "{:#?}", pair.a.log);
 }
+
+/// The answer goes before the link is closed: nobody has to wait until a time has run out.
+#[test]
+fn a_peer_that_is_left_agrees_before_it_closes_the_link() {
+    let mut pair = Pair::synced();
+    let before = pair.a.now;
+    pair.a.admin(AdminRequest::Disconnect { force: false });
+    pair.run();
+    assert_eq!(pair.a.answers.last().unwrap().1, 101, "{:#?}", pair.a.log);
+    assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+    assert_eq!(pair.b.state().conn, ConnState::WfConnection);
+    assert_eq!(pair.a.now, before);
+}

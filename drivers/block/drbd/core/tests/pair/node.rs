@@ -583,7 +583,11 @@ impl Node {
         let mut active = false;
         let mut buf = vec![0; 8192];
         while self.sends_left != Some(0) {
+            self.core.take_wants();
             let Some(out) = self.core.next_packet(&mut buf, self.now) else {
+                // A thread would not come to rest, and may keep the processor from all others.
+                let again = self.core.take_wants().sender;
+                assert!(!again, "whoever found no packet is sent to look again");
                 break;
             };
             self.sends_left = self.sends_left.map(|left| left - 1);
@@ -599,13 +603,19 @@ impl Node {
             }
             self.core.sent(out.token, self.linked, self.now);
         }
-        while let Some(len) = self.core.next_acks(&mut buf, self.now) {
+        loop {
+            self.core.take_wants();
+            let Some(len) = self.core.next_acks(&mut buf, self.now) else {
+                break;
+            };
             active = true;
             if self.linked {
                 self.meta_out.extend(&buf[..len]);
             }
             self.core.acks_sent(self.now);
         }
+        let again = self.core.take_wants().acks;
+        assert!(!again, "whoever found no ack is sent to look again");
         active
     }
 
