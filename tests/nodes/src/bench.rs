@@ -1,7 +1,8 @@
 //! Our pair against the C pair on the fast kernel with disks in memory, in turns.
 //!
-//! Every round boots a fresh pair of each kind, so that both see the same weather of the machine;
-//! what counts is the ratio within a round, and its median over the rounds.
+//! Every round boots a fresh pair of each kind. Both live side by side, one idle while the other is
+//! measured, and take turns with every single measurement, so that both see the same weather of the
+//! machine; what counts is the ratio within a round, and its median over the rounds.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -63,7 +64,8 @@ struct Profile {
     frames: f64,
 }
 
-/// One pair in one round.
+/// What one pair gave in one round.
+#[derive(Default)]
 struct Measured {
     /// MB/s of the first sync with default options.
     sync: f64,
@@ -75,6 +77,14 @@ struct Measured {
     attach_kib: i64,
     /// KiB more than before `up`, at the worst moment under load.
     peak_kib: i64,
+}
+
+/// A pair that runs.
+struct Subject {
+    pair: Pair,
+    /// Free memory of M before `up`, in KiB.
+    free_kib: i64,
+    got: Measured,
 }
 
 /// Runs the rounds and prints the table; `rows` is a part of the names of the wanted profiles.
@@ -97,14 +107,7 @@ pub(crate) fn bench(bed: &Bed, rows: &str) -> Result<()> {
     let mut pairs = Vec::new();
     for round in 1..=rounds {
         let start = Instant::now();
-        // In turns, and each first in every second round.
-        let (ours, c) = if round % 2 == 1 {
-            let c = measure(bed, reference, "c", rows)?;
-            (measure(bed, subject, "ours", rows)?, c)
-        } else {
-            let ours = measure(bed, subject, "ours", rows)?;
-            (ours, measure(bed, reference, "c", rows)?)
-        };
+        let (ours, c) = compare(bed, [subject, reference], rows, round)?;
         println!(
             "round {round} of {rounds}: {:.0} s",
             start.elapsed().as_secs_f64()
@@ -115,37 +118,86 @@ pub(crate) fn bench(bed: &Bed, rows: &str) -> Result<()> {
     Ok(())
 }
 
-fn measure(bed: &Bed, pairing: Pairing, name: &str, rows: &str) -> Result<Measured> {
-    let mut bed = bed.clone();
-    bed.pairing = pairing;
-    let plan = Plan {
-        disk_kib: [1024; 2],
-        resource: resource("resftp", "", &[]),
-        snap: 0,
-        memory_mib: Some(768),
-        ..Plan::default()
+/// One round: the two pairs take turns, and each is first every second time.
+fn compare(
+    bed: &Bed,
+    [ours, c]: [Pairing; 2],
+    rows: &str,
+    round: u32,
+) -> Result<(Measured, Measured)> {
+    let mut turn = round % 2 == 1;
+    // Who boots first may have the better memory.
+    let (mut ours, mut c) = if turn {
+        let c = Subject::boot(bed, c, "c")?;
+        (Subject::boot(bed, ours, "ours")?, c)
+    } else {
+        let ours = Subject::boot(bed, ours, "ours")?;
+        (ours, Subject::boot(bed, c, "c")?)
     };
-    let pair = Pair::boot(&bed, &format!("bench_{name}"), &plan)?;
-    // Every page of the disk exists before anything is measured.
-    pair.run_both(&format!(
-        "modprobe brd rd_nr=1 rd_size={DISK_KIB} && rm /dev/sda2 && \
-         mknod /dev/sda2 b $(stat -Lc '0x%t 0x%T' /dev/ram0) && \
-         dd if=/dev/zero of=/dev/ram0 bs=1M oflag=direct 2>/dev/null; \
-         modprobe drbd && drbdadm create-md resftp"
-    ))?;
-    let raw_read = fio(&pair.m, "/dev/ram0", PROFILES[5].1, "read", 2)?;
-    let free_before = free_kib(&pair.m)?;
-    pair.run_both("drbdadm up resftp && drbdadm wait-connect resftp")?;
-    let attach_kib = free_before - free_kib(&pair.m)?;
-    let sync = first_sync(&pair)?;
-    let mut profiles = Vec::new();
-    let mut least = i64::MAX;
-    for (name, options, direction) in PROFILES {
+    let mut both = |measure: &dyn Fn(&mut Subject) -> Result<()>| {
+        turn = !turn;
+        let (first, second) = if turn {
+            (&mut c, &mut ours)
+        } else {
+            (&mut ours, &mut c)
+        };
+        measure(first).and_then(|()| measure(second))
+    };
+    both(&Subject::start)?;
+    for profile in PROFILES {
+        both(&|subject| subject.profile(profile, rows))?;
+    }
+    Ok((ours.stop()?, c.stop()?))
+}
+
+impl Subject {
+    fn boot(bed: &Bed, pairing: Pairing, name: &str) -> Result<Self> {
+        let mut bed = bed.clone();
+        bed.pairing = pairing;
+        let plan = Plan {
+            disk_kib: [1024; 2],
+            resource: resource("resftp", "", &[]),
+            snap: 0,
+            memory_mib: Some(768),
+            ..Plan::default()
+        };
+        let pair = Pair::boot(&bed, &format!("bench_{name}"), &plan)?;
+        // Every page of the disk exists before anything is measured.
+        pair.run_both(&format!(
+            "modprobe brd rd_nr=1 rd_size={DISK_KIB} && rm /dev/sda2 && \
+             mknod /dev/sda2 b $(stat -Lc '0x%t 0x%T' /dev/ram0) && \
+             dd if=/dev/zero of=/dev/ram0 bs=1M oflag=direct 2>/dev/null; \
+             modprobe drbd && drbdadm create-md resftp"
+        ))?;
+        Ok(Self {
+            pair,
+            free_kib: 0,
+            got: Measured::default(),
+        })
+    }
+
+    /// Up and in sync.
+    fn start(&mut self) -> Result<()> {
+        let pair = &self.pair;
+        self.got.raw_read = fio(&pair.m, "/dev/ram0", PROFILES[5].1, "read", 2)?;
+        self.free_kib = free_kib(&pair.m)?;
+        pair.run_both("drbdadm up resftp && drbdadm wait-connect resftp")?;
+        self.got.attach_kib = self.free_kib - free_kib(&pair.m)?;
+        self.got.sync = first_sync(pair)?;
+        Ok(())
+    }
+
+    /// One measurement, and the least free memory meanwhile; none if it was not asked for.
+    fn profile(
+        &mut self,
+        (name, options, direction): (&str, &str, &str),
+        rows: &str,
+    ) -> Result<()> {
         if !name.contains(rows) {
-            profiles.push(None);
-            continue;
+            self.got.profiles.push(None);
+            return Ok(());
         }
-        let watch = pair.m.start(
+        let watch = self.pair.m.start(
             &format!(
                 "end=$(($(date +%s) + {SECONDS})); low=999999999; \
                  while [ $(date +%s) -lt $end ]; do \
@@ -154,21 +206,23 @@ fn measure(bed: &Bed, pairing: Pairing, name: &str, rows: &str) -> Result<Measur
             ),
             Duration::from_secs(60),
         )?;
-        profiles.push(Some(profile(&pair, options, direction)?));
-        least = least.min(watch.wait()?.line().parse().context("MemFree")?);
+        let found = profile(&self.pair, options, direction)?;
+        self.got.profiles.push(Some(found));
+        let least: i64 = watch.wait()?.line().parse().context("MemFree")?;
+        self.got.peak_kib = self.got.peak_kib.max(self.free_kib - least);
+        Ok(())
     }
-    pair.m
-        .wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate"], 30)?;
-    pair.m.run("drbdadm secondary resftp")?.ok()?;
-    pair.run_both("drbdadm down resftp && rmmod drbd")?;
-    pair.finish()?;
-    Ok(Measured {
-        sync,
-        profiles,
-        raw_read,
-        attach_kib,
-        peak_kib: free_before - least,
-    })
+
+    /// Down, and judged by what the kernels said.
+    fn stop(self) -> Result<Measured> {
+        let pair = self.pair;
+        pair.m
+            .wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate"], 30)?;
+        pair.m.run("drbdadm secondary resftp")?.ok()?;
+        pair.run_both("drbdadm down resftp && rmmod drbd")?;
+        pair.finish()?;
+        Ok(self.got)
+    }
 }
 
 /// MB/s (millions of bytes) of the first sync of the whole disk, default options.
