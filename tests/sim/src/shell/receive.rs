@@ -99,7 +99,11 @@ impl World {
                 }
             }
             Packet::Fixed(_) => {
-                let incoming = self.with(node, |alive, now| alive.core.data_packet(&bytes, now));
+                let end = self.end(node, false);
+                let followed = end.is_some_and(|end| self.net.readable(end) != 0);
+                let incoming = self.with(node, |alive, now| {
+                    alive.core.data_packet(&bytes, followed, now)
+                });
                 incoming_step(incoming)
             }
             Packet::Wait => {

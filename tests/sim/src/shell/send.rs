@@ -47,7 +47,7 @@ fn pull(alive: &mut Alive, now: drbd_core::time::Instant) -> Option<(Vec<u8>, St
 
 impl World {
     /// The end of a socket of the link, if it may be used.
-    fn end(&mut self, node: usize, meta: bool) -> Option<EndId> {
+    pub(super) fn end(&mut self, node: usize, meta: bool) -> Option<EndId> {
         let link = self.alive(node)?.link.filter(|link| !link.closing)?;
         Some(if meta { link.meta } else { link.data })
     }

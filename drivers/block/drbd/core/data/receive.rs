@@ -122,10 +122,28 @@ pub const fn is_data_command(command: Command) -> bool {
 }
 
 impl<M: Memory> DataPlane<M> {
-    /// Handles the fixed part of a packet for which [`is_data_command`] holds.
-    pub fn data_packet(&mut self, frame: &Frame, fixed: &[u8], now: Instant) -> Incoming {
+    /// Handles the fixed part of a packet for which [`is_data_command`] holds. `followed`: the next
+    /// packet has begun to arrive.
+    ///
+    /// Nobody waits for the ack of a barrier behind which a write comes: it goes with the ack of
+    /// that write, and saves a call, a frame and the peer's interrupt.
+    pub fn data_packet(
+        &mut self,
+        frame: &Frame,
+        fixed: &[u8],
+        followed: bool,
+        now: Instant,
+    ) -> Incoming {
         self.stalled.clear();
-        self.take_packet(frame, fixed, now)
+        let acks = self.wants.acks;
+        let incoming = self.take_packet(frame, fixed, now);
+        match (frame.command(), incoming) {
+            (Command::Barrier, Incoming::Done) if followed => self.wants.acks = acks,
+            // Its end looks at the epochs.
+            (Command::Data, Incoming::PeerPayload { .. }) => {}
+            _ => self.wants.acks |= self.epochs.has_finished(),
+        }
+        incoming
     }
 
     fn take_packet(&mut self, frame: &Frame, fixed: &[u8], now: Instant) -> Incoming {
@@ -203,7 +221,6 @@ impl<M: Memory> DataPlane<M> {
             return Ok(Incoming::Wait);
         }
         self.advance_epochs();
-        self.wants.acks |= self.epochs.has_finished();
         Ok(Incoming::Done)
     }
 

@@ -80,7 +80,7 @@ impl<M: Memory> Resource<M> {
                 let Some(fixed) = bytes.get(header_len..end) else {
                     return Front::Need(end);
                 };
-                (end, self.data_packet(fixed, now))
+                (end, self.data_packet(fixed, bytes.len() > end, now))
             }
             Err(error) => (header_len, Incoming::Error(error)),
         };
@@ -100,13 +100,14 @@ impl<M: Memory> Resource<M> {
         self.control(now, |control| control.broken_stream(error, stream))
     }
 
-    /// The fixed part of the packet has arrived.
-    pub fn data_packet(&mut self, fixed: &[u8], now: Instant) -> Incoming {
+    /// The fixed part of the packet has arrived; `followed`: and the front of the next one, or of
+    /// the payload.
+    pub fn data_packet(&mut self, fixed: &[u8], followed: bool, now: Instant) -> Incoming {
         let Some(frame) = self.frame.take() else {
             return Incoming::Error(LinkError::ProtocolError);
         };
         if is_data_command(frame.command()) && self.state.core.link.protocol_seen {
-            let incoming = self.data.data_packet(&frame, fixed, now);
+            let incoming = self.data.data_packet(&frame, fixed, followed, now);
             self.settle(now);
             return incoming;
         }
@@ -114,6 +115,8 @@ impl<M: Memory> Resource<M> {
         match Packet::decode(&terms, &frame, fixed) {
             Ok(packet) => {
                 let handled = self.control(now, |c| c.packet(frame.volume(), &packet));
+                // The ack of a barrier may have been left for this packet.
+                self.acks_wanted |= !self.data.acks_are_encoded();
                 incoming(handled)
             }
             Err(error) => {

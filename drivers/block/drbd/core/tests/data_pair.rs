@@ -54,6 +54,43 @@ fn the_barrier_of_a_lone_write_goes_with_the_next_write_or_after_a_moment() {
     world.check_idle();
 }
 
+/// One call, one frame and one interrupt of the peer less for each write in a row.
+#[test]
+fn the_ack_of_a_barrier_goes_with_that_of_the_write_behind_it() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.no_flushes = true;
+    world.connect();
+    world.write(0, 16, 8);
+    world.settle_at_once();
+    world.write(0, 32, 8);
+    let [a, b] = &mut world.nodes;
+    while a.send() {}
+    let with_it = [Command::Data, Command::Barrier, Command::Data];
+    assert_eq!(a.sent, with_it);
+    b.data.take_wants();
+    assert!(b.receive(&mut a.data_out));
+    assert!(
+        !b.data.take_wants().acks,
+        "a write comes behind the barrier"
+    );
+    world.settle_at_once();
+    world.write(0, 48, 8);
+    world.settle();
+    world.check_idle();
+
+    let last = world.write(0, 64, 8);
+    world.settle_at_once();
+    assert_eq!(world.nodes[0].results.get(&last), Some(&Ok(())));
+    world.flush(0);
+    let [a, b] = &mut world.nodes;
+    while a.send() {}
+    b.data.take_wants();
+    assert!(b.receive(&mut a.data_out));
+    assert!(b.data.take_wants().acks, "nothing comes behind the barrier");
+    world.settle();
+    world.check_idle();
+}
+
 #[test]
 fn the_barrier_of_a_flush_waits_for_nothing() {
     let mut world = World::new(1, SECTORS, Protocol::C);

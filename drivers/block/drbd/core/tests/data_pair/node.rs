@@ -354,7 +354,9 @@ impl Node {
         let frame = Frame::check(&terms, Stream::Data, &header).expect("frame");
         assert!(is_data_command(frame.command()), "{frame:?}");
         let fixed = take(stream, frame.fixed_len() as usize);
-        let incoming = self.data.data_packet(&frame, &fixed, self.now);
+        let incoming = self
+            .data
+            .data_packet(&frame, &fixed, !stream.is_empty(), self.now);
         self.incoming(incoming, stream);
         true
     }

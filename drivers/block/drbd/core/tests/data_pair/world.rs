@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) checksums: bool,
     pub(crate) two_primaries: bool,
     pub(crate) pass_on: bool,
+    /// The caches of the disks are not volatile.
+    pub(crate) no_flushes: bool,
     pub(crate) zeroes_for_discards: bool,
     pub(crate) ko_count: u32,
     /// What the disks of both nodes are said to have failed in.
@@ -70,6 +72,7 @@ impl World {
             checksums: false,
             two_primaries: false,
             pass_on: false,
+            no_flushes: false,
             zeroes_for_discards: false,
             ko_count: 0,
             disk_errors: Vec::new(),
@@ -104,6 +107,7 @@ impl World {
         view.disk.c_max_rate_kib = 4_194_304;
         view.disk.c_min_rate_kib = 0;
         view.disk.discard_zeroes_if_aligned = !self.zeroes_for_discards;
+        view.disk.disk_flushes = !self.no_flushes;
         if self.pass_on {
             view.disk.on_io_error = OnIoError::PassOn;
         }

@@ -648,7 +648,8 @@ impl Node {
             };
             self.fixed = None;
             active = true;
-            let incoming = self.core.data_packet(&fixed, self.now);
+            let followed = !self.data_in.is_empty();
+            let incoming = self.core.data_packet(&fixed, followed, self.now);
             self.after_packet(incoming);
         }
         active
