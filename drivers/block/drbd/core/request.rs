@@ -3,7 +3,7 @@
 //! An event goes in, effects come out by value (`reference/io.md` 1.2 to 1.7). Lists, bitmap and
 //! activity log are the data plane's business.
 
-use drbd_format::types::Protocol;
+use drbd_format::types::{DiskState, Protocol};
 use drbd_format::units::{Sector, SectorCount, SectorRange};
 
 use crate::link::VolumeIndex;
@@ -230,6 +230,9 @@ pub struct Request {
     pub receiving: bool,
     /// A write with the local disk that holds no extents (the activity log is suspended).
     pub untracked: bool,
+    /// The own disk is not up to date: a replicated write that only this disk has is overwritten by
+    /// the next resync.
+    pub stale_disk: bool,
     /// Write epoch.
     pub epoch: u32,
     /// Place in the order of everything on the data socket.
@@ -307,6 +310,7 @@ impl Default for Request {
             admitted: false,
             receiving: false,
             untracked: false,
+            stale_disk: false,
             epoch: 0,
             stamp: 0,
             al_count: 0,
@@ -381,6 +385,22 @@ impl Request {
         matches!(self.local, Local::Done { ok: true }) && matches!(self.answer, Answer::Ok)
     }
 
+    /// Takes note of the state of the own disk. A disk that has gone keeps what it was.
+    #[inline]
+    pub fn note_disk(&mut self, disk: DiskState) {
+        match disk {
+            DiskState::UpToDate => self.stale_disk = false,
+            DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent => {
+                self.stale_disk = true;
+            }
+            DiskState::Diskless
+            | DiskState::Attaching
+            | DiskState::Failed
+            | DiskState::Negotiating
+            | DiskState::DUnknown => {}
+        }
+    }
+
     /// Applies one event. `suspended`: I/O is frozen, nothing may be told to the upper layer.
     ///
     /// Neither allocates nor loops. Events that cannot happen in the present state change nothing.
@@ -443,15 +463,18 @@ impl Request {
     fn result(&self) -> Completion {
         if self.retry {
             Completion::Reissue
-        } else if matches!(self.local, Local::Done { ok: true })
-            || matches!(self.answer, Answer::Ok)
-        {
+        } else if self.local_counts() || matches!(self.answer, Answer::Ok) {
             Completion::Ok
         } else if self.op == Op::Read && !self.read_ahead {
             Completion::Reissue
         } else {
             Completion::Failed
         }
+    }
+
+    fn local_counts(&self) -> bool {
+        let only_good_copy_elsewhere = self.stale_disk && matches!(self.remote, Remote::Data);
+        matches!(self.local, Local::Done { ok: true }) && !only_good_copy_elsewhere
     }
 
     fn answered(&mut self, answer: Answer) {
@@ -588,7 +611,8 @@ mod tests {
                 "the disk still needs the payload"
             );
             if completion == Completion::Ok {
-                let proof = matches!(request.local, Local::Done { ok: true })
+                let stale = request.stale_disk && request.remote == Remote::Data;
+                let proof = (matches!(request.local, Local::Done { ok: true }) && !stale)
                     || match request.protocol {
                         Protocol::A => seen.sent || seen.acked,
                         Protocol::B | Protocol::C => seen.acked,
@@ -625,8 +649,11 @@ mod tests {
                     if !local && remote != Remote::Data {
                         continue;
                     }
-                    for suspended in [false, true] {
-                        let request = write(protocol, local, remote);
+                    for (suspended, stale) in
+                        [(false, false), (false, true), (true, false), (true, true)]
+                    {
+                        let mut request = write(protocol, local, remote);
+                        request.stale_disk = stale;
                         walk(&request, &Observer::default(), 5, suspended);
                     }
                 }
@@ -700,6 +727,30 @@ mod tests {
             let effects = request.apply(Event::ConnectionLost, false);
             assert!(effects.destroy);
             assert!(!request.is_everywhere(), "the barrier was not acknowledged");
+        }
+    }
+
+    /// The resync overwrites what only its target has.
+    #[test]
+    fn a_write_that_only_a_stale_disk_has_fails() {
+        use DiskState::{Failed, Inconsistent, UpToDate};
+        for (disks, expected) in [
+            ([UpToDate, UpToDate], Completion::Ok),
+            ([UpToDate, Failed], Completion::Ok),
+            ([Inconsistent, UpToDate], Completion::Ok),
+            ([Inconsistent, Inconsistent], Completion::Failed),
+            ([Inconsistent, Failed], Completion::Failed),
+            ([UpToDate, Inconsistent], Completion::Failed),
+        ] {
+            for loss in [Event::ConnectionLost, Event::NegAcked] {
+                let mut request = write(Protocol::C, true, Remote::Data);
+                request.note_disk(disks[0]);
+                let _ = request.apply(Event::HandedOver, false);
+                let _ = request.apply(Event::LocalDone { ok: true }, false);
+                request.note_disk(disks[1]);
+                let effects = request.apply(loss, false);
+                assert_eq!(effects.complete, Some(expected), "{disks:?} {loss:?}");
+            }
         }
     }
 

@@ -94,6 +94,7 @@ impl<M: Memory> DataPlane<M> {
         let request = &mut self.requests[slot];
         let place = &mut self.volumes[request.volume.slot()];
         let suspended = place.view.state.suspended();
+        request.note_disk(place.view.state.disk);
         let was_pending = request.answer == Answer::Pending;
         let was_replicated = request.barrier == Barrier::Pending;
         let effects = request.apply(event, suspended);

@@ -10,7 +10,7 @@ mod world;
 
 use drbd_core::data::PeerIo;
 use drbd_core::link::{LinkError, LocalError, Order, Upcall};
-use drbd_core::request::Op;
+use drbd_core::request::{IoError, Op};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol};
 use drbd_format::wire::command::Command;
@@ -566,6 +566,40 @@ fn a_frozen_write_that_starts_again_is_in_the_activity_log() {
     world.settle();
     assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
     world.check_idle();
+}
+
+/// The next resync overwrites what only its target has: nobody may rely on it. Where the policy is
+/// to wait for the peer, the write waits.
+#[test]
+fn a_write_to_a_sync_target_is_not_done_until_the_source_has_it() {
+    for freeze in [false, true] {
+        let mut world = World::new(1, SECTORS, Protocol::C);
+        world.connect_as(ConnState::WfBitMapT, ConnState::WfBitMapS);
+        for node in &mut world.nodes {
+            node.order(&Order::SetAllBits(V));
+        }
+        world.start_sync(1);
+        let write = world.write(0, 16, 8);
+        // All that node 0 can do alone: activity log, send, write.
+        while [7, 8, 0, 6].into_iter().any(|kind| world.step(0, kind)) {}
+        let written = &world.nodes[0].disk.current[16 * 512..];
+        assert_eq!(written[..8], write.to_le_bytes());
+        if freeze {
+            world.disconnect_and_freeze();
+            world.settle();
+            assert_eq!(world.nodes[0].results.get(&write), None);
+            world.reconnect_and_resend();
+            world.settle();
+            assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
+            world.check_promised(&[write]);
+        } else {
+            world.disconnect();
+            world.settle();
+            let failed = Some(&Err(IoError::Io));
+            assert_eq!(world.nodes[0].results.get(&write), failed);
+        }
+        world.check_idle();
+    }
 }
 
 /// What node 1 may hold in memory for the reads of its peer is bounded, but it does not wait for
