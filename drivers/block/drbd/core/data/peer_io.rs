@@ -29,8 +29,10 @@ impl<M: Memory> DataPlane<M> {
                 verify,
             });
         }
-        if let Some(slot) = self.io_ready.pop(&mut self.peers) {
-            return Some(self.start_peer(slot, now));
+        while let Some(slot) = self.io_ready.pop(&mut self.peers) {
+            if !self.turn_away(slot, now) {
+                return Some(self.start_peer(slot, now));
+            }
         }
         if let Some(slot) = self.next_read() {
             return Some(self.start_peer(slot, now));
@@ -44,11 +46,23 @@ impl<M: Memory> DataPlane<M> {
         }
         while let Some(slot) = self.next_write(self.held) {
             self.held.remove(&mut self.peers, slot);
-            if !self.needs_log(slot) {
+            if !self.turn_away(slot, now) && !self.needs_log(slot) {
                 return Some(self.start_peer(slot, now));
             }
         }
         None
+    }
+
+    /// A write of the peer's applications does not go to a disk that is given up: if it is for its
+    /// activity log, nothing would say after a crash that the disk may differ there.
+    fn turn_away(&mut self, slot: u32, now: Instant) -> bool {
+        let peer = &self.peers[slot];
+        let serves = self.volumes[peer.volume.slot()].has_disk();
+        if serves || !peer.kind.is_application_write() {
+            return false;
+        }
+        self.write_finished(slot, false, now);
+        true
     }
 
     /// Tells whether [`Self::next_peer_io`] may have an answer; it is cheap.

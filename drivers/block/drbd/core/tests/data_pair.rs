@@ -8,7 +8,7 @@ mod node;
 #[path = "data_pair/world.rs"]
 mod world;
 
-use drbd_core::data::PeerIo;
+use drbd_core::data::{AlStep, PeerIo};
 use drbd_core::link::{LinkError, LocalError, Order, Upcall};
 use drbd_core::request::{IoError, Op};
 use drbd_core::time::Duration;
@@ -600,6 +600,27 @@ fn a_write_to_a_sync_target_is_not_done_until_the_source_has_it() {
         }
         world.check_idle();
     }
+}
+
+/// Nothing would say after a crash that the disk may differ there.
+#[test]
+fn a_write_of_the_peer_whose_transaction_failed_does_not_reach_the_disk() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect_diskless(0);
+    let write = world.write(0, 16, 8);
+    world.run_until(|world| world.nodes[1].data.counters(V).unacked == 1);
+    while world.nodes[1].fetch_peer_io() {}
+    let mut buf = [0; 4096];
+    let node = &mut world.nodes[1];
+    let step = node.data.al_next(V, &mut buf, |_| 0);
+    assert!(matches!(step, AlStep::WriteTransaction { .. }), "{step:?}");
+    node.data.al_written(V, false, node.now);
+    world.set_disk(1, DiskState::Failed);
+    world.settle();
+    assert_eq!(world.nodes[0].results.get(&write), Some(&Err(IoError::Io)));
+    let there = &world.nodes[1].disk.current[16 * 512..];
+    assert_ne!(there[..8], write.to_le_bytes());
+    assert!(world.nodes[1].pages.is_empty());
 }
 
 /// What node 1 may hold in memory for the reads of its peer is bounded, but it does not wait for
