@@ -156,6 +156,10 @@ impl Control<'_> {
 
     fn ask_role(&mut self, job: RoleJob, flags: Flags) -> Step<RoleJob> {
         let v = job.volume;
+        if job.role == Role::Primary && !self.s.link.drained {
+            // Writes of the former peer must not come to the disk behind those of this node.
+            return Step::Wait;
+        }
         let change = Change::role(job.role).and(job.extra);
         let code = match self.request(v, change, flags) {
             Answer::Pending => return Step::Wait,

@@ -603,3 +603,32 @@ fn a_role_change_survives_a_break_at_any_moment() {
         assert_eq!(pair.a.state().peer, Role::Primary);
     }
 }
+
+/// A write of the old Primary that comes to the disk behind a promotion would overwrite what the
+/// new one has written.
+#[test]
+fn a_promotion_waits_for_the_writes_of_the_peer_that_is_gone() {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x51);
+    pair.run();
+    pair.cut = true;
+    pair.until("b notices", |pair| {
+        pair.b.state().conn < ConnState::Connected
+    });
+    let before = pair.b.answers.len();
+    let role = Role::Primary;
+    pair.b.admin(AdminRequest::SetRole {
+        volume: V,
+        role,
+        force: false,
+    });
+    pair.pass(Duration::from_secs(1));
+    assert_eq!(pair.b.state().role, Role::Secondary);
+    assert_eq!(pair.b.answers.len(), before);
+    pair.b.hold_peer_io = false;
+    pair.until("an answer", |pair| pair.b.answers.len() > before);
+    assert_eq!(pair.b.answers[before].1, 1);
+    assert_eq!(pair.b.state().role, Role::Primary);
+    assert_eq!(pair.b.disk.data[800 * 512], 0x51);
+}
