@@ -255,6 +255,13 @@ impl Control<'_> {
             if self.vol(v).disk.is_some() && ((alone && no_bitmap) || job.forced) {
                 self.new_current_uuid(v);
             }
+            let shown = self.vol(v).peer.uuids.filter(|_| {
+                state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate
+            });
+            if let Some(uuids) = shown {
+                // What applications see now is on the peer's disk only.
+                self.vol_mut(v).exposed_uuid = uuids.current;
+            }
         }
         self.mark_primary(v, primary);
         self.dirty(v);
