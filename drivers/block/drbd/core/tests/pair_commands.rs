@@ -583,3 +583,26 @@ fn a_primary_that_showed_the_data_of_its_peer_does_not_attach_another_generation
     pair.run();
     assert_eq!(pair.b.answers[before].1, 150);
 }
+
+/// UUIDs belong to a disk. Those of one that is gone say nothing about the next attempt to attach.
+#[test]
+fn a_disk_that_fails_while_it_is_attached_is_not_compared() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DETACH), 1);
+    pair.a.write(800, 4096, 0x33);
+    pair.run();
+    let before = pair.a.log.len();
+    pair.b.fail_metadata = true;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    assert!(
+        !said(&pair.a.log[before..], "uuid_compare"),
+        "{:#?}",
+        pair.a.log
+    );
+    pair.b.fail_metadata = false;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[800 * 512], 0x33);
+}
