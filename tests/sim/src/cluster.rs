@@ -295,6 +295,7 @@ impl Cluster {
             self.workload.lost_on_the_way(&mut self.world);
         }
         self.replicating = replicating;
+        self.workload.lost_with_the_disk(&mut self.world);
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             if let Err(text) = checker.after_event(self) {
