@@ -1,6 +1,6 @@
 //! Work for the disk on behalf of the peer: what may go now, in which order.
 
-use drbd_format::types::{DiskState, OnIoError, WriteOrdering};
+use drbd_format::types::{OnIoError, WriteOrdering};
 
 use super::{bits, DataPlane, FlushToken, PeerIo};
 use crate::link::{LinkError, LocalError, Upcall, VolumeIndex};
@@ -183,14 +183,10 @@ impl<M: Memory> DataPlane<M> {
     /// Writes while the peer has no disk need the activity log; answers `true` if the write now
     /// waits for it.
     fn needs_log(&mut self, slot: u32) -> bool {
-        let volume = self.peers[slot].volume;
-        let range = self.peers[slot].range();
+        let peer = &self.peers[slot];
+        let (volume, empty) = (peer.volume, peer.range().is_empty());
         let place = &mut self.volumes[volume.slot()];
-        if place.view.state.pdsk >= DiskState::Inconsistent || !place.has_disk() {
-            return false;
-        }
-        place.set_out_of_sync(range);
-        if place.al_suspended || range.is_empty() {
+        if !peer.peer_is_diskless || !place.has_disk() || place.al_suspended || empty {
             return false;
         }
         place.peer_al.push(&mut self.peers, slot);

@@ -623,6 +623,22 @@ fn a_write_of_the_peer_whose_transaction_failed_does_not_reach_the_disk() {
     assert!(world.nodes[1].pages.is_empty());
 }
 
+/// By the time it gets to the disk the peer may have a disk again, or be gone.
+#[test]
+fn a_write_of_a_diskless_peer_is_marked_when_it_arrives() {
+    let mut world = World::new(1, SECTORS, Protocol::A);
+    world.connect_diskless(0);
+    for sector in [16, 64] {
+        world.write(0, sector, 8);
+        // Send, report, end: the next one is in another epoch.
+        while [0, 1, 8].into_iter().any(|kind| world.step(0, kind)) {}
+    }
+    while world.step(1, 3) {}
+    assert_eq!(world.nodes[1].data.counters(V).unacked, 2);
+    assert!(world.nodes[1].is_set(2) && world.nodes[1].is_set(8));
+    world.settle();
+}
+
 /// What node 1 may hold in memory for the reads of its peer is bounded, but it does not wait for
 /// ever: its peer may wait for the same reason.
 #[test]
