@@ -230,8 +230,8 @@ pub struct Request {
     pub receiving: bool,
     /// A write with the local disk that holds no extents (the activity log is suspended).
     pub untracked: bool,
-    /// The own disk is not up to date: a replicated write that only this disk has is overwritten by
-    /// the next resync.
+    /// The own disk is not up to date, or given up: a replicated write that only this disk has is
+    /// overwritten by the next resync.
     pub stale_disk: bool,
     /// Write epoch.
     pub epoch: u32,
@@ -385,20 +385,10 @@ impl Request {
         matches!(self.local, Local::Done { ok: true }) && matches!(self.answer, Answer::Ok)
     }
 
-    /// Takes note of the state of the own disk. A disk that has gone keeps what it was.
+    /// Takes note of the state of the own disk, before each event.
     #[inline]
     pub fn note_disk(&mut self, disk: DiskState) {
-        match disk {
-            DiskState::UpToDate => self.stale_disk = false,
-            DiskState::Inconsistent | DiskState::Outdated | DiskState::Consistent => {
-                self.stale_disk = true;
-            }
-            DiskState::Diskless
-            | DiskState::Attaching
-            | DiskState::Failed
-            | DiskState::Negotiating
-            | DiskState::DUnknown => {}
-        }
+        self.stale_disk = !matches!(disk, DiskState::UpToDate);
     }
 
     /// Applies one event. `suspended`: I/O is frozen, nothing may be told to the upper layer.
@@ -736,7 +726,7 @@ mod tests {
         use DiskState::{Failed, Inconsistent, UpToDate};
         for (disks, expected) in [
             ([UpToDate, UpToDate], Completion::Ok),
-            ([UpToDate, Failed], Completion::Ok),
+            ([UpToDate, Failed], Completion::Failed),
             ([Inconsistent, UpToDate], Completion::Ok),
             ([Inconsistent, Inconsistent], Completion::Failed),
             ([Inconsistent, Failed], Completion::Failed),

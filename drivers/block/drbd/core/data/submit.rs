@@ -326,7 +326,6 @@ impl<M: Memory> DataPlane<M> {
         request.admitted = true;
         request.epoch = self.epoch;
         request.protocol = self.link.protocol;
-        request.note_disk(state.disk);
         self.epoch_writes += 1;
         self.log.push(&mut self.requests, slot);
         if state.replicates() {
