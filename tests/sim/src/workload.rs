@@ -323,13 +323,16 @@ impl Workload {
         }
     }
 
-    /// A disk that was given up gets nothing more of what its node has received.
+    /// A disk that was given up gets nothing more of what its node has received. If both are, the
+    /// write is lost: the peer had begun a new generation for it.
     pub fn lost_with_the_disk(&mut self, world: &mut World) {
         self.under_way.retain(|(volume, peer, write)| {
             let reached = write.has_reached(&world.nodes[*peer].disks[*volume].live);
             let gone = !has_disk(world, *peer, *volume);
-            if gone && !reached {
+            if gone && !reached && has_disk(world, 1 - *peer, *volume) {
                 world.oracle.promises[*volume][*peer] = Promise::Nothing;
+            } else if gone && !reached {
+                world.oracle.lost(*volume, write);
             }
             !gone && !reached
         });
