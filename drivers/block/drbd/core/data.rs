@@ -647,7 +647,11 @@ impl<M: Memory> DataPlane<M> {
         let Some(slot) = self.volumes.get_mut(volume.slot()) else {
             return;
         };
-        if slot.app_in_flight == 0 && matches!(slot.bitmap_send, BitmapSend::Draining) {
+        let draining = matches!(slot.bitmap_send, BitmapSend::Draining) && slot.app_in_flight == 0;
+        if draining && slot.in_flight_sectors != 0 {
+            // The peer may still refuse what applications are done with.
+            self.hurry_barrier();
+        } else if draining {
             slot.bitmap_send = BitmapSend::Queued(SendCursor::default());
             let stamp = self.next_stamp();
             self.queue_item(stamp, QueuedItem::Bitmap(volume));

@@ -211,6 +211,7 @@ impl<M: Memory> DataPlane<M> {
         self.release_extents(slot);
         self.done.push(&mut self.requests, slot);
         self.wants.done = true;
+        self.check_idle(volume);
     }
 
     /// Drops the references on extents of the activity log.

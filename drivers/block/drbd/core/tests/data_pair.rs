@@ -623,6 +623,43 @@ fn a_write_of_the_peer_whose_transaction_failed_does_not_reach_the_disk() {
     assert!(world.nodes[1].pages.is_empty());
 }
 
+/// Whether the peer has them may not be known yet when their applications are done with them.
+#[test]
+fn the_bitmap_names_writes_that_the_peer_has_received_and_then_refused() {
+    let mut world = World::new(1, SECTORS, Protocol::B);
+    world.pass_on = true;
+    world.connect();
+    let write = world.write(0, 16, 8);
+    // All but the disk of node 1.
+    let slow = |world: &mut World| {
+        let steps = [
+            (0, 7),
+            (0, 6),
+            (0, 0),
+            (0, 1),
+            (1, 3),
+            (1, 2),
+            (0, 4),
+            (0, 8),
+        ];
+        while steps.into_iter().any(|(at, kind)| world.step(at, kind)) {}
+    };
+    slow(&mut world);
+    assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
+    world.set_conn(0, ConnState::WfBitMapS);
+    world.set_conn(1, ConnState::WfBitMapT);
+    world.nodes[0].order(&Order::NewEpoch);
+    world.nodes[0].order(&Order::SendBitmap(V));
+    let bitmap = |sent: &[Command]| {
+        sent.contains(&Command::CompressedBitmap) || sent.contains(&Command::Bitmap)
+    };
+    slow(&mut world);
+    assert!(!bitmap(&world.nodes[0].sent));
+    world.nodes[1].disk.fail_writes = 1;
+    world.run_until(|world| bitmap(&world.nodes[0].sent));
+    assert!(world.nodes[0].is_set(2));
+}
+
 /// By the time it gets to the disk the peer may have a disk again, or be gone.
 #[test]
 fn a_write_of_a_diskless_peer_is_marked_when_it_arrives() {
