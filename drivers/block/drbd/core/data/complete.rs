@@ -93,8 +93,9 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn apply(&mut self, slot: u32, event: Event, now: Instant) {
         let request = &mut self.requests[slot];
         let place = &mut self.volumes[request.volume.slot()];
-        let suspended = place.view.state.suspended();
-        request.note_disk(place.view.state.disk);
+        let state = &place.view.state;
+        let suspended = state.suspended();
+        request.note_disks(state.disk, state.pdsk);
         let was_pending = request.answer == Answer::Pending;
         let was_replicated = request.barrier == Barrier::Pending;
         let effects = request.apply(event, suspended);
