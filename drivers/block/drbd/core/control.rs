@@ -238,6 +238,7 @@ impl Volume {
             local_in_flight: 0,
             verify_start: 0,
             ring_pending: false,
+            missed_writes: false,
         },
         run: Run {
             started: Instant(0),

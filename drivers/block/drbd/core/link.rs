@@ -384,4 +384,6 @@ pub struct Facts {
     pub verify_start: u64,
     /// The activity log ring is still being filled.
     pub ring_pending: bool,
+    /// Applications have written to the peer alone since the own disk was UpToDate.
+    pub missed_writes: bool,
 }

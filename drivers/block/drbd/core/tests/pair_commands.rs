@@ -584,6 +584,33 @@ fn a_primary_that_showed_the_data_of_its_peer_does_not_attach_another_generation
     assert_eq!(pair.b.answers[before].1, 150);
 }
 
+/// The peer has begun a new generation for the writes; word of it may come later than the acks.
+#[test]
+fn a_disk_that_missed_writes_is_not_attached_alone_even_if_no_other_generation_is_known() {
+    let mut pair = Pair::synced();
+    pair.b.sends_left = Some(0);
+    assert_eq!(pair.command(true, DETACH), 1);
+    pair.a.write(800, 4096, 0x33);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.cut = true;
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    let before = pair.a.answers.len();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.answers[before].1, 150);
+    pair.b.sends_left = None;
+    pair.cut = false;
+    pair.until("together", |pair| {
+        pair.a.state().pdsk == DiskState::UpToDate
+    });
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[800 * 512], 0x33);
+}
+
 /// UUIDs belong to a disk. Those of one that is gone say nothing about the next attempt to attach.
 #[test]
 fn a_disk_that_fails_while_it_is_attached_is_not_compared() {
