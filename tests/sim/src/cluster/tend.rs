@@ -10,8 +10,8 @@ use crate::oracle::Promise;
 
 impl Cluster {
     pub(super) fn tend(&mut self) {
-        self.give_up_split();
         for node in 0..2 {
+            self.give_up_split(node);
             self.tend_node(node);
         }
         self.give_up_newer();
@@ -36,10 +36,9 @@ impl Cluster {
             }
             if state.disk == DiskState::Diskless && self.may_attach(node, volume) {
                 commands.push(Command::Attach(v));
-                let connected = state.conn >= ConnState::Connected;
-                self.kept_out += u32::from(connected && state.role == Role::Primary);
-            } else if state.role == Role::Primary && state.disk >= DiskState::Inconsistent {
-                self.kept_out = 0;
+                self.kept_out[node] += u32::from(state.conn >= ConnState::Connected);
+            } else if state.disk >= DiskState::Inconsistent {
+                self.kept_out[node] = 0;
             }
             if state.conn == ConnState::StandAlone && !self.apart {
                 let victim = node != self.holder;
@@ -82,20 +81,25 @@ impl Cluster {
         }
     }
 
-    /// A Primary has only its peer's disk; its own one is from the other side of a split brain. It
+    /// A node has only its peer's disk; its own one is from the other side of a split brain. It
     /// steps back and connects once more, with its disk, whose data it gives up.
-    fn give_up_split(&mut self) {
-        let node = self.holder;
+    fn give_up_split(&mut self, node: usize) {
         let volumes = self.faults.volumes;
-        if self.kept_out < 5 || !self.healed || !self.admins[node].is_idle() {
+        if self.kept_out[node] < 5 || !self.healed || !self.admins[node].is_idle() {
             return;
         }
         if !self.workload.leave(&mut self.world, node, volumes) {
             return;
         }
-        self.kept_out = 0;
+        self.kept_out[node] = 0;
+        let primary: Vec<bool> = (0..volumes)
+            .map(|volume| {
+                let state = self.state(node, volume);
+                state.is_some_and(|state| state.role == Role::Primary)
+            })
+            .collect();
         let admin = &mut self.admins[node];
-        for volume in 0..volumes as u8 {
+        for (volume, _) in (0..).zip(primary).filter(|(_, primary)| *primary) {
             admin.add(Command::Secondary(volume));
         }
         admin.add(Command::Disconnect);
