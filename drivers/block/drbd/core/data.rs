@@ -524,6 +524,7 @@ impl<M: Memory> DataPlane<M> {
             verify_start: slot.verify_start,
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
+            al_used: slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
         }
     }
 

@@ -386,4 +386,6 @@ pub struct Facts {
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     pub missed_writes: bool,
+    /// Requests hold extents of the activity log.
+    pub al_used: bool,
 }
