@@ -76,8 +76,8 @@ pub struct Cluster {
     rested: Option<bool>,
     /// Attempts to connect of a Primary that the peer's data kept apart, in a row.
     refused: u32,
-    /// Attempts of a Primary to attach a disk that the peer's data kept apart, in a row.
-    kept_out: u32,
+    /// Attempts of a node to attach a disk that the peer's data kept apart, in a row.
+    kept_out: [u32; 2],
     checkers: Vec<Box<dyn Checker>>,
 }
 
@@ -139,7 +139,7 @@ impl Cluster {
             replicating: false,
             rested: None,
             refused: 0,
-            kept_out: 0,
+            kept_out: [0; 2],
             checkers: check::all(),
         };
         cluster.power_on(0);
@@ -295,6 +295,7 @@ impl Cluster {
             self.workload.lost_on_the_way(&mut self.world);
         }
         self.replicating = replicating;
+        self.workload.lost_with_the_disk(&mut self.world);
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             if let Err(text) = checker.after_event(self) {

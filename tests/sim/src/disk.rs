@@ -185,6 +185,8 @@ pub struct Disk {
     pub fail_reads: bool,
     /// Number of writes of data that have failed so far.
     pub failed_writes: u64,
+    /// How often a node has opened or closed it.
+    pub openings: u64,
     /// Number of durable writes of metadata blocks so far.
     pub stable_writes: u64,
 }
@@ -206,6 +208,7 @@ impl Disk {
             fail_writes: false,
             fail_reads: false,
             failed_writes: 0,
+            openings: 0,
             stable_writes: 0,
         }
     }

@@ -32,6 +32,8 @@ struct Version {
 #[derive(Clone, Debug)]
 struct History {
     versions: Vec<Version>,
+    /// Its last acknowledged write was lost in a way that the protocol allows.
+    anything: bool,
 }
 
 impl History {
@@ -119,6 +121,7 @@ impl Oracle {
             let history = self.sectors[volume].entry(write.sector + at);
             let history = history.or_insert_with(|| History {
                 versions: vec![History::FIRST],
+                anything: false,
             });
             history.versions.push(Version {
                 value: write.value_at(at),
@@ -134,6 +137,7 @@ impl Oracle {
             let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) else {
                 continue;
             };
+            history.anything = false;
             let value = write.value_at(at);
             let versions = &mut history.versions;
             if let Some(version) = versions.iter_mut().rfind(|v| v.value == value) {
@@ -143,6 +147,15 @@ impl Oracle {
             }
             let oldest = history.oldest(Promise::Flushed, self.flushed[volume]);
             history.versions.drain(..oldest);
+        }
+    }
+
+    /// A write that was acknowledged has been lost on both nodes, as its protocol allows.
+    pub fn lost(&mut self, volume: usize, write: &Write) {
+        for at in 0..write.count {
+            if let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) {
+                history.anything = true;
+            }
         }
     }
 
@@ -182,6 +195,9 @@ impl Oracle {
                 ))
             };
         };
+        if history.anything {
+            return Ok(());
+        }
         let oldest = history.oldest(promise, self.flushed[volume]);
         let allowed = &history.versions[oldest..];
         if allowed.iter().any(|version| version.value == value) {
@@ -218,6 +234,7 @@ impl Oracle {
         for (sector, history) in &mut self.sectors[volume] {
             let oldest = history.oldest(Promise::Flushed, flushed);
             history.versions.drain(..oldest);
+            history.anything = false;
             history.versions.push(Version {
                 value: disk.get(*sector),
                 acked: acks,

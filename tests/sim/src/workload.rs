@@ -26,7 +26,7 @@ struct Pending {
     mark: u64,
     /// Replication was on when it was submitted; state changes and failed writes of the peer's
     /// disk seen so far.
-    replicated: Option<(u64, u64)>,
+    replicated: Option<Steady>,
 }
 
 /// The application.
@@ -49,7 +49,7 @@ pub struct Workload {
     protocol: Protocol,
     /// Interruptions of replication, counted.
     pub breaks: u64,
-    /// Protocol A: acknowledged writes that have not reached the disk of that node.
+    /// Protocols A and B: acknowledged writes that have not reached the disk of that node.
     under_way: Vec<(usize, usize, Write)>,
 }
 
@@ -191,7 +191,7 @@ impl Workload {
             preflush,
             mark: world.oracle.flush_mark(),
             replicated: is_replicating(world, node, volume)
-                .then(|| (self.breaks, failed_writes(world, 1 - node, volume))),
+                .then(|| Steady::now(self.breaks, world, 1 - node, volume)),
         };
         self.pending.insert(tag, pending);
         let data = match op {
@@ -286,7 +286,7 @@ impl Workload {
         }
         self.under_way
             .retain(|(at, _, old)| *at != volume || !old.is_within(&write));
-        if under_way && !there && self.protocol == Protocol::A {
+        if under_way && !there {
             self.under_way.push((volume, peer, write));
         }
         if !here && !there && self.protocol == Protocol::C {
@@ -296,8 +296,9 @@ impl Workload {
         }
         // A write that the peer's disk has refused (P_NEG_ACK) ends with the local result, before
         // this node learns the state of that disk (`reference/io.md` 1.8, "negative ack").
-        let now = (self.breaks, failed_writes(world, peer, volume));
-        let steady = pending.replicated == Some(now) && replicating;
+        let now = Steady::now(self.breaks, world, peer, volume);
+        let steady =
+            pending.replicated == Some(now) && replicating && has_disk(world, peer, volume);
         if steady && !there && self.protocol == Protocol::C {
             world.fail(format!(
                 "protocol C acknowledged {write:?} at {} ms before the peer had it",
@@ -311,16 +312,56 @@ impl Workload {
     /// Replication has ended, or the node that wrote is gone: what was acknowledged in protocol A
     /// and has not reached the peer's disk may never get there.
     pub fn lost_on_the_way(&mut self, world: &mut World) {
+        if self.protocol != Protocol::A {
+            // What was received gets to the disk nevertheless.
+            return;
+        }
         for (volume, peer, write) in self.under_way.drain(..) {
             if !write.has_reached(&world.nodes[peer].disks[volume].live) {
                 world.oracle.promises[volume][peer] = Promise::Nothing;
             }
         }
     }
+
+    /// A disk that was given up gets nothing more of what its node has received. If both are, the
+    /// write is lost: the peer had begun a new generation for it.
+    pub fn lost_with_the_disk(&mut self, world: &mut World) {
+        self.under_way.retain(|(volume, peer, write)| {
+            let reached = write.has_reached(&world.nodes[*peer].disks[*volume].live);
+            let gone = !has_disk(world, *peer, *volume);
+            if gone && !reached && has_disk(world, 1 - *peer, *volume) {
+                world.oracle.promises[*volume][*peer] = Promise::Nothing;
+            } else if gone && !reached {
+                world.oracle.lost(*volume, write);
+            }
+            !gone && !reached
+        });
+    }
 }
 
-fn failed_writes(world: &World, node: usize, volume: usize) -> u64 {
-    world.nodes[node].disks[volume].failed_writes
+/// Tells whether a node lets its disk serve requests.
+fn has_disk(world: &mut World, node: usize, volume: usize) -> bool {
+    let core = world.core(node);
+    core.is_some_and(|core| core.state(VolumeIndex(volume as u8)).disk >= DiskState::Inconsistent)
+}
+
+/// What stays the same while nothing goes wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Steady {
+    breaks: u64,
+    failed_writes: u64,
+    openings: u64,
+}
+
+impl Steady {
+    fn now(breaks: u64, world: &World, peer: usize, volume: usize) -> Self {
+        let disk = &world.nodes[peer].disks[volume];
+        Self {
+            breaks,
+            failed_writes: disk.failed_writes,
+            openings: disk.openings,
+        }
+    }
 }
 
 /// Tells whether writes are sent to a peer that is in sync.

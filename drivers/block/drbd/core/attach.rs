@@ -210,7 +210,7 @@ impl Control<'_> {
         if state.pdsk != DiskState::UpToDate
             && exposed != 0
             && primary
-            && exposed & !1 != uuids.current & !1
+            && !self.is_exposed(v, uuids.current)
         {
             let text = "Can only attach to data with current UUID=";
             self.log(

@@ -42,7 +42,7 @@ pub mod sync;
 use engine::{TwoPhase, Work};
 use fifo::{Ends, Fifo};
 use jobs::VolumeJob;
-use metadata::MetadataIo;
+use metadata::{FormerPrimary, MetadataIo};
 
 /// Least number of slots for actions that the shell has to lend.
 pub const ACTIONS_MIN: usize = 256;
@@ -193,6 +193,8 @@ pub struct Volume {
     pub al_updates: bool,
     /// The activity log is being written anew; then the flag that says it is off goes.
     pub al_resuming: bool,
+    /// It is not Primary any more, but still marked so on disk.
+    pub former_primary: FormerPrimary,
 }
 
 impl Volume {
@@ -238,6 +240,8 @@ impl Volume {
             local_in_flight: 0,
             verify_start: 0,
             ring_pending: false,
+            missed_writes: false,
+            al_used: false,
         },
         run: Run {
             started: Instant(0),
@@ -250,6 +254,7 @@ impl Volume {
         role_due: false,
         al_updates: true,
         al_resuming: false,
+        former_primary: FormerPrimary::No,
     };
 }
 

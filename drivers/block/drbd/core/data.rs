@@ -140,6 +140,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) unanswered: u32,
     /// Sectors sent and not covered by a barrier ack.
     pub(crate) in_flight_sectors: u64,
+    /// Applications have written to the peer alone since the own disk was UpToDate.
+    missed_writes: bool,
     pub(crate) untracked_writes: u32,
     /// Written for the peer since the last flush.
     pub(crate) cache_dirty: bool,
@@ -183,6 +185,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             peer_pending: 0,
             unanswered: 0,
             in_flight_sectors: 0,
+            missed_writes: false,
             untracked_writes: 0,
             cache_dirty: false,
             unstable_blocks: false,
@@ -453,6 +456,7 @@ impl<M: Memory> DataPlane<M> {
         let old = slot.view;
         slot.view = *view;
         slot.congested = false;
+        slot.missed_writes &= view.state.disk != DiskState::UpToDate;
         slot.flush_failed &= old.disk == view.disk;
         let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
         let paused = matches!(
@@ -519,6 +523,8 @@ impl<M: Memory> DataPlane<M> {
             local_in_flight: slot.local_in_flight,
             verify_start: slot.verify_start,
             ring_pending: self.ring_pending(volume),
+            missed_writes: slot.missed_writes,
+            al_used: slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
         }
     }
 
@@ -647,7 +653,11 @@ impl<M: Memory> DataPlane<M> {
         let Some(slot) = self.volumes.get_mut(volume.slot()) else {
             return;
         };
-        if slot.app_in_flight == 0 && matches!(slot.bitmap_send, BitmapSend::Draining) {
+        let draining = matches!(slot.bitmap_send, BitmapSend::Draining) && slot.app_in_flight == 0;
+        if draining && slot.in_flight_sectors != 0 {
+            // The peer may still refuse what applications are done with.
+            self.hurry_barrier();
+        } else if draining {
             slot.bitmap_send = BitmapSend::Queued(SendCursor::default());
             let stamp = self.next_stamp();
             self.queue_item(stamp, QueuedItem::Bitmap(volume));

@@ -384,4 +384,8 @@ pub struct Facts {
     pub verify_start: u64,
     /// The activity log ring is still being filled.
     pub ring_pending: bool,
+    /// Applications have written to the peer alone since the own disk was UpToDate.
+    pub missed_writes: bool,
+    /// Requests hold extents of the activity log.
+    pub al_used: bool,
 }

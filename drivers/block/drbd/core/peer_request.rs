@@ -179,6 +179,8 @@ pub struct PeerRequest {
     pub cancelled: bool,
     /// It counts for its epoch.
     pub in_epoch: bool,
+    /// The peer had no disk when it came in: only this node will know that the disks differ.
+    pub peer_is_diskless: bool,
     /// It holds a user of its resync extent.
     pub holds_extent: bool,
     /// The resync session counts it.
@@ -235,6 +237,7 @@ impl Default for PeerRequest {
             ok: false,
             cancelled: false,
             in_epoch: false,
+            peer_is_diskless: false,
             holds_extent: false,
             counted: false,
             has_pages: false,

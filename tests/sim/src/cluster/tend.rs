@@ -10,8 +10,8 @@ use crate::oracle::Promise;
 
 impl Cluster {
     pub(super) fn tend(&mut self) {
-        self.give_up_split();
         for node in 0..2 {
+            self.give_up_split(node);
             self.tend_node(node);
         }
         self.give_up_newer();
@@ -36,10 +36,9 @@ impl Cluster {
             }
             if state.disk == DiskState::Diskless && self.may_attach(node, volume) {
                 commands.push(Command::Attach(v));
-                let connected = state.conn >= ConnState::Connected;
-                self.kept_out += u32::from(connected && state.role == Role::Primary);
-            } else if state.role == Role::Primary && state.disk >= DiskState::Inconsistent {
-                self.kept_out = 0;
+                self.kept_out[node] += u32::from(state.conn >= ConnState::Connected);
+            } else if state.disk >= DiskState::Inconsistent {
+                self.kept_out[node] = 0;
             }
             if state.conn == ConnState::StandAlone && !self.apart {
                 let victim = node != self.holder;
@@ -67,35 +66,40 @@ impl Cluster {
         }
         self.refused = 0;
         self.admins[victim].add(Command::Disconnect);
-        let mut worthy = None;
+        let mut worthy = false;
         for volume in 0..self.faults.volumes {
             if self.world.oracle.promises[volume][victim] == Promise::Nothing {
                 self.admins[victim].add(Command::Invalidate(volume as u8));
             } else {
-                worthy = Some(volume);
+                worthy = true;
             }
         }
         self.admins[victim].add(Command::Connect(true));
-        if let Some(volume) = worthy {
-            // Both have what was acknowledged: the Primary may as well become the target.
-            self.step_back(self.holder, volume);
+        if worthy {
+            // The newest generation has what was acknowledged: the Primary becomes the target.
+            self.give_up_role(self.holder);
         }
     }
 
-    /// A Primary has only its peer's disk; its own one is from the other side of a split brain. It
+    /// A node has only its peer's disk; its own one is from the other side of a split brain. It
     /// steps back and connects once more, with its disk, whose data it gives up.
-    fn give_up_split(&mut self) {
-        let node = self.holder;
+    fn give_up_split(&mut self, node: usize) {
         let volumes = self.faults.volumes;
-        if self.kept_out < 5 || !self.healed || !self.admins[node].is_idle() {
+        if self.kept_out[node] < 5 || !self.healed || !self.admins[node].is_idle() {
             return;
         }
         if !self.workload.leave(&mut self.world, node, volumes) {
             return;
         }
-        self.kept_out = 0;
+        self.kept_out[node] = 0;
+        let primary: Vec<bool> = (0..volumes)
+            .map(|volume| {
+                let state = self.state(node, volume);
+                state.is_some_and(|state| state.role == Role::Primary)
+            })
+            .collect();
         let admin = &mut self.admins[node];
-        for volume in 0..volumes as u8 {
+        for (volume, _) in (0..).zip(primary).filter(|(_, primary)| *primary) {
             admin.add(Command::Secondary(volume));
         }
         admin.add(Command::Disconnect);
@@ -165,12 +169,28 @@ impl Cluster {
             .promises
             .iter()
             .all(|promises| promises[other] == Promise::Everything);
-        if alive(self, holder) && !self.world.random.chance(20) {
+        let good = !self.would_go_back(holder);
+        if alive(self, holder) && good && !self.world.random.chance(20) {
             return Some(holder);
         }
         let allowed = complete || in_sync || (self.faults.reckless && !self.healed);
         let diskless = self.state(other, 0)?.disk < DiskState::UpToDate;
         (alive(self, other) && allowed && !diskless).then_some(other)
+    }
+
+    /// What applications would see on this node is older than what the peer has: the peer did not
+    /// come to tell it of its newer generation.
+    fn would_go_back(&mut self, node: usize) -> bool {
+        let reckless = self.faults.reckless && !self.healed;
+        !reckless
+            && (0..self.faults.volumes).any(|volume| {
+                let promises = self.world.oracle.promises[volume];
+                let state = self.state(node, volume);
+                promises[node] == Promise::Nothing
+                    && promises[1 - node] != Promise::Nothing
+                    && state.is_some_and(|state| state.disk == DiskState::UpToDate)
+                    && !self.is_in_sync(volume)
+            })
     }
 
     fn tend_switch(&mut self, to: usize) {
@@ -217,10 +237,13 @@ impl Cluster {
     /// A Primary without its disk may know of a generation that could not be written to any disk.
     /// If its disk has all the data nevertheless it gives up its role to have the disk back.
     pub(super) fn step_back(&mut self, node: usize, volume: usize) {
-        let volumes = self.faults.volumes;
-        if self.world.oracle.promises[volume][node] == Promise::Nothing {
-            return;
+        if self.world.oracle.promises[volume][node] != Promise::Nothing {
+            self.give_up_role(node);
         }
+    }
+
+    fn give_up_role(&mut self, node: usize) {
+        let volumes = self.faults.volumes;
         if self.workload.leave(&mut self.world, node, volumes) {
             for volume in 0..volumes as u8 {
                 self.admins[node].add(Command::Secondary(volume));

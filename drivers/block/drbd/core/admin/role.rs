@@ -156,6 +156,10 @@ impl Control<'_> {
 
     fn ask_role(&mut self, job: RoleJob, flags: Flags) -> Step<RoleJob> {
         let v = job.volume;
+        if job.role == Role::Primary && !self.s.link.drained {
+            // Writes of the former peer must not come to the disk behind those of this node.
+            return Step::Wait;
+        }
         let change = Change::role(job.role).and(job.extra);
         let code = match self.request(v, change, flags) {
             Answer::Pending => return Step::Wait,
@@ -250,6 +254,13 @@ impl Control<'_> {
             let alone = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
             if self.vol(v).disk.is_some() && ((alone && no_bitmap) || job.forced) {
                 self.new_current_uuid(v);
+            }
+            let shown = self.vol(v).peer.uuids.filter(|_| {
+                state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate
+            });
+            if let Some(uuids) = shown {
+                // What applications see now is on the peer's disk only.
+                self.vol_mut(v).exposed_uuid = uuids.current;
             }
         }
         self.mark_primary(v, primary);

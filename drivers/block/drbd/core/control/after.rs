@@ -40,6 +40,10 @@ impl Control<'_> {
         if n.disk >= DiskState::Inconsistent {
             self.update_flags(v, n);
         }
+        if o.pdsk != n.pdsk && n.pdsk <= DiskState::Failed {
+            // They were those of the disk that the peer has lost; another one comes with its own.
+            self.vol_mut(v).peer.uuids = None;
+        }
         if o.disk < DiskState::Consistent && n.disk >= DiskState::Consistent {
             let current = self.vol(v).disk.map(|disk| disk.uuids.current);
             if let Some(current) = current {

@@ -134,6 +134,13 @@ impl Control<'_> {
         }
     }
 
+    /// Tells whether a disk of this generation has what applications have seen. Not if they have
+    /// written since it was in use: the peer has begun a new generation, told or not.
+    pub(crate) fn is_exposed(&self, v: VolumeIndex, current: u64) -> bool {
+        let volume = self.vol(v);
+        current & !1 == volume.exposed_uuid & !1 && !volume.facts.missed_writes
+    }
+
     fn evaluate(&self, v: VolumeIndex, change: Change, flags: Flags) -> Option<Evaluated> {
         let old = self.state(v);
         let mut wanted = change.apply(old)?;
@@ -146,7 +153,7 @@ impl Control<'_> {
         let volume = self.vol(v);
         let exposed = volume
             .disk
-            .is_some_and(|disk| disk.uuids.current & !1 == volume.exposed_uuid & !1);
+            .is_some_and(|disk| self.is_exposed(v, disk.uuids.current));
         let facts = sanitize::Facts {
             fencing: self.fencing(v),
             on_no_data: self.s.config.on_no_data,

@@ -1,6 +1,7 @@
 //! The ways into the control plane: inputs of the shell, upcalls of the data plane, time.
 
 use super::jobs::VolumeJob;
+use super::metadata::FormerPrimary;
 use super::{Control, Progress};
 use crate::handshake::Stage;
 use crate::input::Input;
@@ -61,6 +62,8 @@ impl Control<'_> {
                 volume.bitmap_io = Progress::Done(ok);
                 if core::mem::take(&mut volume.bitmap_again) {
                     self.write_bitmap_soon(v);
+                } else if ok {
+                    self.former_primary_ends(v);
                 }
                 if !ok {
                     let text = "we had at least one MD IO ERROR during bitmap IO";
@@ -169,6 +172,7 @@ impl Control<'_> {
             let mut active = self.step_cleanup();
             for v in self.indices() {
                 active |= self.step_volume(v) | self.step_role_due(v) | self.step_al_resuming(v);
+                active |= self.step_former_primary(v);
             }
             active |= self.step_admin();
             if !active {
@@ -179,10 +183,11 @@ impl Control<'_> {
         self.flush_outbox();
         self.s.waiting = self.s.job.is_some()
             || self.s.link.stage == Stage::Closing
-            || self
-                .volumes
-                .iter()
-                .any(|volume| volume.job != VolumeJob::None || volume.al_resuming);
+            || self.volumes.iter().any(|volume| {
+                volume.job != VolumeJob::None
+                    || volume.al_resuming
+                    || volume.former_primary == FormerPrimary::Draining
+            });
     }
 
     /// Something that should have been done is lost: the shell was too slow, or one event had too

@@ -268,6 +268,7 @@ impl Control<'_> {
                 if volume.forced_detach || volume.disk.is_none() {
                     return self.detach_metadata(v);
                 }
+                self.former_primary_detaches(v);
                 self.write_bitmap(v, false);
                 self.vol_mut(v).job = VolumeJob::Detach(Detach::Bitmap);
                 true
@@ -315,6 +316,7 @@ impl Control<'_> {
         volume.bitmap_again = false;
         volume.md = super::MetadataIo::NEW;
         volume.al_resuming = false;
+        volume.former_primary = super::FormerPrimary::No;
         self.end_job(v);
     }
 

@@ -62,6 +62,18 @@ impl MetadataIo {
     }
 }
 
+/// How far the end of the Primary's mark on disk has got.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum FormerPrimary {
+    /// The activity log is in use: what becomes of the last writes is not known.
+    Draining,
+    /// Nothing is to be done.
+    #[default]
+    No,
+    /// The bitmap is being written.
+    Writing,
+}
+
 impl Control<'_> {
     /// The superblock has changed in memory.
     pub(crate) fn dirty(&mut self, v: VolumeIndex) {
@@ -209,9 +221,53 @@ impl Control<'_> {
         for (bit, set) in rules {
             flags = if set { flags | bit } else { flags & !bit };
         }
-        if flags != disk.flags {
-            disk.flags = flags;
+        // Only this flag makes somebody look at the activity log after a crash.
+        let ends = disk.flags & !flags & flag::PRIMARY_IND != 0;
+        flags |= disk.flags & flag::PRIMARY_IND;
+        let changed = flags != disk.flags;
+        disk.flags = flags;
+        if changed {
             self.dirty(v);
+        }
+        let former = &mut self.vol_mut(v).former_primary;
+        if !ends {
+            *former = FormerPrimary::No;
+        } else if *former == FormerPrimary::No {
+            *former = FormerPrimary::Draining;
+        }
+    }
+
+    /// Once the activity log is not in use the bitmap is written, which then tells all that the log
+    /// told. Returns whether anything was done.
+    pub(crate) fn step_former_primary(&mut self, v: VolumeIndex) -> bool {
+        let busy = self.s.job.is_some();
+        let volume = self.vol(v);
+        if volume.former_primary != FormerPrimary::Draining
+            || volume.facts.al_used
+            || volume.bitmap_io == super::Progress::Running
+            || volume.job != super::VolumeJob::None
+            || busy
+        {
+            return false;
+        }
+        self.vol_mut(v).former_primary = FormerPrimary::Writing;
+        self.write_bitmap_soon(v);
+        true
+    }
+
+    /// The bitmap is written before the disk is closed: that does as well.
+    pub(crate) fn former_primary_detaches(&mut self, v: VolumeIndex) {
+        let volume = self.vol_mut(v);
+        if volume.former_primary == FormerPrimary::Draining && !volume.facts.al_used {
+            volume.former_primary = FormerPrimary::Writing;
+        }
+    }
+
+    /// The bitmap has been written.
+    pub(crate) fn former_primary_ends(&mut self, v: VolumeIndex) {
+        if self.vol(v).former_primary == FormerPrimary::Writing {
+            self.vol_mut(v).former_primary = FormerPrimary::No;
+            self.set_flag(v, flag::PRIMARY_IND, false);
         }
     }
 

@@ -212,6 +212,11 @@ impl Control<'_> {
         volume.peer.flags = flags;
         let undecided = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
         let without_disk = state.disk < DiskState::Inconsistent;
+        // The peer may have begun its generation for our writes and not have told it.
+        let begun = volume.facts.missed_writes && volume.exposed_uuid & !1 == set.bitmap & !1;
+        if undecided && without_disk && state.role == Role::Primary && begun {
+            volume.exposed_uuid = set.current;
+        }
         if undecided
             && without_disk
             && state.role == Role::Primary

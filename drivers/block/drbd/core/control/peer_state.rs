@@ -213,7 +213,11 @@ impl Control<'_> {
             .and(Change::peer(ps.role))
             .and(Change::pdsk(disk))
             .and(Change::flag(mask::PEER_ISP, paused));
+        // A peer with a disk sends its UUIDs, and then its state once more: until then it is not
+        // known what our disk is worth.
+        let compared = ps.disk < DiskState::Negotiating || self.vol(v).peer.uuids.is_some();
         if os.disk == DiskState::Negotiating
+            && compared
             && matches!(conn, ConnState::Connected | ConnState::WfBitMapS)
         {
             if let Some((saved, _)) = self.vol(v).saved {

@@ -93,7 +93,9 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn apply(&mut self, slot: u32, event: Event, now: Instant) {
         let request = &mut self.requests[slot];
         let place = &mut self.volumes[request.volume.slot()];
-        let suspended = place.view.state.suspended();
+        let state = &place.view.state;
+        let suspended = state.suspended();
+        request.note_disks(state.disk, state.pdsk);
         let was_pending = request.answer == Answer::Pending;
         let was_replicated = request.barrier == Barrier::Pending;
         let effects = request.apply(event, suspended);
@@ -210,6 +212,7 @@ impl<M: Memory> DataPlane<M> {
         self.release_extents(slot);
         self.done.push(&mut self.requests, slot);
         self.wants.done = true;
+        self.check_idle(volume);
     }
 
     /// Drops the references on extents of the activity log.

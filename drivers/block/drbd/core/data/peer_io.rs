@@ -1,6 +1,6 @@
 //! Work for the disk on behalf of the peer: what may go now, in which order.
 
-use drbd_format::types::{DiskState, OnIoError, WriteOrdering};
+use drbd_format::types::{OnIoError, WriteOrdering};
 
 use super::{bits, DataPlane, FlushToken, PeerIo};
 use crate::link::{LinkError, LocalError, Upcall, VolumeIndex};
@@ -29,8 +29,10 @@ impl<M: Memory> DataPlane<M> {
                 verify,
             });
         }
-        if let Some(slot) = self.io_ready.pop(&mut self.peers) {
-            return Some(self.start_peer(slot, now));
+        while let Some(slot) = self.io_ready.pop(&mut self.peers) {
+            if !self.turn_away(slot, now) {
+                return Some(self.start_peer(slot, now));
+            }
         }
         if let Some(slot) = self.next_read() {
             return Some(self.start_peer(slot, now));
@@ -44,11 +46,23 @@ impl<M: Memory> DataPlane<M> {
         }
         while let Some(slot) = self.next_write(self.held) {
             self.held.remove(&mut self.peers, slot);
-            if !self.needs_log(slot) {
+            if !self.turn_away(slot, now) && !self.needs_log(slot) {
                 return Some(self.start_peer(slot, now));
             }
         }
         None
+    }
+
+    /// A write of the peer's applications does not go to a disk that is given up: if it is for its
+    /// activity log, nothing would say after a crash that the disk may differ there.
+    fn turn_away(&mut self, slot: u32, now: Instant) -> bool {
+        let peer = &self.peers[slot];
+        let serves = self.volumes[peer.volume.slot()].has_disk();
+        if serves || !peer.kind.is_application_write() {
+            return false;
+        }
+        self.write_finished(slot, false, now);
+        true
     }
 
     /// Tells whether [`Self::next_peer_io`] may have an answer; it is cheap.
@@ -169,14 +183,10 @@ impl<M: Memory> DataPlane<M> {
     /// Writes while the peer has no disk need the activity log; answers `true` if the write now
     /// waits for it.
     fn needs_log(&mut self, slot: u32) -> bool {
-        let volume = self.peers[slot].volume;
-        let range = self.peers[slot].range();
+        let peer = &self.peers[slot];
+        let (volume, empty) = (peer.volume, peer.range().is_empty());
         let place = &mut self.volumes[volume.slot()];
-        if place.view.state.pdsk >= DiskState::Inconsistent || !place.has_disk() {
-            return false;
-        }
-        place.set_out_of_sync(range);
-        if place.al_suspended || range.is_empty() {
+        if !peer.peer_is_diskless || !place.has_disk() || place.al_suspended || empty {
             return false;
         }
         place.peer_al.push(&mut self.peers, slot);

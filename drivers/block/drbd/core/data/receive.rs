@@ -407,7 +407,14 @@ impl<M: Memory> DataPlane<M> {
         peer.stage = Stage::Waiting;
         let (start, end) = (peer.sector.0, peer.range().end().0);
         let application = peer.kind.is_application_write();
+        let range = peer.range();
         let place = &mut self.volumes[peer.volume.slot()];
+        if application && place.view.state.pdsk < DiskState::Inconsistent {
+            // Now, not when it goes to the disk: by then the peer may have a disk again, and the
+            // bitmap that it was sent must name this write.
+            peer.peer_is_diskless = true;
+            place.set_out_of_sync(range);
+        }
         place.peer_writes.insert(&mut self.peers, slot, start, end);
         if application {
             self.held.push(&mut self.peers, slot);

@@ -347,6 +347,7 @@ impl<M: Memory> DataPlane<M> {
             self.queue_for_peer(slot);
         }
         if !local {
+            self.volumes[volume.slot()].missed_writes = true;
             return Admission::Go(LocalPart::None);
         }
         self.start_local(slot, now);

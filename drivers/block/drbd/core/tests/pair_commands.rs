@@ -546,3 +546,103 @@ fn a_peer_that_is_left_agrees_before_it_closes_the_link() {
     assert_eq!(pair.b.state().conn, ConnState::WfConnection);
     assert_eq!(pair.a.now, before);
 }
+
+/// The UUIDs of the peer tell whether the disk is still good; a word about something else that was
+/// under way does not.
+#[test]
+fn an_attached_disk_counts_once_it_has_been_compared() {
+    let mut pair = Pair::synced();
+    assert!(pair.command(true, DETACH) >= 1);
+    pair.run();
+    pair.a.write(800, 4096, 0x33);
+    pair.run();
+    pair.a.sends_left = Some(0);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    pair.b.admin(AdminRequest::PauseSync { volume: V });
+    pair.run();
+    assert!(pair.a.state().peer_isp, "the word has arrived");
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    pair.b.admin(AdminRequest::ResumeSync { volume: V });
+    pair.a.sends_left = None;
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[800 * 512], 0x33);
+}
+
+/// A generation that a Primary without a disk has shown is the one that it goes on with.
+#[test]
+fn a_primary_that_showed_the_data_of_its_peer_does_not_attach_another_generation() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(800, 4096, 0x33);
+    let alone = |pair: &mut Pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    };
+    pair.until("both notice", alone);
+    pair.a.write(800, 4096, 0x34);
+    pair.run();
+    assert!(pair.role(true, Role::Secondary, false) >= 1);
+    assert!(pair.command(false, DETACH) >= 1);
+    pair.cut = false;
+    pair.until("together", |pair| {
+        pair.b.state().pdsk == DiskState::UpToDate
+    });
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.cut = true;
+    pair.until("both notice again", alone);
+    let before = pair.b.answers.len();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.b.answers[before].1, 150);
+}
+
+/// The peer has begun a new generation for the writes; word of it may come later than the acks.
+#[test]
+fn a_disk_that_missed_writes_is_not_attached_alone_even_if_no_other_generation_is_known() {
+    let mut pair = Pair::synced();
+    pair.b.sends_left = Some(0);
+    assert_eq!(pair.command(true, DETACH), 1);
+    pair.a.write(800, 4096, 0x33);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.cut = true;
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    let before = pair.a.answers.len();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.answers[before].1, 150);
+    pair.b.sends_left = None;
+    pair.cut = false;
+    pair.until("together", |pair| {
+        pair.a.state().pdsk == DiskState::UpToDate
+    });
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[800 * 512], 0x33);
+}
+
+/// UUIDs belong to a disk. Those of one that is gone say nothing about the next attempt to attach.
+#[test]
+fn a_disk_that_fails_while_it_is_attached_is_not_compared() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DETACH), 1);
+    pair.a.write(800, 4096, 0x33);
+    pair.run();
+    let before = pair.a.log.len();
+    pair.b.fail_metadata = true;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    assert!(
+        !said(&pair.a.log[before..], "uuid_compare"),
+        "{:#?}",
+        pair.a.log
+    );
+    pair.b.fail_metadata = false;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[800 * 512], 0x33);
+}

@@ -8,6 +8,7 @@ mod pair {
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::time::Duration;
+use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, Protocol, Role};
 use pair::both::{shape, Pair};
 use pair::node::V;
@@ -602,4 +603,72 @@ fn a_role_change_survives_a_break_at_any_moment() {
         assert_eq!(pair.b.state().role, Role::Primary);
         assert_eq!(pair.a.state().peer, Role::Primary);
     }
+}
+
+/// A write of the old Primary that comes to the disk behind a promotion would overwrite what the
+/// new one has written.
+#[test]
+fn a_promotion_waits_for_the_writes_of_the_peer_that_is_gone() {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x51);
+    pair.run();
+    pair.cut = true;
+    pair.until("b notices", |pair| {
+        pair.b.state().conn < ConnState::Connected
+    });
+    let before = pair.b.answers.len();
+    let role = Role::Primary;
+    pair.b.admin(AdminRequest::SetRole {
+        volume: V,
+        role,
+        force: false,
+    });
+    pair.pass(Duration::from_secs(1));
+    assert_eq!(pair.b.state().role, Role::Secondary);
+    assert_eq!(pair.b.answers.len(), before);
+    pair.b.hold_peer_io = false;
+    pair.until("an answer", |pair| pair.b.answers.len() > before);
+    assert_eq!(pair.b.answers[before].1, 1);
+    assert_eq!(pair.b.state().role, Role::Primary);
+    assert_eq!(pair.b.disk.data[800 * 512], 0x51);
+}
+
+/// Until then only the activity log tells what may differ, and it is looked at for a Primary only.
+#[test]
+fn a_former_primary_counts_as_one_until_its_bitmap_is_on_disk() {
+    let marked = |node: &pair::node::Node| {
+        let last = node.superblocks.last().expect("one was written");
+        last.flags.contains(MdFlags::PRIMARY_IND)
+    };
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.hold_bitmap = true;
+    pair.a.write(800, 4096, 0x77);
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+    pair.a.write(1600, 4096, 0x78);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.pass(Duration::from_secs(1));
+    assert!(marked(&pair.a), "the bitmap is not there");
+    pair.a.release_bitmap();
+    pair.run();
+    assert!(!marked(&pair.a));
+    assert_ne!(pair.a.disk.bitmap[&0][200 / 8] & 1 << (200 % 8), 0);
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    assert!(marked(&pair.a));
+    pair.a.hold_bitmap = true;
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.a.admin(AdminRequest::Detach {
+        volume: V,
+        force: false,
+    });
+    pair.run();
+    pair.a.release_bitmap();
+    pair.until("it is detached", |pair| {
+        pair.a.state().disk == DiskState::Diskless
+    });
+    assert!(!marked(&pair.a));
 }

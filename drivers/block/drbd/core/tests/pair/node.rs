@@ -104,6 +104,8 @@ pub(crate) struct Node {
     pub(crate) held_bitmaps: VecDeque<(VolumeIndex, bool)>,
     /// Set while the worker of the volume does not get to the activity log.
     pub(crate) hold_log: bool,
+    /// Set while the disk is slow with requests of the peer.
+    pub(crate) hold_peer_io: bool,
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
@@ -160,6 +162,7 @@ impl Node {
             held: Vec::new(),
             hold_bitmap: false,
             hold_log: false,
+            hold_peer_io: false,
             held_bitmaps: VecDeque::new(),
             sent: Vec::new(),
             fail_local: false,
@@ -529,6 +532,9 @@ impl Node {
 
     fn peer_io(&mut self) -> bool {
         let mut active = false;
+        if self.hold_peer_io {
+            return false;
+        }
         while let Some(io) = self.core.next_peer_io(self.now) {
             active = true;
             let now = self.now;
