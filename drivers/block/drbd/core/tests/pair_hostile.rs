@@ -1,0 +1,74 @@
+//! What a hostile or broken peer can do: end the connection, with a line in the log, and nothing
+//! else. Most was found by `make fuzz`; see `tests/fuzz`.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::state::mask;
+use drbd_format::state_word::StateWord;
+use drbd_format::types::{ConnState, DiskState};
+use drbd_format::wire::packet::Packet;
+use drbd_format::wire::payload::StateChange;
+use pair::both::{shape, Pair};
+use pair::node::Node;
+
+const GOOD: &str = "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate r-----";
+
+/// The peer of this node sends a packet that no peer in its right mind would send.
+fn inject(node: &mut Node, packet: &Packet<'_>) {
+    let terms = *node.core.data.terms();
+    let mut bytes = vec![0; 8192];
+    let len = packet.encode(&terms, 0, &mut bytes).expect("expressible");
+    node.data_in.extend(&bytes[..len]);
+}
+
+fn change(mask: u32, value: u32) -> StateChange {
+    StateChange {
+        mask: StateWord(mask),
+        value: StateWord(value),
+    }
+}
+
+/// As the peer sees it: connection states that it may not ask for, our role, our disk, pauses,
+/// parts of fields.
+fn impertinent() -> Vec<StateChange> {
+    let mut all = vec![
+        change(mask::PEER, 2 << 2),
+        change(mask::PDSK, DiskState::Diskless.to_wire() << 13),
+        change(mask::PDSK, DiskState::Failed.to_wire() << 13),
+        change(mask::ROLE, 2),
+        change(mask::USER_ISP, mask::USER_ISP),
+        change(0x10, 0x10),
+        change(0x00d5_d5d5, 0),
+        change(u32::MAX, u32::MAX),
+    ];
+    for &conn in ConnState::ALL {
+        let fine = [
+            ConnState::Disconnecting,
+            ConnState::StartingSyncS,
+            ConnState::StartingSyncT,
+            ConnState::VerifyS,
+            ConnState::WfReportParams,
+        ];
+        if !fine.contains(&conn) {
+            all.push(change(mask::CONN, conn.to_wire() << 4));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_peer_can_not_ask_for_states_that_are_not_its_to_change() {
+    for request in impertinent() {
+        for packet in [Packet::ConnStChgReq(request), Packet::StateChgReq(request)] {
+            let mut pair = Pair::synced();
+            inject(&mut pair.a, &packet);
+            pair.run();
+            assert_eq!(shape(&mut pair.a), GOOD, "{packet:?}\n{:#?}", pair.a.log);
+            let said = pair.a.log.iter().any(|line| line.contains("mask = "));
+            assert!(said, "{packet:?}\n{:#?}", pair.a.log);
+        }
+    }
+}
