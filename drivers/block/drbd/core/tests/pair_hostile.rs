@@ -10,9 +10,9 @@ use drbd_core::state::mask;
 use drbd_format::state_word::StateWord;
 use drbd_format::types::{ConnState, DiskState};
 use drbd_format::wire::packet::Packet;
-use drbd_format::wire::payload::StateChange;
+use drbd_format::wire::payload::{Barrier, StateChange};
 use pair::both::{shape, Pair};
-use pair::node::Node;
+use pair::node::{Node, V};
 
 const GOOD: &str = "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate r-----";
 
@@ -71,4 +71,20 @@ fn a_peer_can_not_ask_for_states_that_are_not_its_to_change() {
             assert!(said, "{packet:?}\n{:#?}", pair.a.log);
         }
     }
+}
+
+#[test]
+fn a_barrier_that_is_never_acknowledged_leaves_no_epoch_behind() {
+    let mut pair = Pair::synced();
+    pair.a.write(0, 4096, 0x33);
+    pair.a.step();
+    let write: Vec<u8> = pair.a.data_out.drain(..).collect();
+    pair.b.data_in.extend(write);
+    inject(&mut pair.b, &Packet::Barrier(Barrier { number: 3 }));
+    pair.b.step();
+    pair.cut = true;
+    assert!(pair.b.notice_end(true));
+    pair.run();
+    assert_eq!(pair.b.core.counters(V).epochs, 1);
+    assert_eq!(pair.b.core.counters(V).unacked, 0);
 }
