@@ -54,12 +54,22 @@ impl Default for Stalled {
 }
 
 impl Stalled {
-    fn keep(&mut self, frame: &Frame, fixed: &[u8]) {
+    /// Keeps a packet for [`DataPlane::data_retry`].
+    pub(crate) fn keep(&mut self, frame: &Frame, fixed: &[u8]) {
         if let Some(space) = self.fixed.get_mut(..fixed.len()) {
             space.copy_from_slice(fixed);
             self.len = fixed.len();
             self.frame = Some(*frame);
         }
+    }
+
+    /// Takes a packet back that is not about data.
+    pub(crate) fn take_control(&mut self) -> Option<(Frame, [u8; FIXED_LEN_MAX])> {
+        let frame = self
+            .frame
+            .filter(|frame| !is_data_command(frame.command()))?;
+        self.frame = None;
+        Some((frame, self.fixed))
     }
 
     /// Tells whether a packet waits.

@@ -6,11 +6,14 @@ mod pair {
     pub(crate) mod node;
 }
 
+use drbd_core::data::Incoming;
+use drbd_core::resource::Front;
 use drbd_core::state::mask;
 use drbd_format::state_word::StateWord;
 use drbd_format::types::{ConnState, DiskState};
 use drbd_format::wire::packet::Packet;
-use drbd_format::wire::payload::{Barrier, StateChange};
+
+use drbd_format::wire::payload::{Barrier, State, StateChange};
 use pair::both::{shape, Pair};
 use pair::node::{Node, V};
 
@@ -87,4 +90,39 @@ fn a_barrier_that_is_never_acknowledged_leaves_no_epoch_behind() {
     pair.run();
     assert_eq!(pair.b.core.counters(V).epochs, 1);
     assert_eq!(pair.b.core.counters(V).unacked, 0);
+}
+
+/// Hands one whole packet to the node; says what the receiver has to do.
+fn receive(node: &mut Node, packet: &Packet<'_>) -> Incoming {
+    let terms = *node.core.data.terms();
+    let mut bytes = vec![0; 8192];
+    let len = packet.encode(&terms, 0, &mut bytes).expect("expressible");
+    match node.core.data_front(&bytes[..len], node.now) {
+        Front::Packet { incoming, .. } => incoming,
+        Front::Need(len) => panic!("{len} bytes wanted"),
+    }
+}
+
+/// While the control worker waits for a slow disk, a peer that does not stop to change its state
+/// has to wait as well: the end of the connection must not find the queue of actions full.
+#[test]
+fn a_flood_of_states_waits_for_the_control_worker() {
+    let mut pair = Pair::synced();
+    let word = pair.a.state().to_word() & !mask::ROLE;
+    let b = &mut pair.b;
+    let states = (0..2000).map(|number| State {
+        word: StateWord(word | (1 + number % 2)),
+    });
+    let took = states.map(|state| receive(b, &Packet::State(state)));
+    let all: Vec<Incoming> = took.take_while(|&took| took == Incoming::Done).collect();
+    assert!(all.len() > 50 && all.len() < 150, "{} states", all.len());
+    let _ = b.core.take_wants();
+    assert_eq!(b.core.data_retry(b.now), Incoming::Wait);
+    assert!(!b.core.take_wants().receiver, "nobody has done anything");
+    let actions = std::iter::from_fn(|| b.core.pop_action()).count();
+    assert!(actions >= all.len());
+    assert!(b.core.take_wants().receiver);
+    assert_eq!(b.core.data_retry(b.now), Incoming::Done);
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::Connected);
 }
