@@ -6,7 +6,9 @@ mod pair {
     pub(crate) mod node;
 }
 
+use drbd_core::config::DiskConfig;
 use drbd_core::data::Incoming;
+use drbd_core::input::{AdminRequest, BackingFacts};
 use drbd_core::resource::Front;
 use drbd_core::state::mask;
 use drbd_format::state_word::StateWord;
@@ -125,4 +127,25 @@ fn a_flood_of_states_waits_for_the_control_worker() {
     assert_eq!(b.core.data_retry(b.now), Incoming::Done);
     pair.run();
     assert_eq!(pair.b.state().conn, ConnState::Connected);
+}
+
+/// Metadata that says so takes up all of the device.
+#[test]
+fn a_disk_without_room_for_data_is_refused_whatever_its_superblock_says() {
+    for la_size_sectors in [0, 8, 11_776] {
+        let mut pair = Pair::new();
+        let facts = BackingFacts {
+            max_capacity_sectors: 0,
+            la_size_sectors,
+            ..pair.a.facts()
+        };
+        let config = DiskConfig::DEFAULT;
+        let request = AdminRequest::Attach {
+            volume: V,
+            config,
+            facts,
+        };
+        assert_eq!(pair.command(true, request), 111);
+        assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    }
 }
