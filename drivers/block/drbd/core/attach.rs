@@ -146,8 +146,9 @@ impl Control<'_> {
             );
             return self.attach_refused(v, code::DISK_TOO_SMALL);
         }
-        if max < self.vol(v).capacity {
-            let wanted = self.vol(v).capacity;
+        // Without any room the last agreed size would count as possible.
+        let wanted = self.vol(v).capacity.max(1);
+        if max < wanted {
             self.log(v, Line::CapacityTooSmall { max, wanted });
             return self.attach_refused(v, code::DISK_TOO_SMALL);
         }

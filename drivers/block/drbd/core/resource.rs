@@ -181,7 +181,15 @@ impl<M: Memory> Resource<M> {
 
     /// Takes the next action.
     pub fn pop_action(&mut self) -> Option<Action> {
-        control!(self, Instant(0)).pop_action()
+        let crowded = self.is_crowded();
+        let action = control!(self, Instant(0)).pop_action();
+        self.receiver_wanted |= crowded && !self.is_crowded();
+        action
+    }
+
+    /// So many actions wait that no packet may add to them.
+    fn is_crowded(&mut self) -> bool {
+        control!(self, Instant(0)).is_crowded()
     }
 
     /// A deadline may have passed.

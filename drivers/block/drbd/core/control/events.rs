@@ -2,7 +2,7 @@
 
 use super::jobs::VolumeJob;
 use super::metadata::FormerPrimary;
-use super::{Control, Progress};
+use super::{Control, Progress, ACTIONS_MIN};
 use crate::handshake::Stage;
 use crate::input::Input;
 use crate::link::{Facts, LinkError, Order, Upcall, VolumeIndex};
@@ -246,6 +246,12 @@ impl Control<'_> {
     /// Takes the next action for the shell.
     pub fn pop_action(&mut self) -> Option<crate::action::Action> {
         self.actions.pop()
+    }
+
+    /// So many actions wait that no packet may add to them: the control worker is slow, and what
+    /// the end of the connection leads to has to find room.
+    pub fn is_crowded(&self) -> bool {
+        self.actions.room() < ACTIONS_MIN / 2
     }
 
     /// Tells whether an action waits.

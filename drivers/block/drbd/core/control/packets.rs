@@ -281,14 +281,12 @@ impl Control<'_> {
     /// P_STATE_CHG_REQ: the peer asks whether it may change the state (`reference/states.md` 3.6).
     fn change_requested(&mut self, v: VolumeIndex, request: &StateChange) -> Handled {
         let ours = self.s.two_phase.is_some();
+        let change = asked(request);
         let code = if self.s.link.resolver && ours {
             StateError::ConcurrentChange.code()
+        } else if !change.may_be_asked() {
+            self.refuse_request(request)
         } else {
-            let change = Change {
-                mask: request.mask.0,
-                val: request.value.0,
-            }
-            .mirrored();
             self.set_state(
                 v,
                 change,
@@ -305,16 +303,15 @@ impl Control<'_> {
 
     /// P_CONN_ST_CHG_REQ: the peer wants to leave.
     fn conn_change_requested(&mut self, request: &StateChange) -> Handled {
-        self.s.link.peer_asked = true;
+        let change = asked(request);
+        let allowed = change.may_be_asked_of_connection();
+        self.s.link.peer_asked |= allowed;
         let ours = self.s.two_phase.is_some_and(|asked| asked.volume.is_none());
         let code = if self.s.link.resolver && ours {
             StateError::ConcurrentChange.code()
+        } else if !allowed {
+            self.refuse_request(request)
         } else {
-            let change = Change {
-                mask: request.mask.0,
-                val: request.value.0,
-            }
-            .mirrored();
             self.s.link.close_after_reply = true;
             let code = self.set_conn_state(change, Flags::FOR_PEER);
             if code < SUCCESS || self.s.conn > ConnState::TearDown {
@@ -324,6 +321,17 @@ impl Control<'_> {
         };
         self.s.liveness.reply_conn(self.version() < 100, code);
         Handled::Done
+    }
+
+    /// The peer wants something that is not its to change.
+    fn refuse_request(&mut self, request: &StateChange) -> i32 {
+        let error = StateError::NotSupported;
+        self.log_resource(Line::Refused(error.text()));
+        self.log_resource(Line::RefusedMask {
+            mask: request.mask.0,
+            val: request.value.0,
+        });
+        error.code()
     }
 
     /// P_STATE_CHG_REPLY, P_CONN_ST_CHG_REPLY: the peer's answer.
@@ -342,4 +350,13 @@ impl Control<'_> {
         self.send_uuids(v, 0);
         self.send_state(v);
     }
+}
+
+/// What the peer asks for, as a change here.
+fn asked(request: &StateChange) -> Change {
+    Change {
+        mask: request.mask.0,
+        val: request.value.0,
+    }
+    .mirrored()
 }

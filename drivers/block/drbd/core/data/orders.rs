@@ -259,6 +259,8 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn check_drained(&mut self) {
         if self.draining && self.all_peers.is_empty() {
             self.draining = false;
+            // Nobody acknowledges the barriers that have come.
+            self.epochs.reset();
             self.upcall(Upcall::PeerIoDrained);
         }
     }

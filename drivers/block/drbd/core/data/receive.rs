@@ -30,6 +30,10 @@ pub(crate) struct Stalled {
 /// may wait for the peer's receiver and that one for us.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Reads of the peer for whose pages there is memory, in multiples of `max-buffers`. It takes many
+/// [`PATIENCE`]s without a single answer sent to get there.
+const READS_UNSENT_MAX: u32 = 8;
+
 /// Whether a read of the peer waits for the end of others.
 #[derive(Clone, Copy, Debug, Default)]
 enum Patience {
@@ -54,12 +58,22 @@ impl Default for Stalled {
 }
 
 impl Stalled {
-    fn keep(&mut self, frame: &Frame, fixed: &[u8]) {
+    /// Keeps a packet for [`DataPlane::data_retry`].
+    pub(crate) fn keep(&mut self, frame: &Frame, fixed: &[u8]) {
         if let Some(space) = self.fixed.get_mut(..fixed.len()) {
             space.copy_from_slice(fixed);
             self.len = fixed.len();
             self.frame = Some(*frame);
         }
+    }
+
+    /// Takes a packet back that is not about data.
+    pub(crate) fn take_control(&mut self) -> Option<(Frame, [u8; FIXED_LEN_MAX])> {
+        let frame = self
+            .frame
+            .filter(|frame| !is_data_command(frame.command()))?;
+        self.frame = None;
+        Some((frame, self.fixed))
     }
 
     /// Tells whether a packet waits.
@@ -304,18 +318,23 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Tells whether a read of the peer has to wait for the end of others; not for ever
-    /// (`reference/io.md` 3.7).
-    fn waits_for_pages(&mut self, pages: u32, now: Instant) -> bool {
-        if !self.too_many_pages(self.read_pages, pages) || self.stalled.lose_patience(now) {
-            return false;
+    /// (`reference/io.md` 3.7). A peer that asks on and on and takes no answer has left.
+    fn waits_for_pages(&mut self, pages: u32, now: Instant) -> Result<bool, LinkError> {
+        if !self.too_many_pages(self.read_pages, pages) {
+            return Ok(false);
         }
+        let _ = self.stalled.lose_patience(now);
         match self.stalled.patience {
             Patience::Fresh => {
                 self.stalled.patience = Patience::Until(now.after(PATIENCE));
-                true
+                Ok(true)
             }
-            Patience::Over => false,
-            Patience::Until(_) => true,
+            Patience::Over => {
+                let most = self.link.max_buffers.saturating_mul(READS_UNSENT_MAX);
+                let wanted = self.read_pages.saturating_add(pages);
+                (wanted <= most).then_some(false).ok_or(LinkError::Timeout)
+            }
+            Patience::Until(_) => Ok(true),
         }
     }
 
@@ -599,7 +618,7 @@ impl<M: Memory> DataPlane<M> {
             PeerKind::Refused
         };
         let pages = request.len_bytes.div_ceil(4096);
-        if taken != PeerKind::Refused && self.waits_for_pages(pages, now) {
+        if taken != PeerKind::Refused && self.waits_for_pages(pages, now)? {
             return Ok(Incoming::Wait);
         }
         let Some(slot) = self.new_peer(volume, taken, request.sector, request.len_bytes) else {

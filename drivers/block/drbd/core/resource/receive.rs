@@ -106,13 +106,27 @@ impl<M: Memory> Resource<M> {
         let Some(frame) = self.frame.take() else {
             return Incoming::Error(LinkError::ProtocolError);
         };
+        self.take_packet(&frame, fixed, followed, now)
+    }
+
+    fn take_packet(
+        &mut self,
+        frame: &Frame,
+        fixed: &[u8],
+        followed: bool,
+        now: Instant,
+    ) -> Incoming {
         if is_data_command(frame.command()) && self.state.core.link.protocol_seen {
-            let incoming = self.data.data_packet(&frame, fixed, followed, now);
+            let incoming = self.data.data_packet(frame, fixed, followed, now);
             self.settle(now);
             return incoming;
         }
+        if self.is_crowded() {
+            self.data.stalled.keep(frame, fixed);
+            return Incoming::Wait;
+        }
         let terms = *self.data.terms();
-        match Packet::decode(&terms, &frame, fixed) {
+        match Packet::decode(&terms, frame, fixed) {
             Ok(packet) => {
                 let handled = self.control(now, |c| c.packet(frame.volume(), &packet));
                 // The ack of a barrier may have been left for this packet.
@@ -132,6 +146,10 @@ impl<M: Memory> Resource<M> {
             let handled = self.control(now, |control| control.retry_packet());
             self.receiver_wanted = false; // Only news are a reason to try again.
             return incoming(handled);
+        }
+        if let Some((frame, fixed)) = self.data.stalled.take_control() {
+            let fixed = fixed.get(..frame.fixed_len() as usize).unwrap_or(&[]);
+            return self.take_packet(&frame, fixed, false, now);
         }
         let incoming = self.data.data_retry(now);
         self.settle(now);

@@ -240,6 +240,37 @@ impl Change {
             val: swap(self.val) | conn | isp(paused(self.val)),
         }
     }
+
+    /// Tells whether the peer may ask for this change of a volume, seen from here: its own role or
+    /// disk, or something in which both nodes take part (`reference/wire.md` 8.3).
+    pub fn may_be_asked(self) -> bool {
+        use ConnState::{StartingSyncS, StartingSyncT, VerifyT, WfReportParams};
+        let conns = [StartingSyncS, StartingSyncT, VerifyT, WfReportParams];
+        self.names_wholly(mask::PEER | mask::PDSK | mask::CONN)
+            && (!self.names(mask::PEER) || self.names_value(Self::peer(Role::Primary)))
+            && (!self.names(mask::CONN)
+                || conns.iter().any(|&conn| self.names_value(Self::conn(conn))))
+    }
+
+    /// Tells whether the peer may ask for this change of the connection, seen from here: to end
+    /// it, and what that makes of the disks.
+    pub fn may_be_asked_of_connection(self) -> bool {
+        self.names_wholly(mask::CONN | mask::PDSK | mask::DISK)
+            && self.names_value(Self::conn(ConnState::TearDown))
+            && (!self.names(mask::DISK) || self.names_value(Self::disk(DiskState::Outdated)))
+    }
+
+    /// Nothing but these fields is named, each with all of its bits.
+    fn names_wholly(self, fields: u32) -> bool {
+        let each = [mask::PEER, mask::CONN, mask::DISK, mask::PDSK];
+        let whole = |field: u32| !self.names(field) || self.mask & field == field;
+        self.mask & !fields == 0 && each.into_iter().all(whole)
+    }
+
+    /// The field of `wanted` is named and gets that value.
+    const fn names_value(self, wanted: Self) -> bool {
+        self.mask & wanted.mask == wanted.mask && self.val & wanted.mask == wanted.val
+    }
 }
 
 /// The state that follows here from a connection state requested by the peer.

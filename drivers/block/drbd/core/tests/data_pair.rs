@@ -739,6 +739,32 @@ fn reads_of_the_peer_wait_for_a_while_when_there_are_too_many_pages() {
     assert!(world.nodes[0].results.values().all(Result::is_ok));
 }
 
+/// Waiting alone would let a peer that takes no answers have all memory there is.
+#[test]
+fn a_peer_that_reads_on_without_taking_answers_is_given_up() {
+    let mut world = World::with_limits(1, SECTORS, Protocol::C, 67, 64, 40);
+    world.connect_diskless(0);
+    for number in 0..20 {
+        world.read(0, number * 256, 256);
+    }
+    while world.nodes[0].send() {}
+    world.nodes[1].broken = true;
+    let mut failure = None;
+    for _ in 0..20 {
+        for _ in 0..8 {
+            world.step(1, 3);
+        }
+        world.advance_clock(Duration::from_millis(100));
+        failure = failure.or(world.nodes[1].upcalls.pop());
+        failure = failure.or(world.nodes[1].data.pop_upcall());
+        assert!(
+            world.nodes[1].data.counters(V).unacked <= 10,
+            "8 x 40 pages"
+        );
+    }
+    assert_eq!(failure, Some(Upcall::LinkFailed(LinkError::Timeout)));
+}
+
 #[test]
 fn a_read_that_the_peer_does_not_answer_ends_the_connection() {
     let mut world = World::new(1, SECTORS, Protocol::C);

@@ -1,0 +1,151 @@
+//! What a hostile or broken peer can do: end the connection, with a line in the log, and nothing
+//! else. Most was found by `make fuzz`; see `tests/fuzz`.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::DiskConfig;
+use drbd_core::data::Incoming;
+use drbd_core::input::{AdminRequest, BackingFacts};
+use drbd_core::resource::Front;
+use drbd_core::state::mask;
+use drbd_format::state_word::StateWord;
+use drbd_format::types::{ConnState, DiskState};
+use drbd_format::wire::packet::Packet;
+
+use drbd_format::wire::payload::{Barrier, State, StateChange};
+use pair::both::{shape, Pair};
+use pair::node::{Node, V};
+
+const GOOD: &str = "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate r-----";
+
+/// The peer of this node sends a packet that no peer in its right mind would send.
+fn inject(node: &mut Node, packet: &Packet<'_>) {
+    let terms = *node.core.data.terms();
+    let mut bytes = vec![0; 8192];
+    let len = packet.encode(&terms, 0, &mut bytes).expect("expressible");
+    node.data_in.extend(&bytes[..len]);
+}
+
+fn change(mask: u32, value: u32) -> StateChange {
+    StateChange {
+        mask: StateWord(mask),
+        value: StateWord(value),
+    }
+}
+
+/// As the peer sees it: connection states that it may not ask for, our role, our disk, pauses,
+/// parts of fields.
+fn impertinent() -> Vec<StateChange> {
+    let mut all = vec![
+        change(mask::PEER, 2 << 2),
+        change(mask::PDSK, DiskState::Diskless.to_wire() << 13),
+        change(mask::PDSK, DiskState::Failed.to_wire() << 13),
+        change(mask::ROLE, 2),
+        change(mask::USER_ISP, mask::USER_ISP),
+        change(0x10, 0x10),
+        change(0x00d5_d5d5, 0),
+        change(u32::MAX, u32::MAX),
+    ];
+    for &conn in ConnState::ALL {
+        let fine = [
+            ConnState::Disconnecting,
+            ConnState::StartingSyncS,
+            ConnState::StartingSyncT,
+            ConnState::VerifyS,
+            ConnState::WfReportParams,
+        ];
+        if !fine.contains(&conn) {
+            all.push(change(mask::CONN, conn.to_wire() << 4));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_peer_can_not_ask_for_states_that_are_not_its_to_change() {
+    for request in impertinent() {
+        for packet in [Packet::ConnStChgReq(request), Packet::StateChgReq(request)] {
+            let mut pair = Pair::synced();
+            inject(&mut pair.a, &packet);
+            pair.run();
+            assert_eq!(shape(&mut pair.a), GOOD, "{packet:?}\n{:#?}", pair.a.log);
+            let said = pair.a.log.iter().any(|line| line.contains("mask = "));
+            assert!(said, "{packet:?}\n{:#?}", pair.a.log);
+        }
+    }
+}
+
+#[test]
+fn a_barrier_that_is_never_acknowledged_leaves_no_epoch_behind() {
+    let mut pair = Pair::synced();
+    pair.a.write(0, 4096, 0x33);
+    pair.a.step();
+    let write: Vec<u8> = pair.a.data_out.drain(..).collect();
+    pair.b.data_in.extend(write);
+    inject(&mut pair.b, &Packet::Barrier(Barrier { number: 3 }));
+    pair.b.step();
+    pair.cut = true;
+    assert!(pair.b.notice_end(true));
+    pair.run();
+    assert_eq!(pair.b.core.counters(V).epochs, 1);
+    assert_eq!(pair.b.core.counters(V).unacked, 0);
+}
+
+/// Hands one whole packet to the node; says what the receiver has to do.
+fn receive(node: &mut Node, packet: &Packet<'_>) -> Incoming {
+    let terms = *node.core.data.terms();
+    let mut bytes = vec![0; 8192];
+    let len = packet.encode(&terms, 0, &mut bytes).expect("expressible");
+    match node.core.data_front(&bytes[..len], node.now) {
+        Front::Packet { incoming, .. } => incoming,
+        Front::Need(len) => panic!("{len} bytes wanted"),
+    }
+}
+
+/// While the control worker waits for a slow disk, a peer that does not stop to change its state
+/// has to wait as well: the end of the connection must not find the queue of actions full.
+#[test]
+fn a_flood_of_states_waits_for_the_control_worker() {
+    let mut pair = Pair::synced();
+    let word = pair.a.state().to_word() & !mask::ROLE;
+    let b = &mut pair.b;
+    let states = (0..2000).map(|number| State {
+        word: StateWord(word | (1 + number % 2)),
+    });
+    let took = states.map(|state| receive(b, &Packet::State(state)));
+    let all: Vec<Incoming> = took.take_while(|&took| took == Incoming::Done).collect();
+    assert!(all.len() > 50 && all.len() < 150, "{} states", all.len());
+    let _ = b.core.take_wants();
+    assert_eq!(b.core.data_retry(b.now), Incoming::Wait);
+    assert!(!b.core.take_wants().receiver, "nobody has done anything");
+    let actions = std::iter::from_fn(|| b.core.pop_action()).count();
+    assert!(actions >= all.len());
+    assert!(b.core.take_wants().receiver);
+    assert_eq!(b.core.data_retry(b.now), Incoming::Done);
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::Connected);
+}
+
+/// Metadata that says so takes up all of the device.
+#[test]
+fn a_disk_without_room_for_data_is_refused_whatever_its_superblock_says() {
+    for la_size_sectors in [0, 8, 11_776] {
+        let mut pair = Pair::new();
+        let facts = BackingFacts {
+            max_capacity_sectors: 0,
+            la_size_sectors,
+            ..pair.a.facts()
+        };
+        let config = DiskConfig::DEFAULT;
+        let request = AdminRequest::Attach {
+            volume: V,
+            config,
+            facts,
+        };
+        assert_eq!(pair.command(true, request), 111);
+        assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    }
+}
