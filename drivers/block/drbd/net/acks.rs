@@ -4,9 +4,9 @@
 //!
 //! The sender packs every acknowledgement that is due into one call. The receiver takes whatever
 //! has arrived with one call and feeds the core all complete packets under one lock hold. Neither
-//! waits for a disk, for the data socket or for memory. The receiver has real-time priority: what it
-//! brings lets requests end and new ones begin. The sender has not, on purpose: woken by every end
-//! of a write it would push the thread aside that submits the next one, and pack one
+//! waits for a disk, for the data socket or for memory. The receiver has real-time priority: what
+//! it brings lets requests end and new ones begin. The sender has not, on purpose: woken by every
+//! end of a write it would push the thread aside that submits the next one, and pack one
 //! acknowledgement per call.
 
 use super::{

@@ -15,8 +15,8 @@ use crate::time::Instant;
 const ACK_BYTES: usize = 40;
 
 impl<M: Memory> DataPlane<M> {
-    /// Fills `buf` with as many acks as there are, or fit; returns how many bytes. Also retires what
-    /// was acknowledged.
+    /// Fills `buf` with as many acks as there are, or fit; returns how many bytes. Also retires
+    /// what was acknowledged.
     pub fn next_acks(&mut self, buf: &mut [u8], now: Instant) -> Option<usize> {
         let _ = now;
         let mut len = 0;

@@ -4,17 +4,19 @@
 //! The control plane is played by the test: it hands out views and orders.
 
 #[path = "data_pair/node.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod node;
 #[path = "data_pair/world.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod world;
 
-use drbd_core::data::{AlStep, PeerIo};
-use drbd_core::link::{LinkError, LocalError, Order, Upcall};
-use drbd_core::request::{IoError, Op};
+use drbd_core::data::PeerIo;
+use drbd_core::link::{LinkError, Order, Upcall};
+use drbd_core::request::Op;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Protocol};
+use drbd_format::types::{ConnState, Protocol};
 use drbd_format::wire::command::Command;
-use node::{Job, Node, V};
+use node::{Job, V};
 use world::World;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::A, Protocol::B, Protocol::C];
@@ -489,12 +491,6 @@ fn two_primaries_that_write_to_the_same_blocks_agree_in_the_end() {
     }
 }
 
-/// The disk has begun a write of an application.
-fn writes_locally(node: &mut Node) -> bool {
-    while node.al_step() || node.housekeeping() {}
-    node.jobs.iter().any(|job| matches!(job, Job::App(..)))
-}
-
 /// A target that is written to closes the extent it syncs next and waits for the writes in it.
 #[test]
 fn an_extent_that_resync_waits_for_is_open_while_the_resync_is_paused() {
@@ -505,7 +501,7 @@ fn an_extent_that_resync_waits_for_is_open_while_the_resync_is_paused() {
     }
     world.start_sync(0);
     world.write(1, 8, 8);
-    assert!(writes_locally(&mut world.nodes[1]));
+    assert!(world.nodes[1].writes_locally());
     while world.nodes[1].send() {}
     world.set_conn(1, ConnState::PausedSyncT);
     world.set_conn(0, ConnState::PausedSyncS);
@@ -527,192 +523,13 @@ fn an_extent_that_resync_waited_for_in_vain_is_open_again() {
     world.reconnect_with_bitmaps(0);
     world.run_until(|world| world.conn(1) == ConnState::SyncTarget);
     world.write(1, 8, 8);
-    assert!(writes_locally(&mut world.nodes[1]));
+    assert!(world.nodes[1].writes_locally());
     while world.nodes[1].send() {}
     world.run_until(|world| world.nodes[1].weight() == 1);
     while world.nodes[1].send() {}
     world.nodes[1].jobs.clear();
     world.write(1, 64, 8);
-    assert!(writes_locally(&mut world.nodes[1]), "it need not wait");
-}
-
-/// A barrier ack says that everything before it is stable.
-#[test]
-fn a_barrier_is_not_acknowledged_after_a_flush_that_failed() {
-    for pass_on in [false, true] {
-        let mut world = World::new(1, SECTORS, Protocol::C);
-        world.pass_on = pass_on;
-        world.connect();
-        world.nodes[1].disk.fail_flushes = 1;
-        world.nodes[1].broken = pass_on;
-        world.write(0, 16, 8);
-        world.settle();
-        world.write(0, 64, 8);
-        world.settle();
-        assert_eq!(world.disk_errors, [(1, LocalError::Write)]);
-        assert_eq!(world.nodes[0].bios.len(), 2, "kept until they are stable");
-        if pass_on {
-            // The data plane asked for the end of the connection.
-            world.disconnect();
-            world.settle();
-            world.nodes[1].lose_power();
-            world.check_marked();
-        } else {
-            world.set_disk(1, DiskState::Failed);
-            world.settle();
-            world.check_idle();
-        }
-    }
-}
-
-/// The order to flush finds no disk any more: that is not a failure of the disk.
-#[test]
-fn a_flush_that_comes_too_late_for_its_disk_is_not_an_error() {
-    let mut world = World::new(1, SECTORS, Protocol::C);
-    world.connect();
-    world.write(0, 16, 8);
-    let flushes = |world: &World| {
-        let jobs = &world.nodes[1].jobs;
-        jobs.iter().any(|job| matches!(job, Job::Flush(_)))
-    };
-    world.run_until(flushes);
-    world.set_disk(1, DiskState::Diskless);
-    world.nodes[1].order(&Order::DiskDetached(V));
-    world.nodes[1].disk.fail_flushes = 1;
-    world.settle();
-    assert_eq!(world.disk_errors, []);
-    world.check_idle();
-}
-
-/// The references went with the old log.
-#[test]
-fn a_frozen_write_that_starts_again_is_in_the_activity_log() {
-    let mut world = World::new(1, SECTORS, Protocol::C);
-    let write = world.write(0, 16, 8);
-    assert!(writes_locally(&mut world.nodes[0]));
-    world.suspend(0, true);
-    let Some(Job::App(id, _)) = world.nodes[0].jobs.pop() else {
-        panic!("the write is with the disk");
-    };
-    let now = world.now;
-    world.nodes[0].data.local_done(id, false, now);
-    world.attach_again(0);
-    world.nodes[0].order(&Order::RestartFrozen);
-    world.suspend(0, false);
-    assert!(writes_locally(&mut world.nodes[0]));
-    world.check_al();
-    assert_eq!(world.nodes[0].data.counters(V).al_used, 1);
-    world.settle();
-    assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
-    world.check_idle();
-}
-
-/// The next resync overwrites what only its target has: nobody may rely on it. Where the policy is
-/// to wait for the peer, the write waits.
-#[test]
-fn a_write_to_a_sync_target_is_not_done_until_the_source_has_it() {
-    for freeze in [false, true] {
-        let mut world = World::new(1, SECTORS, Protocol::C);
-        world.connect_as(ConnState::WfBitMapT, ConnState::WfBitMapS);
-        for node in &mut world.nodes {
-            node.order(&Order::SetAllBits(V));
-        }
-        world.start_sync(1);
-        let write = world.write(0, 16, 8);
-        // All that node 0 can do alone: activity log, send, write.
-        while [7, 8, 0, 6].into_iter().any(|kind| world.step(0, kind)) {}
-        let written = &world.nodes[0].disk.current[16 * 512..];
-        assert_eq!(written[..8], write.to_le_bytes());
-        if freeze {
-            world.disconnect_and_freeze();
-            world.settle();
-            assert_eq!(world.nodes[0].results.get(&write), None);
-            world.reconnect_and_resend();
-            world.settle();
-            assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
-            world.check_promised(&[write]);
-        } else {
-            world.disconnect();
-            world.settle();
-            let failed = Some(&Err(IoError::Io));
-            assert_eq!(world.nodes[0].results.get(&write), failed);
-        }
-        world.check_idle();
-    }
-}
-
-/// Nothing would say after a crash that the disk may differ there.
-#[test]
-fn a_write_of_the_peer_whose_transaction_failed_does_not_reach_the_disk() {
-    let mut world = World::new(1, SECTORS, Protocol::C);
-    world.connect_diskless(0);
-    let write = world.write(0, 16, 8);
-    world.run_until(|world| world.nodes[1].data.counters(V).unacked == 1);
-    while world.nodes[1].fetch_peer_io() {}
-    let mut buf = [0; 4096];
-    let node = &mut world.nodes[1];
-    let step = node.data.al_next(V, &mut buf, |_| 0);
-    assert!(matches!(step, AlStep::WriteTransaction { .. }), "{step:?}");
-    node.data.al_written(V, false, node.now);
-    world.set_disk(1, DiskState::Failed);
-    world.settle();
-    assert_eq!(world.nodes[0].results.get(&write), Some(&Err(IoError::Io)));
-    let there = &world.nodes[1].disk.current[16 * 512..];
-    assert_ne!(there[..8], write.to_le_bytes());
-    assert!(world.nodes[1].pages.is_empty());
-}
-
-/// Whether the peer has them may not be known yet when their applications are done with them.
-#[test]
-fn the_bitmap_names_writes_that_the_peer_has_received_and_then_refused() {
-    let mut world = World::new(1, SECTORS, Protocol::B);
-    world.pass_on = true;
-    world.connect();
-    let write = world.write(0, 16, 8);
-    // All but the disk of node 1.
-    let slow = |world: &mut World| {
-        let steps = [
-            (0, 7),
-            (0, 6),
-            (0, 0),
-            (0, 1),
-            (1, 3),
-            (1, 2),
-            (0, 4),
-            (0, 8),
-        ];
-        while steps.into_iter().any(|(at, kind)| world.step(at, kind)) {}
-    };
-    slow(&mut world);
-    assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
-    world.set_conn(0, ConnState::WfBitMapS);
-    world.set_conn(1, ConnState::WfBitMapT);
-    world.nodes[0].order(&Order::NewEpoch);
-    world.nodes[0].order(&Order::SendBitmap(V));
-    let bitmap = |sent: &[Command]| {
-        sent.contains(&Command::CompressedBitmap) || sent.contains(&Command::Bitmap)
-    };
-    slow(&mut world);
-    assert!(!bitmap(&world.nodes[0].sent));
-    world.nodes[1].disk.fail_writes = 1;
-    world.run_until(|world| bitmap(&world.nodes[0].sent));
-    assert!(world.nodes[0].is_set(2));
-}
-
-/// By the time it gets to the disk the peer may have a disk again, or be gone.
-#[test]
-fn a_write_of_a_diskless_peer_is_marked_when_it_arrives() {
-    let mut world = World::new(1, SECTORS, Protocol::A);
-    world.connect_diskless(0);
-    for sector in [16, 64] {
-        world.write(0, sector, 8);
-        // Send, report, end: the next one is in another epoch.
-        while [0, 1, 8].into_iter().any(|kind| world.step(0, kind)) {}
-    }
-    while world.step(1, 3) {}
-    assert_eq!(world.nodes[1].data.counters(V).unacked, 2);
-    assert!(world.nodes[1].is_set(2) && world.nodes[1].is_set(8));
-    world.settle();
+    assert!(world.nodes[1].writes_locally(), "it need not wait");
 }
 
 /// What node 1 may hold in memory for the reads of its peer is bounded, but it does not wait for

@@ -418,6 +418,12 @@ impl Node {
     }
 
     /// Takes work for the disk.
+    /// Works on the activity log; tells whether a write of an application has begun.
+    pub(crate) fn writes_locally(&mut self) -> bool {
+        while self.al_step() || self.housekeeping() {}
+        self.jobs.iter().any(|job| matches!(job, Job::App(..)))
+    }
+
     pub(crate) fn fetch_peer_io(&mut self) -> bool {
         match self.data.next_peer_io(self.now) {
             None => false,
