@@ -701,7 +701,7 @@ impl Node {
 }
 
 /// Command number of the packet at the front of `buf`, whatever its header form.
-fn command_of(buf: &[u8]) -> u16 {
+pub(crate) fn command_of(buf: &[u8]) -> u16 {
     let at = match buf[..2] {
         [0x86, 0x20] => 6,
         [0x83, 0x5a] => 2,
