@@ -4,8 +4,9 @@ use drbd_core::link::VolumeIndex;
 use drbd_format::types::{ConnState, DiskState, Role};
 
 use crate::cluster::Cluster;
+use crate::disk::Disk;
 use crate::node::name;
-use crate::shell::marks_on_disk;
+use crate::shell::{marks_on_disk, Marks};
 
 /// One promise.
 pub trait Checker {
@@ -71,12 +72,23 @@ impl Checker for OnePrimary {
 struct DifferencesAreMarked {
     lives: [Option<u32>; 2],
     next_ns: u64,
+    /// What the disks had seen at the last look, and when it is time to look again all the same.
+    changes: u64,
+    idle_until_ns: u64,
+    marks: Vec<Cached>,
+}
+
+/// The marks on a disk, as long as its metadata are what they were.
+struct Cached {
+    version: u64,
+    marks: Option<Marks>,
 }
 
 impl DifferencesAreMarked {
     const PAUSE_NS: u64 = 100 * crate::world::MILLI;
+    const IDLE_NS: u64 = crate::world::SECOND;
 
-    fn look(cluster: &mut Cluster, volume: usize) -> Result<(), String> {
+    fn look(&mut self, cluster: &mut Cluster, volume: usize) -> Result<(), String> {
         let [a, b] = &cluster.world.nodes;
         let (a, b) = (&a.disks[volume].live, &b.disks[volume].live);
         let mut blocks = a.differing_blocks(b);
@@ -84,7 +96,7 @@ impl DifferencesAreMarked {
             if blocks.is_empty() {
                 break;
             }
-            keep_unmarked(cluster, node, volume, &mut blocks);
+            self.keep_unmarked(cluster, node, volume, &mut blocks);
         }
         let Some(block) = blocks.first() else {
             return Ok(());
@@ -95,27 +107,70 @@ impl DifferencesAreMarked {
             blocks.len()
         ))
     }
-}
 
-/// Drops the blocks that a node knows to be out of sync.
-fn keep_unmarked(cluster: &mut Cluster, node: usize, volume: usize, blocks: &mut Vec<u64>) {
-    let index = VolumeIndex(volume as u8);
-    let world = &mut cluster.world;
-    let in_memory = world.core(node).is_some_and(|core| {
-        let disk = core.state(index).disk;
-        disk > DiskState::Attaching
-    });
-    if let (true, Some(core)) = (in_memory, world.core(node)) {
-        blocks.retain(|block| {
-            let extent = (block / 1024) as u32;
-            !core.bit_is_set(index, *block) && !core.extent_is_used(index, extent)
+    /// Drops the blocks that a node knows to be out of sync.
+    fn keep_unmarked(
+        &mut self,
+        cluster: &mut Cluster,
+        node: usize,
+        volume: usize,
+        blocks: &mut Vec<u64>,
+    ) {
+        let index = VolumeIndex(volume as u8);
+        let world = &mut cluster.world;
+        let in_memory = world.core(node).is_some_and(|core| {
+            let disk = core.state(index).disk;
+            disk > DiskState::Attaching
         });
-        return;
+        if let (true, Some(core)) = (in_memory, world.core(node)) {
+            blocks.retain(|block| {
+                let extent = (block / 1024) as u32;
+                !core.bit_is_set(index, *block) && !core.extent_is_used(index, extent)
+            });
+            return;
+        }
+        let disk = &world.nodes[node].disks[volume];
+        match self.marks_of(disk, node, volume) {
+            Some(marks) => blocks.retain(|block| !marks.mark(disk, *block)),
+            None => blocks.clear(),
+        }
     }
-    let disk = &world.nodes[node].disks[volume];
-    match marks_on_disk(disk) {
-        Some(marks) => blocks.retain(|block| !marks.mark(disk, *block)),
-        None => blocks.clear(),
+
+    fn marks_of(&mut self, disk: &Disk, node: usize, volume: usize) -> Option<&Marks> {
+        let at = volume * 2 + node;
+        while self.marks.len() <= at {
+            self.marks.push(Cached {
+                version: u64::MAX,
+                marks: None,
+            });
+        }
+        let cached = &mut self.marks[at];
+        if cached.version != disk.block_changes {
+            cached.version = disk.block_changes;
+            cached.marks = marks_on_disk(disk);
+        }
+        cached.marks.as_ref()
+    }
+
+    /// It is time to look: a node has lost power or come up, or data have changed.
+    fn is_due(&mut self, cluster: &Cluster) -> bool {
+        let nodes = &cluster.world.nodes;
+        let lives = [0, 1].map(|node| nodes[node].alive.as_ref().map(|_| nodes[node].life));
+        let now_ns = cluster.world.now_ns;
+        if lives == self.lives && now_ns < self.next_ns {
+            return false;
+        }
+        let disks = nodes.iter().flat_map(|node| &node.disks);
+        let changes = disks.map(|disk| disk.changes).sum();
+        let same = lives == self.lives && changes == self.changes;
+        self.lives = lives;
+        self.changes = changes;
+        self.next_ns = now_ns + Self::PAUSE_NS;
+        if same && now_ns < self.idle_until_ns {
+            return false;
+        }
+        self.idle_until_ns = now_ns + Self::IDLE_NS;
+        true
     }
 }
 
@@ -125,17 +180,10 @@ impl Checker for DifferencesAreMarked {
     }
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
-        let lives = [0, 1].map(|node| {
-            let node = &cluster.world.nodes[node];
-            node.alive.as_ref().map(|_| node.life)
-        });
-        let now_ns = cluster.world.now_ns;
-        if lives == self.lives && now_ns < self.next_ns {
+        if !self.is_due(cluster) {
             return Ok(());
         }
-        self.lives = lives;
-        self.next_ns = now_ns + Self::PAUSE_NS;
-        (0..cluster.faults.volumes).try_for_each(|volume| Self::look(cluster, volume))
+        (0..cluster.faults.volumes).try_for_each(|volume| self.look(cluster, volume))
     }
 }
 

@@ -58,40 +58,30 @@ impl Sectors {
 
     /// Returns the first sector whose content differs, with both contents.
     pub fn first_difference(&self, other: &Self) -> Option<(u64, u64, u64)> {
-        let mut numbers: Vec<u64> = self
-            .blocks
-            .keys()
-            .chain(other.blocks.keys())
-            .copied()
-            .collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        for number in numbers {
-            for sector in number * BLOCK_SECTORS..(number + 1) * BLOCK_SECTORS {
-                let (a, b) = (self.get(sector), other.get(sector));
-                if a != b {
-                    return Some((sector, a, b));
-                }
-            }
-        }
-        None
+        let number = self.differing(other).min()?;
+        (number * BLOCK_SECTORS..(number + 1) * BLOCK_SECTORS)
+            .map(|sector| (sector, self.get(sector), other.get(sector)))
+            .find(|(_, a, b)| a != b)
     }
 
     /// Returns the numbers of all blocks that differ, in order.
     pub fn differing_blocks(&self, other: &Self) -> Vec<u64> {
-        let mut numbers: Vec<u64> = self
-            .blocks
-            .keys()
-            .chain(other.blocks.keys())
-            .copied()
-            .collect();
+        let mut numbers: Vec<u64> = self.differing(other).collect();
         numbers.sort_unstable();
-        numbers.dedup();
-        let empty = [0; 8];
-        numbers.retain(|number| {
-            self.blocks.get(number).unwrap_or(&empty) != other.blocks.get(number).unwrap_or(&empty)
-        });
         numbers
+    }
+
+    fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u64> + 'a {
+        const EMPTY: [u64; 8] = [0; 8];
+        let here = self
+            .blocks
+            .iter()
+            .filter(|(number, block)| other.blocks.get(number).unwrap_or(&EMPTY) != *block);
+        let there = other
+            .blocks
+            .iter()
+            .filter(|(number, block)| **block != EMPTY && !self.blocks.contains_key(number));
+        here.chain(there).map(|(number, _)| *number)
     }
 }
 
@@ -171,6 +161,10 @@ pub struct Disk {
     /// What a reader sees.
     pub live: Sectors,
     durable: Sectors,
+    /// Grows whenever anything on the disk changes.
+    pub changes: u64,
+    /// Grows whenever a block of metadata changes.
+    pub block_changes: u64,
     blocks: BTreeMap<u64, Block>,
     durable_blocks: BTreeMap<u64, Block>,
     /// Completed and not durable, in order.
@@ -199,6 +193,8 @@ impl Disk {
             volatile,
             live: Sectors::default(),
             durable: Sectors::default(),
+            changes: 0,
+            block_changes: 0,
             blocks: BTreeMap::new(),
             durable_blocks: BTreeMap::new(),
             cache: Vec::new(),
@@ -251,7 +247,9 @@ impl Disk {
                     sectors.map(|sector| self.live.get(sector)).collect(),
                 ));
             }
-            DiskOp::ReadBlock => return Some(DiskResult::Block(self.block(request.sector))),
+            DiskOp::ReadBlock => {
+                return Some(DiskResult::Block(Box::new(*self.block(request.sector))))
+            }
             DiskOp::Write(values) => self.write(request.sector, values, fua),
             DiskOp::WriteBlock(block) => self.write_block(request.sector, block, fua),
             DiskOp::Zero { count } => self.write(request.sector, vec![0; count as usize], fua),
@@ -260,6 +258,7 @@ impl Disk {
     }
 
     fn write(&mut self, sector: u64, values: Vec<u64>, fua: bool) {
+        self.changes += 1;
         for (offset, value) in (0..).zip(&values) {
             self.live.set(sector + offset, *value);
         }
@@ -294,6 +293,8 @@ impl Disk {
     }
 
     fn write_block(&mut self, sector: u64, block: Block, fua: bool) {
+        self.changes += 1;
+        self.block_changes += 1;
         self.blocks.insert(sector, block.clone());
         if fua {
             self.stable_writes += 1;
@@ -326,13 +327,15 @@ impl Disk {
     }
 
     /// Returns a block of metadata as a reader sees it.
-    pub fn block(&self, sector: u64) -> Block {
-        let block = self.blocks.get(&sector);
-        block.cloned().unwrap_or_else(|| Box::new([0; 4096]))
+    pub fn block(&self, sector: u64) -> &[u8; 4096] {
+        static EMPTY: [u8; 4096] = [0; 4096];
+        self.blocks.get(&sector).map_or(&EMPTY, |block| block)
     }
 
     /// Writes a block of metadata durably, as a tool does while no driver runs.
     pub fn put_block(&mut self, sector: u64, block: Block) {
+        self.changes += 1;
+        self.block_changes += 1;
         self.blocks.insert(sector, block.clone());
         self.durable_blocks.insert(sector, block);
     }
@@ -344,6 +347,8 @@ impl Disk {
 
     /// Everything that was not durable is lost, kept or torn; running requests never complete.
     pub fn lose_power(&mut self, random: &mut Random) {
+        self.changes += 1;
+        self.block_changes += 1;
         let loss = random.pick(&[Loss::Everything, Loss::Mixed, Loss::Mixed, Loss::Nothing]);
         let mut entries = std::mem::take(&mut self.cache);
         for (_, (request, _)) in std::mem::take(&mut self.running) {

@@ -275,6 +275,7 @@ impl Control<'_> {
             written_uuids: uuids,
             written_flags: facts.flags,
             stable_uuids: uuids,
+            stable_flags: facts.flags,
             flags: facts.flags,
             la_size: facts.la_size_sectors,
         });

@@ -78,6 +78,8 @@ pub struct Disk {
     pub written_flags: u32,
     /// UUIDs that are certainly on disk: only these are told to the peer.
     pub stable_uuids: Uuids,
+    /// Flags that are on disk.
+    pub stable_flags: u32,
     /// Present metadata flags.
     pub flags: u32,
     /// Last agreed size.
@@ -561,6 +563,7 @@ impl<'a> Control<'a> {
             max_bio_bytes: self.max_bio_bytes(v),
             crashed_primary: volume.crashed_primary,
             al_updates: volume.disk.is_none() || volume.al_updates,
+            primary_on_disk: volume.disk.is_some_and(|disk| disk.says_primary()),
             disk: volume.disk.map_or(DiskConfig::DEFAULT, |disk| disk.config),
         }
     }

@@ -130,6 +130,8 @@ pub struct View {
     pub crashed_primary: bool,
     /// The activity log is maintained (`al-updates`).
     pub al_updates: bool,
+    /// The superblock on disk says that there is a Primary: after a crash the activity log counts.
+    pub primary_on_disk: bool,
     /// Options of the disk, the peer's resync settings already merged in.
     pub disk: DiskConfig,
 }
@@ -144,6 +146,7 @@ impl View {
         max_bio_bytes: 1 << 20,
         crashed_primary: false,
         al_updates: true,
+        primary_on_disk: false,
         disk: DiskConfig::DEFAULT,
     };
 }

@@ -23,10 +23,13 @@ impl Cluster {
             return;
         }
         let mut commands = Vec::new();
+        let mut kept_out = false;
+        let mut attached = true;
         for volume in 0..self.faults.volumes {
             let Some(state) = self.state(node, volume) else {
                 return;
             };
+            attached &= state.disk >= DiskState::Inconsistent;
             let v = volume as u8;
             if state.susp && self.healed {
                 commands.push(Command::ResumeIo(v));
@@ -36,9 +39,7 @@ impl Cluster {
             }
             if state.disk == DiskState::Diskless && self.may_attach(node, volume) {
                 commands.push(Command::Attach(v));
-                self.kept_out[node] += u32::from(state.conn >= ConnState::Connected);
-            } else if state.disk >= DiskState::Inconsistent {
-                self.kept_out[node] = 0;
+                kept_out |= state.conn >= ConnState::Connected;
             }
             if state.conn == ConnState::StandAlone && !self.apart {
                 let victim = node != self.holder;
@@ -55,6 +56,10 @@ impl Cluster {
         }
         for command in commands {
             self.admins[node].add(command);
+        }
+        self.kept_out[node] += u32::from(kept_out);
+        if attached {
+            self.kept_out[node] = 0;
         }
     }
 
@@ -235,9 +240,12 @@ impl Cluster {
     }
 
     /// A Primary without its disk may know of a generation that could not be written to any disk.
-    /// If its disk has all the data nevertheless it gives up its role to have the disk back.
+    /// If its disk has all the data nevertheless, or no disk has, it gives up its role to have the
+    /// disk back.
     pub(super) fn step_back(&mut self, node: usize, volume: usize) {
-        if self.world.oracle.promises[volume][node] != Promise::Nothing {
+        let promises = self.world.oracle.promises[volume];
+        let nobody_better = promises[1 - node] == Promise::Nothing;
+        if promises[node] != Promise::Nothing || (nobody_better && self.healed) {
             self.give_up_role(node);
         }
     }

@@ -5,7 +5,7 @@ use drbd_core::data::{AlPlace, DiskMemory};
 use drbd_core::input::{AdminRequest, BackingFacts};
 use drbd_core::link::VolumeIndex;
 use drbd_core::resync::extents::RESYNC_EXTENTS;
-use drbd_format::disk::al_replay::{replay, Source, SLOTS_LEN};
+use drbd_format::disk::al_replay::{replay, Source};
 use drbd_format::disk::bitmap::extent_bytes;
 use drbd_format::disk::layout::{Layout, Placement, Striping};
 use drbd_format::disk::superblock::{Magic, MdFlags, Superblock};
@@ -117,9 +117,13 @@ pub fn marks_on_disk(disk: &Disk) -> Option<Marks> {
     })
 }
 
+/// Slots of an activity log at most: the simulated administrators ask for fewer.
+const SLOTS_HERE: usize = 128;
+
 /// Replays the activity log.
 fn active_extents(disk: &Disk, layout: &Layout) -> Result<Vec<u32>, String> {
-    let mut slots = vec![None; SLOTS_LEN];
+    let mut slots = [None; SLOTS_HERE];
+    let mut lost = false;
     let mut block = [0; 4096];
     let mut source = Source {
         striping: layout.striping(),
@@ -129,11 +133,11 @@ fn active_extents(disk: &Disk, layout: &Layout) -> Result<Vec<u32>, String> {
             Ok(())
         },
         crc: digest::transaction,
-        ignored: |_| {},
+        ignored: |_| lost = true,
         block: &mut block,
     };
     let outcome = replay(&mut source, &mut slots)?;
-    if !outcome.is_usable() {
+    if lost || !outcome.is_usable() {
         return Err(format!("the activity log is not usable: {outcome:?}"));
     }
     let mut extents: Vec<u32> = slots.iter().flatten().map(|extent| extent.0).collect();
@@ -182,7 +186,7 @@ fn mark_extents(disk: &mut Disk, layout: &Layout, extents: &[u32]) -> Result<(),
         };
         let page = BitmapPage(start / 4096);
         let (sector, _) = layout.bitmap_page(page).ok_or("beyond the bitmap")?;
-        let mut bytes = disk.block(sector.0);
+        let mut bytes = Box::new(*disk.block(sector.0));
         let from = (start % 4096) as usize;
         bytes[from..from + (end - start) as usize].fill(0xff);
         disk.put_block(sector.0, bytes);
@@ -294,7 +298,7 @@ mod tests {
         let layout = create_metadata(&mut disk, CreateAs::JustCreated).unwrap();
         let ring = |disk: &Disk| {
             let blocks = 0..layout.striping().blocks();
-            let block = |index| disk.block(layout.al_block(index).unwrap().0);
+            let block = |index| Box::new(*disk.block(layout.al_block(index).unwrap().0));
             blocks.map(block).collect::<Vec<Block>>()
         };
         let fresh = ring(&disk);

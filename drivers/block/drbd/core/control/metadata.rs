@@ -9,7 +9,7 @@ use drbd_format::disk::superblock::{Magic, MdFlags, Superblock};
 use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::units::SectorCount;
 
-use super::Control;
+use super::{Control, Disk};
 use crate::action::Action;
 use crate::link::{ControlKind, LocalError, Order, VolumeIndex};
 use crate::state::VolumeState;
@@ -45,6 +45,14 @@ pub struct MetadataIo {
     pub stable: u32,
     /// Version that the shell is writing.
     pub writing: Option<u32>,
+}
+
+impl Disk {
+    /// The superblock on disk says that there is a Primary, and the one that is being written does
+    /// not take it back.
+    pub(crate) const fn says_primary(&self) -> bool {
+        self.stable_flags & self.written_flags & self.flags & flag::PRIMARY_IND != 0
+    }
 }
 
 impl MetadataIo {
@@ -159,12 +167,15 @@ impl Control<'_> {
         volume.md.stable = written;
         if let Some(disk) = volume.disk.as_mut() {
             disk.stable_uuids = disk.written_uuids;
+            disk.stable_flags = disk.written_flags;
             let off = disk.written_flags & flag::AL_DISABLED != 0 && !disk.config.al_updates;
             if off && volume.al_updates {
                 volume.al_updates = false;
                 self.order(Order::View(v));
             }
         }
+        // Writes of a diskless peer may wait for what is on disk now.
+        self.order(Order::View(v));
         if !ok {
             self.drop_sync_uuid(v);
             self.text(v, crate::log::Level::Error, "meta data update failed!");
@@ -268,6 +279,7 @@ impl Control<'_> {
         if self.vol(v).former_primary == FormerPrimary::Writing {
             self.vol_mut(v).former_primary = FormerPrimary::No;
             self.set_flag(v, flag::PRIMARY_IND, false);
+            self.order(Order::View(v));
         }
     }
 

@@ -233,9 +233,13 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The same for writes of a diskless peer.
+    /// The same for writes of a diskless peer. The log says nothing of them to anybody before the
+    /// superblock says that there is a Primary.
     fn reserve_for_peers(&mut self, volume: VolumeIndex) {
         let v = volume.slot();
+        if !self.volumes[v].view.primary_on_disk {
+            return;
+        }
         while let Some(slot) = self.volumes[v].peer_al.head() {
             let place = &mut self.volumes[v];
             let Some(disk) = &mut place.disk else { return };

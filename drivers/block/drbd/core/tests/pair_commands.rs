@@ -624,6 +624,22 @@ fn a_disk_that_missed_writes_is_not_attached_alone_even_if_no_other_generation_i
     assert_eq!(pair.a.disk.data[800 * 512], 0x33);
 }
 
+/// The activity log is looked at after a crash if the superblock says that there was a Primary.
+#[test]
+fn a_write_of_a_diskless_peer_waits_for_the_mark_that_makes_the_log_count() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x32);
+    pair.run();
+    pair.b.hold_metadata = true;
+    assert_eq!(pair.command(true, DETACH), 1);
+    pair.a.write(800, 4096, 0x33);
+    pair.run();
+    assert_eq!(pair.b.disk.data[800 * 512], 0x32);
+    pair.b.release_metadata();
+    pair.run();
+    assert_eq!(pair.b.disk.data[800 * 512], 0x33);
+}
+
 /// UUIDs belong to a disk. Those of one that is gone say nothing about the next attempt to attach.
 #[test]
 fn a_disk_that_fails_while_it_is_attached_is_not_compared() {
