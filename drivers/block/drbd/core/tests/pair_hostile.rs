@@ -7,15 +7,16 @@ mod pair {
 }
 
 use drbd_core::config::DiskConfig;
-use drbd_core::data::Incoming;
+use drbd_core::data::{AppIo, Incoming, Submit};
 use drbd_core::input::{AdminRequest, BackingFacts};
+use drbd_core::request::{Op, RequestId};
 use drbd_core::resource::Front;
 use drbd_core::state::mask;
 use drbd_format::state_word::StateWord;
 use drbd_format::types::{ConnState, DiskState};
+use drbd_format::units::Sector;
 use drbd_format::wire::packet::Packet;
-
-use drbd_format::wire::payload::{Barrier, State, StateChange};
+use drbd_format::wire::payload::{Barrier, BlockId, Data, DataFlags, State, StateChange};
 use pair::both::{shape, Pair};
 use pair::node::{Node, V};
 
@@ -148,4 +149,96 @@ fn a_disk_without_room_for_data_is_refused_whatever_its_superblock_says() {
         assert_eq!(pair.command(true, request), 111);
         assert_eq!(pair.a.state().disk, DiskState::Diskless);
     }
+}
+
+fn detach(pair: &mut Pair, on_a: bool) {
+    let request = AdminRequest::Detach {
+        volume: V,
+        force: false,
+    };
+    assert_eq!(pair.command(on_a, request), 1);
+}
+
+fn data(sector: u64, block_id: u64, data_len: u32) -> Data {
+    Data {
+        sector: Sector(sector),
+        block_id: BlockId(block_id),
+        seq: 0,
+        flags: DataFlags(0),
+        digest_len: 0,
+        data_len,
+    }
+}
+
+/// A Primary without a disk has asked its peer for the block at sector 64.
+fn asking() -> (Pair, RequestId) {
+    let mut pair = Pair::synced();
+    detach(&mut pair, true);
+    let io = AppIo {
+        volume: V,
+        op: Op::Read,
+        sector: Sector(64),
+        len_bytes: 4096,
+        fua: false,
+        preflush: false,
+        sync: false,
+        may_unmap: false,
+        read_ahead: false,
+    };
+    let now = pair.a.now;
+    let Submit::Admitted { id, .. } = pair.a.core.submit(&io, now) else {
+        panic!("not admitted");
+    };
+    let mut buf = vec![0; 8192];
+    let sent = pair.a.core.next_packet(&mut buf, now).expect("a request");
+    pair.a.core.sent(sent.token, true, now);
+    (pair, id)
+}
+
+/// Pages are read into as they were when the request was made: nothing else fits.
+#[test]
+fn a_read_reply_of_another_length_is_refused() {
+    let (mut pair, id) = asking();
+    let id = id.to_wire();
+    let good = receive(&mut pair.a, &Packet::DataReply(data(64, id, 4096)));
+    let fits = |incoming| {
+        matches!(
+            incoming,
+            Incoming::AppPayload {
+                len_bytes: 4096,
+                ..
+            }
+        )
+    };
+    assert!(fits(good));
+    let twice = receive(&mut pair.a, &Packet::DataReply(data(64, id, 4096)));
+    assert!(matches!(twice, Incoming::Error(_)), "{twice:?}");
+    for reply in [
+        data(64, id, 512),
+        data(64, id, 8192),
+        data(64, id, 1 << 20),
+        data(72, id, 4096),
+        data(64, id + 1, 4096),
+        data(64, id + (1 << 32), 4096),
+        data(64, u64::MAX - 1, 4096),
+    ] {
+        let (mut pair, _) = asking();
+        let incoming = receive(&mut pair.a, &Packet::DataReply(reply));
+        assert!(matches!(incoming, Incoming::Error(_)), "{reply:?}");
+        pair.a.step();
+        let said = pair.a.log.iter().any(|line| line.contains("ProtocolError"));
+        assert!(said, "{:#?}", pair.a.log);
+    }
+}
+
+#[test]
+fn what_a_node_without_a_disk_throws_away_is_bounded() {
+    let mut pair = Pair::synced();
+    detach(&mut pair, false);
+    let write = Packet::Data(data(0, 1, 1 << 20));
+    let len_bytes = 1 << 20;
+    assert_eq!(receive(&mut pair.b, &write), Incoming::Drain { len_bytes });
+    let resync = Packet::RsDataReply(data(0, 1, 1 << 20));
+    assert_eq!(receive(&mut pair.b, &resync), Incoming::Drain { len_bytes });
+    assert!(pair.b.core.counters(V).unacked <= 2);
 }

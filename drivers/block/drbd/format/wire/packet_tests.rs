@@ -646,3 +646,60 @@ fn block_sizes_that_would_break_a_division_are_refused() {
         );
     }
 }
+
+/// Everything that a receiver reserves or throws away follows from these numbers.
+#[test]
+fn no_length_in_a_header_reserves_more_than_was_negotiated() {
+    let mut lengths: Vec<u32> = (0..64).map(|shift| u32::MAX >> (shift / 2)).collect();
+    lengths.extend((0..32).flat_map(|shift| [1 << shift, (1 << shift) + 24, (1 << shift) + 512]));
+    let mut taken = 0;
+    for (version, integrity_len) in [(86, 0), (90, 4), (95, 16), (100, 20), (101, 64)] {
+        let terms = terms(version, 15, integrity_len);
+        for &command in Command::ALL {
+            for stream in [Stream::Initial, Stream::Data, Stream::Meta] {
+                for &payload_len in &lengths {
+                    let header = Header {
+                        volume: 0,
+                        command: command.to_wire(),
+                        payload_len,
+                    };
+                    let Ok(frame) = super::super::command::Frame::check(&terms, stream, &header)
+                    else {
+                        continue;
+                    };
+                    taken += 1;
+                    assert!(frame.fixed_len() <= 4088, "{command} {payload_len}");
+                    assert!(frame.data_len() <= 1 << 20, "{command} {payload_len}");
+                    assert!(frame.digest_len() <= u32::from(integrity_len));
+                    let whole = frame.fixed_len() + frame.digest_len() + frame.data_len();
+                    assert_eq!(whole, payload_len);
+                }
+            }
+        }
+    }
+    assert!(
+        taken > 300,
+        "only {taken} were accepted: the test tests nothing"
+    );
+}
+
+#[test]
+fn a_digest_longer_than_any_algorithm_has_is_refused() {
+    let terms = terms(101, 15, 0);
+    let commands = [
+        Command::CsumRsRequest,
+        Command::OvReply,
+        Command::AuthResponse,
+    ];
+    for command in commands {
+        for payload_len in [0, 24 + 65, 4096, 1 << 31, u32::MAX] {
+            let header = Header {
+                volume: 0,
+                command: command.to_wire(),
+                payload_len,
+            };
+            let frame = super::super::command::Frame::check(&terms, Stream::Data, &header);
+            assert!(frame.is_err(), "{command} {payload_len}");
+        }
+    }
+}
