@@ -122,6 +122,7 @@ impl Cluster {
             disk_latency_ns: faults.disk_latency_ns,
             wakeup_ns: faults.wakeup_ns,
             helpers: Vec::new(),
+            diagram: crate::diagram::Diagram::default(),
             log: Vec::new(),
         };
         let mut cluster = Self {

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod check;
 pub mod cluster;
+pub mod diagram;
 pub mod digest;
 pub mod disk;
 pub mod faults;

@@ -1,7 +1,8 @@
 //! Runs seeds of the simulator.
 //!
 //! `drbd-sim seed=N` prints a trace of one run; `drbd-sim n=N [from=M] [jobs=J] [writes=W]` runs
-//! many on all processors and prints the first seed that fails.
+//! many on all processors and prints the first seed that fails. With `diagram=1` it prints
+//! Documentation/states.md instead.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
+use drbd_sim::diagram::Diagram;
 use drbd_sim::faults::Faults;
 
 /// What the arguments ask for.
@@ -20,6 +22,7 @@ struct Wanted {
     writes: u64,
     keep_going: bool,
     quiet: bool,
+    diagram: bool,
 }
 
 fn parse() -> Result<Wanted, String> {
@@ -32,6 +35,7 @@ fn parse() -> Result<Wanted, String> {
         writes: 500,
         keep_going: false,
         quiet: false,
+        diagram: false,
     };
     for argument in std::env::args().skip(1) {
         let (name, value) = argument.split_once('=').unwrap_or(("seed", &argument));
@@ -46,6 +50,7 @@ fn parse() -> Result<Wanted, String> {
             "writes" => wanted.writes = number,
             "all" => wanted.keep_going = number != 0,
             "quiet" => wanted.quiet = number != 0,
+            "diagram" => wanted.diagram = number != 0,
             _ => {
                 return Err(format!(
                     "{name}: not known; seed, n, from, jobs, writes, all"
@@ -61,6 +66,7 @@ struct Outcome {
     failure: Option<String>,
     simulated_ns: u64,
     events: u64,
+    diagram: Diagram,
 }
 
 fn run(seed: u64, writes: u64, verbose: bool) -> Outcome {
@@ -76,6 +82,7 @@ fn run(seed: u64, writes: u64, verbose: bool) -> Outcome {
         failure: cluster.world.failure.clone(),
         simulated_ns: cluster.world.now_ns,
         events: cluster.world.events,
+        diagram: std::mem::take(&mut cluster.world.diagram),
     }
 }
 
@@ -113,6 +120,7 @@ fn many(wanted: &Wanted) -> ExitCode {
     let end = wanted.from.saturating_add(wanted.count);
     let totals = Mutex::new((0_u64, 0_u64, 0_u64));
     let failed: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+    let diagram = Mutex::new(Diagram::default());
     let start = Instant::now();
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
@@ -129,6 +137,9 @@ fn many(wanted: &Wanted) -> ExitCode {
                     totals.1 += outcome.simulated_ns;
                     totals.2 += outcome.events;
                 }
+                if let Ok(mut diagram) = diagram.lock() {
+                    diagram.add(&outcome.diagram);
+                }
                 if let (Some(text), Ok(mut failed)) = (outcome.failure, failed.lock()) {
                     failed.push((seed, text));
                 }
@@ -141,6 +152,10 @@ fn many(wanted: &Wanted) -> ExitCode {
     for (seed, text) in &failed {
         println!("seed {seed}: {text}");
     }
+    if wanted.diagram {
+        print!("{}", diagram.into_inner().unwrap_or_default().page());
+        return exit_code(&failed);
+    }
     let seconds = start.elapsed().as_secs_f64().max(0.001);
     let hours = simulated_ns as f64 / 3.6e12;
     println!(
@@ -150,6 +165,10 @@ fn many(wanted: &Wanted) -> ExitCode {
         hours / seconds,
         failed.len()
     );
+    exit_code(&failed)
+}
+
+fn exit_code(failed: &[(u64, String)]) -> ExitCode {
     if failed.is_empty() {
         ExitCode::SUCCESS
     } else {

@@ -79,6 +79,8 @@ pub struct World {
     pub wakeup_ns: u64,
     /// Names of helpers that ran.
     pub helpers: Vec<String>,
+    /// Changes of state so far.
+    pub diagram: crate::diagram::Diagram,
     /// Lines that the cores printed.
     pub log: Vec<(usize, String)>,
 }

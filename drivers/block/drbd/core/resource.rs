@@ -250,6 +250,10 @@ impl<M: Memory> Resource<M> {
             }
             rest = received.rest;
         }
+        if self.state.core.link.stage == Stage::Closing {
+            // It is of no use any more, and the peer may have said a lot.
+            rest = &[];
+        }
         Ok(bytes.len().saturating_sub(rest.len()))
     }
 

@@ -113,9 +113,8 @@ impl World {
                 self.set_control(node, busy);
             }
             Action::WriteMetadata { volume } => self.write_superblock(node, volume),
-            Action::NotifyConnection { .. }
-            | Action::NotifyVolume { .. }
-            | Action::Uevent { .. } => {}
+            Action::NotifyVolume { old, new, .. } => self.diagram.note(old, new),
+            Action::NotifyConnection { .. } | Action::Uevent { .. } => {}
         }
     }
 

@@ -219,6 +219,10 @@ impl World {
                 return;
             };
             let room = 4096_usize.saturating_sub(alive.meta_bytes.len());
+            if room == 0 {
+                self.link_lost(node, LinkError::NetworkFailure);
+                return;
+            }
             match self.net.receive(end, room) {
                 Received::Nothing => return,
                 Received::Ended => {

@@ -6,7 +6,8 @@ mod pair {
 }
 
 use drbd_core::config::{DiskConfig, Name, NetConfig};
-use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_core::link::LinkError;
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, Protocol, Role};
@@ -671,4 +672,14 @@ fn a_former_primary_counts_as_one_until_its_bitmap_is_on_disk() {
         pair.a.state().disk == DiskState::Diskless
     });
     assert!(!marked(&pair.a));
+}
+
+/// They would fill the buffer of the thread that receives them, which takes that for a broken peer.
+#[test]
+fn what_comes_on_the_meta_socket_while_the_link_is_closed_is_thrown_away() {
+    let mut pair = Pair::synced();
+    let node = &mut pair.a;
+    let error = LinkError::NetworkFailure;
+    node.core.handle(&Input::LinkLost(error), node.now);
+    assert_eq!(node.core.meta_bytes(&[0x11; 4096], node.now), Ok(4096));
 }
