@@ -158,8 +158,8 @@ impl ReceiveCursor {
 }
 
 impl<M: Memory> DataPlane<M> {
-    /// `Order::SendBitmap`: as soon as no application request is in flight and the peer has told what
-    /// has become of all of them. New ones wait.
+    /// `Order::SendBitmap`: as soon as no application request is in flight and the peer has told
+    /// what has become of all of them. New ones wait.
     pub(crate) fn start_bitmap_send(&mut self, volume: VolumeIndex) {
         let Some(place) = self.volumes.get_mut(volume.slot()) else {
             return;
