@@ -112,7 +112,7 @@ fn many(wanted: &Wanted) -> ExitCode {
     let next = AtomicU64::new(wanted.from);
     let end = wanted.from.saturating_add(wanted.count);
     let totals = Mutex::new((0_u64, 0_u64, 0_u64));
-    let failed: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+    let failed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
     let start = Instant::now();
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
@@ -130,17 +130,14 @@ fn many(wanted: &Wanted) -> ExitCode {
                     totals.2 += outcome.events;
                 }
                 if let (Some(text), Ok(mut failed)) = (outcome.failure, failed.lock()) {
-                    failed.push((seed, text));
+                    println!("seed {seed}: {text}");
+                    failed.push(seed);
                 }
             });
         }
     });
     let (seeds, simulated_ns, events) = totals.into_inner().unwrap_or_default();
-    let mut failed = failed.into_inner().unwrap_or_default();
-    failed.sort();
-    for (seed, text) in &failed {
-        println!("seed {seed}: {text}");
-    }
+    let failed = failed.into_inner().unwrap_or_default();
     let seconds = start.elapsed().as_secs_f64().max(0.001);
     let hours = simulated_ns as f64 / 3.6e12;
     println!(
