@@ -18,7 +18,10 @@ use crate::shell::{create_metadata, CreateAs};
 use crate::workload::{is_replicating, Workload};
 use crate::world::{Event, World, MILLI, SECOND};
 
+mod crash;
 mod tend;
+
+pub use crash::{Crash, Reached};
 
 /// Simulated time in which everything must be well again after the last fault.
 pub const HEAL_LIMIT_NS: u64 = 900 * SECOND;
@@ -64,6 +67,10 @@ pub struct Cluster {
     pub healed: bool,
     /// Faults that happened.
     pub happened: u64,
+    /// A loss of power that is to come.
+    pub crash: Option<Crash>,
+    /// Blocks of metadata that each node has written.
+    pub block_writes: [u64; 2],
     /// The nodes are looked after by themselves.
     pub tended: bool,
     /// Where the role is to move.
@@ -133,6 +140,8 @@ impl Cluster {
             holder: 0,
             healed: false,
             happened: 0,
+            crash: None,
+            block_writes: [0; 2],
             tended: false,
             switch_to: None,
             apart: false,
@@ -241,6 +250,18 @@ impl Cluster {
     }
 
     fn happen(&mut self, event: Event) {
+        if let Event::Disk {
+            node,
+            life,
+            volume,
+            request,
+            ..
+        } = event
+        {
+            if self.world.is_current(node, life) && self.crashes(node, volume, request) {
+                return;
+            }
+        }
         let world = &mut self.world;
         match event {
             Event::Run(node, life, thread) if world.is_current(node, life) => {

@@ -179,8 +179,12 @@ pub struct Disk {
     pub fail_reads: bool,
     /// Number of writes of data that have failed so far.
     pub failed_writes: u64,
-    /// How often a node has opened or closed it.
+    /// How often a node has opened it.
     pub openings: u64,
+    /// Sectors of data read since then.
+    pub sectors_read: u64,
+    /// Sectors of data written since then.
+    pub sectors_written: u64,
     /// Number of durable writes of metadata blocks so far.
     pub stable_writes: u64,
 }
@@ -205,8 +209,17 @@ impl Disk {
             fail_reads: false,
             failed_writes: 0,
             openings: 0,
+            sectors_read: 0,
+            sectors_written: 0,
             stable_writes: 0,
         }
+    }
+
+    /// A node opens the disk: its counts begin anew.
+    pub fn open(&mut self) {
+        self.openings += 1;
+        self.sectors_read = 0;
+        self.sectors_written = 0;
     }
 
     /// Begins a request; it takes effect with [`Disk::complete`].
@@ -242,6 +255,7 @@ impl Disk {
         match request.op {
             DiskOp::Flush => {}
             DiskOp::Read { count } => {
+                self.sectors_read += count;
                 let sectors = request.sector..request.sector + count;
                 return Some(DiskResult::Sectors(
                     sectors.map(|sector| self.live.get(sector)).collect(),
@@ -250,11 +264,43 @@ impl Disk {
             DiskOp::ReadBlock => {
                 return Some(DiskResult::Block(Box::new(*self.block(request.sector))))
             }
-            DiskOp::Write(values) => self.write(request.sector, values, fua),
+            DiskOp::Write(values) => {
+                self.sectors_written += values.len() as u64;
+                self.write(request.sector, values, fua);
+            }
             DiskOp::WriteBlock(block) => self.write_block(request.sector, block, fua),
-            DiskOp::Zero { count } => self.write(request.sector, vec![0; count as usize], fua),
+            DiskOp::Zero { count } => {
+                self.sectors_written += count;
+                self.write(request.sector, vec![0; count as usize], fua);
+            }
         }
         Some(DiskResult::Done)
+    }
+
+    /// Tells whether a request that was begun writes a block of metadata.
+    pub fn writes_block(&self, id: u64) -> bool {
+        let request = self.running.get(&id);
+        request.is_some_and(|(request, _)| matches!(request.op, DiskOp::WriteBlock(_)))
+    }
+
+    /// Drops a request that was begun: nothing of it reaches the disk.
+    pub fn forget(&mut self, id: u64) {
+        self.running.remove(&id);
+    }
+
+    /// The first sectors of a block of metadata reach the medium, the others do not.
+    pub fn tear(&mut self, id: u64) {
+        let Some((request, cached)) = self.running.remove(&id) else {
+            return;
+        };
+        if request.preflush {
+            self.flush(cached);
+        }
+        if let DiskOp::WriteBlock(new) = request.op {
+            let mut block = Box::new(*self.block(request.sector));
+            block[..1536].copy_from_slice(&new[..1536]);
+            self.write_block(request.sector, block, true);
+        }
     }
 
     fn write(&mut self, sector: u64, values: Vec<u64>, fua: bool) {

@@ -1,47 +1,26 @@
 //! Events in the order of virtual time; equal times keep the order in which they were added.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// A queue of events.
+///
+/// Only times and places are kept in order: they are small and move a lot.
 #[derive(Debug)]
 pub struct Heap<E> {
-    entries: BinaryHeap<Entry<E>>,
+    /// Time, order of arrival, place.
+    entries: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    places: Vec<Option<E>>,
+    free: Vec<usize>,
     added: u64,
-}
-
-#[derive(Debug)]
-struct Entry<E> {
-    at_ns: u64,
-    order: u64,
-    event: E,
-}
-
-impl<E> PartialEq for Entry<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<E> Eq for Entry<E> {}
-
-impl<E> PartialOrd for Entry<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Entry<E> {
-    /// Reversed: the heap hands out its greatest entry.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at_ns, other.order).cmp(&(self.at_ns, self.order))
-    }
 }
 
 impl<E> Default for Heap<E> {
     fn default() -> Self {
         Self {
             entries: BinaryHeap::new(),
+            places: Vec::new(),
+            free: Vec::new(),
             added: 0,
         }
     }
@@ -52,21 +31,29 @@ impl<E> Heap<E> {
     pub fn push(&mut self, at_ns: u64, event: E) {
         let order = self.added;
         self.added += 1;
-        self.entries.push(Entry {
-            at_ns,
-            order,
-            event,
-        });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.places[place] = Some(event);
+                place
+            }
+            None => {
+                self.places.push(Some(event));
+                self.places.len() - 1
+            }
+        };
+        self.entries.push(Reverse((at_ns, order, place)));
     }
 
     /// Takes the earliest event with its time.
     pub fn pop(&mut self) -> Option<(u64, E)> {
-        self.entries.pop().map(|entry| (entry.at_ns, entry.event))
+        let Reverse((at_ns, _, place)) = self.entries.pop()?;
+        self.free.push(place);
+        Some((at_ns, self.places[place].take()?))
     }
 
     /// Returns the time of the earliest event.
     pub fn next_at_ns(&self) -> Option<u64> {
-        self.entries.peek().map(|entry| entry.at_ns)
+        self.entries.peek().map(|Reverse((at_ns, ..))| *at_ns)
     }
 }
 

@@ -119,7 +119,7 @@ fn many(wanted: &Wanted) -> ExitCode {
     let next = AtomicU64::new(wanted.from);
     let end = wanted.from.saturating_add(wanted.count);
     let totals = Mutex::new((0_u64, 0_u64, 0_u64));
-    let failed: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+    let failed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
     let diagram = Mutex::new(Diagram::default());
     let start = Instant::now();
     std::panic::set_hook(Box::new(|_| {}));
@@ -141,17 +141,14 @@ fn many(wanted: &Wanted) -> ExitCode {
                     diagram.add(&outcome.diagram);
                 }
                 if let (Some(text), Ok(mut failed)) = (outcome.failure, failed.lock()) {
-                    failed.push((seed, text));
+                    println!("seed {seed}: {text}");
+                    failed.push(seed);
                 }
             });
         }
     });
     let (seeds, simulated_ns, events) = totals.into_inner().unwrap_or_default();
-    let mut failed = failed.into_inner().unwrap_or_default();
-    failed.sort();
-    for (seed, text) in &failed {
-        println!("seed {seed}: {text}");
-    }
+    let failed = failed.into_inner().unwrap_or_default();
     if wanted.diagram {
         print!("{}", diagram.into_inner().unwrap_or_default().page());
         return exit_code(&failed);
@@ -168,7 +165,7 @@ fn many(wanted: &Wanted) -> ExitCode {
     exit_code(&failed)
 }
 
-fn exit_code(failed: &[(u64, String)]) -> ExitCode {
+fn exit_code(failed: &[u64]) -> ExitCode {
     if failed.is_empty() {
         ExitCode::SUCCESS
     } else {

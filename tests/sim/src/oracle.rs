@@ -3,9 +3,10 @@
 //! Each node's disk carries a promise: how much of what was acknowledged it must hold. The
 //! promises follow from what happened to the nodes, not from what the cores believe.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
-use crate::disk::Sectors;
+use crate::disk::{BlockHasher, Sectors};
 
 /// How much of the acknowledged data a disk must hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,7 +97,7 @@ impl Write {
 /// One volume as applications see it.
 #[derive(Clone, Debug)]
 pub struct Oracle {
-    sectors: Vec<BTreeMap<u64, History>>,
+    sectors: Vec<HashMap<u64, History, BuildHasherDefault<BlockHasher>>>,
     /// What each node's disk must hold, per volume.
     pub promises: Vec<[Promise; 2]>,
     acks: u64,
@@ -108,7 +109,7 @@ impl Oracle {
     /// Nothing has been written to any of `volumes` volumes.
     pub fn new(volumes: usize) -> Self {
         Self {
-            sectors: vec![BTreeMap::new(); volumes],
+            sectors: vec![HashMap::default(); volumes],
             promises: vec![[Promise::Everything; 2]; volumes],
             acks: 0,
             flushed: vec![0; volumes],
@@ -221,10 +222,15 @@ impl Oracle {
         if promise == Promise::Nothing {
             return Ok(());
         }
-        for sector in self.sectors[volume].keys() {
-            self.check_sector(volume, *sector, disk.get(*sector), promise)?;
+        let bad = |sector: &u64| {
+            let value = disk.get(*sector);
+            self.check_sector(volume, *sector, value, promise).is_err()
+        };
+        let sectors = self.sectors[volume].keys().copied();
+        match sectors.filter(bad).min() {
+            Some(sector) => self.check_sector(volume, sector, disk.get(sector), promise),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// From now on what this disk holds is what applications see.

@@ -232,7 +232,7 @@ impl World {
         self.with(node, |alive, _| {
             alive.core.lend_disk(volume, memory).is_ok()
         });
-        self.nodes[node].disks[volume.slot()].openings += 1;
+        self.nodes[node].disks[volume.slot()].open();
         if let Some(alive) = self.alive(node) {
             alive.devices[volume.slot()].backing = Some(Backing {
                 layout,
