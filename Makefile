@@ -48,9 +48,8 @@ sim: ## the core in a simulator: SEED=<n> repeats one run with a trace, N=<n> ru
 golden: ## only the tests against recorded bytes and snapshots
 	@$(CARGO) test --quiet -p drbd_format -p drbd_core --lib -- recorded as_reviewed
 
-fuzz: ## the decoders under cargo-fuzz (needs it and a nightly compiler)
-	@test -d tests/fuzz || { echo "make fuzz: there are no fuzz targets yet"; exit 1; }
-	cd tests/fuzz && cargo fuzz list | xargs -n1 -I{} cargo fuzz run {} -- -max_total_time=60
+fuzz: ## hostile input of all kinds: N=<executions> over all targets (else 60 s each), T=<targets>
+	@N=$(N) $(SCRIPTS)/fuzz run $(T)
 
 fmt: ## formats every source file
 	@$(CARGO) fmt --all

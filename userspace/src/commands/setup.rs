@@ -64,6 +64,19 @@ fn dispatch(program: &str, args: &[String]) -> Outcome {
     (spec.run)(&call)
 }
 
+/// Reads a command line and forgets what it says.
+pub(crate) fn understand(program: &str, words: &[&str]) {
+    let Some((name, rest)) = words.split_first() else {
+        return;
+    };
+    if let Some(spec) = find(name) {
+        match Call::parse(program, spec, rest) {
+            Ok(call) => drop(call.minor_to_lock()),
+            Err(failure) => drop(failure),
+        }
+    }
+}
+
 fn find(name: &str) -> Option<&'static Spec> {
     COMMANDS.iter().find(|spec| spec.name == name)
 }
