@@ -13,6 +13,7 @@ pub mod disk;
 pub mod faults;
 pub mod heap;
 pub mod memory;
+pub mod mutants;
 pub mod network;
 pub mod node;
 pub mod oracle;

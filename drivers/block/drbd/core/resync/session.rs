@@ -5,6 +5,7 @@ use drbd_format::units::{BitIndex, Sector, SectorCount, SectorRange};
 use crate::bitmap::block_range;
 use crate::config::DiskConfig;
 use crate::link::Side;
+use crate::put_back::{put_back, Bug};
 use crate::resync::rate::Rate;
 use crate::time::{Duration, Instant};
 
@@ -177,6 +178,11 @@ pub fn merge(
     limits: &RequestLimits,
     is_set: impl Fn(BitIndex) -> bool,
 ) -> SectorRange {
+    let first = if put_back(Bug::ResyncRequestBeyond8TiB) {
+        BitIndex(first.0 & 0x7fff_ffff)
+    } else {
+        first
+    };
     let mut blocks = 1_u64;
     let mut align = 1_u32;
     let max_blocks = (limits.sectors / 8)
