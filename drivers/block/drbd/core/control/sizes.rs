@@ -167,7 +167,8 @@ impl Control<'_> {
         let flags = sizes.flags.0;
         let set_new_bits = flags & SizeFlags::NO_RESYNC.0 == 0;
         let changed = self.apply_size(v, new, set_new_bits);
-        if changed && new > old && old != 0 && set_new_bits {
+        // While connecting the exchange of the bitmaps sees to the new space.
+        if changed && new > old && old != 0 && set_new_bits && !connecting {
             self.vol_mut(v).grown = true;
         }
         let established = state.conn > ConnState::WfReportParams;
