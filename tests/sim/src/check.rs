@@ -8,6 +8,10 @@ use crate::disk::Disk;
 use crate::node::name;
 use crate::shell::{marks_on_disk, Marks};
 
+mod suspension;
+mod sync;
+mod teardown;
+
 /// One promise.
 pub trait Checker {
     /// Its name.
@@ -43,6 +47,11 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(EqualReplicas),
         Box::new(NoLeaks),
         Box::new(NothingOutOfSync),
+        Box::new(suspension::SuspendedIsQuiet::default()),
+        Box::new(teardown::ClosedDisksAreIdle),
+        Box::new(teardown::NoStrayStreams),
+        Box::new(sync::NoNeedlessFullSync::default()),
+        Box::new(sync::SizesAreKept::default()),
     ]
 }
 

@@ -205,6 +205,7 @@ impl World {
             _ => None,
         };
         if accepted.is_some() {
+            self.net.accept(mine);
             self.ring(peer, Thread::Receiver);
         }
         self.after(back, Event::ConnectDone(node, life, accepted));

@@ -71,14 +71,14 @@ impl World {
                 run,
             } => {
                 self.helpers.push(handler.name().to_string());
+                let done = Input::HelperDone {
+                    handler,
+                    volume,
+                    run,
+                    exit: 0,
+                };
                 if wait {
-                    let done = Input::HelperDone {
-                        handler,
-                        volume,
-                        run,
-                        exit: 0,
-                    };
-                    self.handle(node, &done);
+                    self.run_helper(node, handler, &done);
                 }
             }
             Action::SetCapacity { volume, capacity } => {

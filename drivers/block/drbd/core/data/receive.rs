@@ -301,7 +301,7 @@ impl<M: Memory> DataPlane<M> {
                 self.stalled.patience = Patience::Until(now.after(PATIENCE));
                 true
             }
-            Patience::Over => false,
+            Patience::Over => waits,
             Patience::Until(_) => true,
         }
     }

@@ -221,6 +221,7 @@ pub fn verify_start(sector: Sector) -> BitIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::put_back::select;
 
     fn limits(sectors: u64, max_bytes: u32, capacity: u64) -> RequestLimits {
         RequestLimits {
@@ -245,6 +246,28 @@ mod tests {
         assert_eq!(merge(BitIndex(0), &all, |_| true).len().0, 2048, "1 MiB");
         assert_eq!(merge(BitIndex(1), &all, |_| true).len().0, 8);
         assert_eq!(merge(BitIndex(2), &all, |_| true).len().0, 16);
+    }
+
+    /// A block near each multiple of 8 TiB, up to 1 EiB, is asked for under its own number.
+    fn names_every_block() -> bool {
+        let all = limits(1 << 20, 1 << 20, 1 << 51);
+        (0..1 << 17).all(|multiple: u64| {
+            let edge = multiple << 31;
+            (edge.saturating_sub(2)..edge + 2).all(|block| {
+                let range = merge(BitIndex(block), &all, |_| false);
+                range.start().0 == block * 8 && range.len().0 == 8
+            })
+        })
+    }
+
+    /// Regression 26 of `Documentation/testing.md`.
+    #[test]
+    fn requests_beyond_8_tib_name_the_right_sector() {
+        assert!(names_every_block());
+        select(Some(Bug::ResyncRequestBeyond8TiB));
+        let noticed = !names_every_block();
+        select(None);
+        assert!(noticed, "the bug was put back");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod world;
 
 use drbd_core::data::{AlStep, PeerIo};
 use drbd_core::link::{LinkError, LocalError, Order, Upcall};
+use drbd_core::put_back::{select, Bug};
 use drbd_core::request::{IoError, Op};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol};
@@ -677,9 +678,17 @@ fn a_write_of_a_diskless_peer_is_marked_when_it_arrives() {
 }
 
 /// What node 1 may hold in memory for the reads of its peer is bounded, but it does not wait for
-/// ever: its peer may wait for the same reason.
+/// ever: its peer may wait for the same reason. (Regression 18 of `Documentation/testing.md`.)
 #[test]
 fn reads_of_the_peer_wait_for_a_while_when_there_are_too_many_pages() {
+    read_more_than_there_are_pages_for();
+    select(Some(Bug::MaxBuffersDeadlock));
+    let noticed = std::panic::catch_unwind(read_more_than_there_are_pages_for).is_err();
+    select(None);
+    assert!(noticed, "the bug was put back");
+}
+
+fn read_more_than_there_are_pages_for() {
     let mut world = World::with_limits(1, SECTORS, Protocol::C, 67, 64, 40);
     world.connect_diskless(0);
     for number in 0..4 {
