@@ -44,12 +44,14 @@ impl Extras {
         let mut r = Random::new(seed ^ 0x65_7874_7261_73);
         let grows = r.chance(10);
         let exact = !grows && r.chance(4);
+        // A device that grows meets a log under pressure.
+        let small_log = r.chance(if grows { 60 } else { 15 });
         Self {
             hasty: r.chance(20),
             pages: exact.then(|| r.between(1, 2)),
             first_sectors: grows.then(|| r.pick(&[1_000, 30_000, PAGE_SECTORS - 8, 290_000])),
             fencing: r.chance(7),
-            log_slots: r.chance(15).then(|| r.between(2, 9) as usize),
+            log_slots: small_log.then(|| r.between(2, 9) as usize),
             overlap: r.chance(15),
         }
     }

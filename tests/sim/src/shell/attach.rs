@@ -260,6 +260,10 @@ impl World {
 
     /// An attach was refused: the disk is closed again.
     pub(crate) fn release_disk(&mut self, node: usize, volume: VolumeIndex) {
+        if self.nodes[node].disks[volume.slot()].running() > 0 {
+            // The core gives it up itself, when it is done with it.
+            return;
+        }
         self.with(node, |alive, _| {
             alive.devices[volume.slot()].backing = None;
             drop(alive.core.take_disk(volume));
