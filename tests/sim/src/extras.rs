@@ -41,7 +41,7 @@ pub struct Extras {
 impl Extras {
     /// Draws the extras of a seed.
     pub fn draw(seed: u64) -> Self {
-        let mut r = Random::new(seed ^ 0x65_7874_7261_73);
+        let mut r = Random::new(seed ^ 0x6578_7472_6173);
         let grows = r.chance(10);
         let exact = !grows && r.chance(4);
         // A device that grows meets a log under pressure.
