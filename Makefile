@@ -14,7 +14,7 @@ CHOSEN  := $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
 
 export KEEP T N SEED KERNEL PAIR TOOLS
 
-.PHONY: help build tools check test demo sim nodes golden fuzz bench fmt doc install clean
+.PHONY: help build tools check test demo sim mutants nodes golden fuzz bench fmt doc install clean
 
 # Products for all to see: the module of the kernel asked for and the tools.
 build: ## drbd.ko: KDIR=<kernel build folder> [ARCH=um] [LLVM=…|CC=…], or KERNEL=fast|debug|stock
@@ -44,6 +44,10 @@ bench: ## our module against the C driver, interleaved, on the fast kernel
 sim: ## the core in a simulator: SEED=<n> repeats one run with a trace, N=<n> runs many
 	@$(CARGO) run --quiet --profile sim -p drbd-sim -- \
 		$(if $(SEED),seed=$(SEED),n=$(or $(N),1000) all=1)
+
+mutants: ## known bugs put back until random seeds notice: BUG=<n> one of them, N=<seeds> at most
+	@$(CARGO) run --quiet --profile sim -p drbd-sim --bin drbd-mutants -- \
+		n=$(or $(N),2000) $(if $(BUG),bug=$(BUG))
 
 golden: ## only the tests against recorded bytes and snapshots
 	@$(CARGO) test --quiet -p drbd_format -p drbd_core --lib -- recorded as_reviewed

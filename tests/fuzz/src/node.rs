@@ -631,7 +631,7 @@ impl Node {
 
     fn send_acks(&mut self) -> bool {
         let mut active = false;
-        while let Some(out) = self
+        while let Some(len) = self
             .core
             .next_acks(&mut self.buf.as_mut_slice()[..4096], self.now)
         {
@@ -639,10 +639,10 @@ impl Node {
             if self.linked {
                 self.outbox.push(Sent {
                     meta: true,
-                    bytes: self.buf[..out.len].to_vec(),
+                    bytes: self.buf[..len].to_vec(),
                 });
             }
-            self.core.acks_sent(out.token, self.linked, self.now);
+            self.core.acks_sent(self.now);
         }
         active
     }

@@ -6,7 +6,7 @@ use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
-use drbd_format::types::Role;
+use drbd_format::types::{ConnState, Fencing, Protocol, Role};
 
 use crate::digest;
 use crate::faults::Faults;
@@ -43,6 +43,8 @@ pub enum Command {
     PauseSync(u8),
     /// `resume-sync`.
     ResumeSync(u8),
+    /// `resize`, to the size that is configured.
+    Resize(u8),
 }
 
 /// The administrator of a node.
@@ -116,6 +118,9 @@ impl Admin {
         faults: &Faults,
     ) -> Option<(Command, i32)> {
         world.trace(node, || format!("command {command:?}"));
+        if matches!(command, Command::ResumeIo(_)) {
+            world.activity[node].suspended = None;
+        }
         let request = match self.request(world, node, command, faults) {
             Ok(request) => request,
             Err(code) => {
@@ -154,7 +159,9 @@ impl Admin {
                         Err(text) => world.fail(format!("apply-al failed: {text}")),
                     }
                 }
-                return world.open_disk(node, index(volume), disk_config());
+                let config = disk_config(faults, world.sizes[usize::from(volume)]);
+                let slots = faults.extras.log_slots;
+                return world.open_disk(node, index(volume), config, slots);
             }
             Command::Connect(discard_my_data) => AdminRequest::Connect {
                 config: NetConfig {
@@ -193,6 +200,16 @@ impl Admin {
             Command::ResumeSync(volume) => AdminRequest::ResumeSync {
                 volume: index(volume),
             },
+            Command::Resize(volume) => AdminRequest::Resize {
+                volume: index(volume),
+                size_sectors: world.sizes[usize::from(volume)],
+                // Alone one has to say that the peer has the space.
+                force: world
+                    .core(node)
+                    .is_some_and(|core| core.state(index(volume)).conn < ConnState::Connected),
+                assume_clean: false,
+                max_capacity_sectors: world.usable(node, usize::from(volume)).ok_or(119)?,
+            },
         })
     }
 }
@@ -202,9 +219,16 @@ pub fn is_success(code: i32) -> bool {
     drbd_format::netlink::codes::RetCode(code).is_success()
 }
 
-fn disk_config() -> DiskConfig {
+fn disk_config(faults: &Faults, disk_size_sectors: u64) -> DiskConfig {
+    let fencing = if faults.extras.fencing && faults.protocol != Protocol::A {
+        Fencing::ResourceAndStonith
+    } else {
+        Fencing::DontCare
+    };
     DiskConfig {
         al_extents: 67,
+        disk_size_sectors,
+        fencing,
         ..DiskConfig::DEFAULT
     }
 }

@@ -9,6 +9,9 @@ use crate::node::name;
 use crate::shell::{marks_on_disk, Marks};
 
 mod counts;
+mod suspension;
+mod sync;
+mod teardown;
 
 /// One promise.
 pub trait Checker {
@@ -46,6 +49,11 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(NoLeaks),
         Box::new(NothingOutOfSync::default()),
         Box::new(counts::CountsAgree),
+        Box::new(suspension::SuspendedIsQuiet::default()),
+        Box::new(teardown::ClosedDisksAreIdle),
+        Box::new(teardown::NoStrayStreams),
+        Box::new(sync::NoNeedlessFullSync::default()),
+        Box::new(sync::SizesAreKept::default()),
     ]
 }
 

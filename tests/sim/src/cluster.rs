@@ -49,6 +49,10 @@ pub enum Actor {
     Command(usize, Command),
     /// The checkers look at a quiet moment.
     Check,
+    /// Devices grow.
+    Grow,
+    /// The helper that a node has called has fenced the peer.
+    Fenced(usize, u32, u32),
 }
 
 /// A run.
@@ -85,6 +89,8 @@ pub struct Cluster {
     refused: u32,
     /// Attempts of a node to attach a disk that the peer's data kept apart, in a row.
     kept_out: [u32; 2],
+    /// State of the connection on both nodes when somebody in a hurry looked last.
+    pub(crate) conns: [Option<ConnState>; 2],
     checkers: Vec<Box<dyn Checker>>,
 }
 
@@ -96,7 +102,10 @@ impl Cluster {
         let create = if faults.full_sync {
             CreateAs::JustCreated
         } else {
-            CreateAs::Equal { uuid: uuid & !1 }
+            CreateAs::Equal {
+                uuid: uuid & !1,
+                size: faults.extras.first_sectors,
+            }
         };
         let nodes = [0, 1].map(|id| {
             let mut disks = Vec::new();
@@ -131,6 +140,8 @@ impl Cluster {
             helpers: Vec::new(),
             diagram: crate::diagram::Diagram::default(),
             log: Vec::new(),
+            activity: Default::default(),
+            sizes: vec![faults.extras.first_sectors.unwrap_or(0); faults.volumes],
         };
         let mut cluster = Self {
             world,
@@ -150,6 +161,7 @@ impl Cluster {
             rested: None,
             refused: 0,
             kept_out: [0; 2],
+            conns: [None; 2],
             checkers: check::all(),
         };
         cluster.power_on(0);
@@ -162,6 +174,7 @@ impl Cluster {
     pub fn run(&mut self, writes: u64) {
         self.workload = Workload::new(writes, &self.faults);
         self.tended = true;
+        self.begin_extras();
         for actor in [Actor::Tend, Actor::Work, Actor::Check] {
             self.world.after(MILLI, Event::Act(actor));
         }
@@ -318,6 +331,7 @@ impl Cluster {
         }
         self.replicating = replicating;
         self.workload.lost_with_the_disk(&mut self.world);
+        self.hurry();
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             if let Err(text) = checker.after_event(self) {
@@ -455,6 +469,7 @@ impl Cluster {
         for disk in &mut world.nodes[node].disks {
             disk.lose_power(&mut random);
         }
+        self.world.activity[node].suspended = None;
         self.admins[node].reset();
         self.workload.forget(node);
         self.world.oracle.power_lost(node, node == self.holder);
@@ -532,6 +547,9 @@ impl Cluster {
                     self.admins[node].add(command);
                 }
             }
+            Actor::Grow if self.healed => {}
+            Actor::Grow => self.grow(),
+            Actor::Fenced(node, life, run) => self.fenced(node, life, run),
             Actor::Check => {
                 self.later(50 * MILLI, SECOND, Actor::Check);
                 self.check_quiet();
@@ -560,6 +578,11 @@ impl Cluster {
         };
         self.happened += 1;
         let node = self.world.random.below(2) as usize;
+        self.cause(fault, node);
+    }
+
+    /// Lets something go wrong on a node.
+    pub fn cause(&mut self, fault: Fault, node: usize) {
         self.world.trace(node, || format!("FAULT {fault:?}"));
         match fault {
             Fault::PowerLoss => self.lose_power(node),
@@ -604,7 +627,7 @@ impl Cluster {
         }
     }
 
-    fn lose_power(&mut self, node: usize) {
+    pub(crate) fn lose_power(&mut self, node: usize) {
         self.power_off(node);
         let life = self.world.nodes[node].life;
         let most = self.world.random.pick(&[SECOND, 10 * SECOND, 60 * SECOND]);

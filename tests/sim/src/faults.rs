@@ -2,6 +2,7 @@
 
 use drbd_format::types::Protocol;
 
+use crate::extras::Extras;
 use crate::network::Quality;
 use crate::random::Random;
 use crate::world::{MICRO, MILLI};
@@ -49,6 +50,8 @@ pub struct Faults {
     pub secret: bool,
     /// Checksums are compared before resync.
     pub csums: bool,
+    /// What happens besides.
+    pub extras: Extras,
 }
 
 /// Kinds of faults and of things that administrators do.
@@ -127,6 +130,7 @@ impl Faults {
             integrity: false,
             secret: false,
             csums: false,
+            extras: Extras::default(),
         }
     }
 
@@ -141,13 +145,16 @@ impl Faults {
         }
         let least = r.pick(&[10, 50, 200, 1000]) * MILLI;
         let large = r.chance(15);
+        let volumes = if r.chance(20) { 2 } else { 1 };
+        let disk_sectors = if large {
+            r.between(700_000, 900_000)
+        } else {
+            r.between(3_000, 80_000)
+        };
+        let extras = Extras::draw(seed);
         Self {
-            volumes: if r.chance(20) { 2 } else { 1 },
-            disk_sectors: if large {
-                r.between(700_000, 900_000)
-            } else {
-                r.between(3_000, 80_000)
-            },
+            volumes,
+            disk_sectors: extras.disk_sectors().unwrap_or(disk_sectors),
             protocol: r.pick(&[
                 Protocol::C,
                 Protocol::C,
@@ -188,6 +195,7 @@ impl Faults {
             integrity: r.chance(15),
             secret: r.chance(15),
             csums: r.chance(15),
+            extras,
         }
     }
 

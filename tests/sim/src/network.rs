@@ -43,6 +43,8 @@ struct End {
     eof: bool,
     reset: bool,
     closed: bool,
+    /// Somebody listened when it was opened.
+    accepted: bool,
     stalled_until_ns: u64,
 }
 
@@ -125,6 +127,7 @@ impl Network {
                 eof: false,
                 reset: false,
                 closed: false,
+                accepted: false,
                 stalled_until_ns: 0,
             });
         }
@@ -139,6 +142,18 @@ impl Network {
     /// The end on the other side.
     pub fn other(&self, end: EndId) -> EndId {
         self.ends[end].other
+    }
+
+    /// Somebody has accepted the stream.
+    pub fn accept(&mut self, end: EndId) {
+        let other = self.other(end);
+        self.ends[end].accepted = true;
+        self.ends[other].accepted = true;
+    }
+
+    /// Tells whether an end was accepted and has been neither closed nor reset.
+    pub fn is_open(&self, end: EndId) -> bool {
+        self.ends[end].accepted && !self.is_broken(end)
     }
 
     /// Room in the stream that starts at `end`, in bytes.

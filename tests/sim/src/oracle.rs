@@ -141,11 +141,19 @@ impl Oracle {
             history.anything = false;
             let value = write.value_at(at);
             let versions = &mut history.versions;
-            if let Some(version) = versions.iter_mut().rfind(|v| v.value == value) {
-                version.acked = self.acks;
-                version.acked_at_ns = now_ns;
-                version.durable = durable;
+            let Some(mut at) = versions.iter().rposition(|v| v.value == value) else {
+                continue;
+            };
+            if versions[at..].iter().any(|later| later.acked > 0) {
+                // Writes to one place go one after the other, not always as they were submitted.
+                let version = versions.remove(at);
+                versions.push(version);
+                at = versions.len() - 1;
             }
+            let version = &mut versions[at];
+            version.acked = self.acks;
+            version.acked_at_ns = now_ns;
+            version.durable = durable;
             let oldest = history.oldest(Promise::Flushed, self.flushed[volume]);
             history.versions.drain(..oldest);
         }

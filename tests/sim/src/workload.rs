@@ -46,6 +46,7 @@ pub struct Workload {
     next_tag: u64,
     depth: usize,
     regions: u64,
+    overlap: bool,
     protocol: Protocol,
     /// Interruptions of replication, counted.
     pub breaks: u64,
@@ -66,6 +67,7 @@ impl Workload {
             next_tag: 1,
             depth: faults.depth,
             regions: faults.regions,
+            overlap: faults.extras.overlap,
             protocol: faults.protocol,
             breaks: 0,
             under_way: Vec::new(),
@@ -134,6 +136,7 @@ impl Workload {
         let Some(node) = self.node else {
             return;
         };
+        world.edit_in_flight(node);
         let burst = world.random.between(1, self.depth as u64);
         for _ in 0..burst {
             if self.left == 0 || self.resting || self.pending.len() >= self.depth {
@@ -158,15 +161,23 @@ impl Workload {
             88..=95 => Op::Flush,
             _ => Op::Discard,
         };
-        let (sector, count) = self.place(world, capacity, op);
-        let busy = self.pending.values().any(|p| {
-            p.volume == volume
-                && p.write.sector < sector + count
-                && sector < p.write.sector + p.write.count
-        });
-        if busy {
+        let again = self.again(world, volume, op);
+        let (sector, count) = again.unwrap_or_else(|| self.place(world, capacity, op));
+        if again.is_none() && self.pending_at(volume, sector, count) > 0 {
             return;
         }
+        self.submit(world, node, volume, op, (sector, count));
+    }
+
+    /// Submits one request to the device of the node that is Primary.
+    pub fn submit(
+        &mut self,
+        world: &mut World,
+        node: usize,
+        volume: usize,
+        op: Op,
+        (sector, count): (u64, u64),
+    ) {
         let tag = self.next_tag;
         self.next_tag += 1;
         let value = if op == Op::Write { tag << 12 } else { 0 };
@@ -178,7 +189,7 @@ impl Workload {
         let fua = op == Op::Write && world.random.chance(10);
         let preflush = op == Op::Flush || (op == Op::Write && world.random.chance(5));
         if matches!(op, Op::Write | Op::Discard) {
-            self.left -= 1;
+            self.left = self.left.saturating_sub(1);
             world.oracle.submitted(volume, &write);
         }
         let pending = Pending {
@@ -209,6 +220,36 @@ impl Workload {
             preflush,
         };
         world.submit_bio(node, bio);
+    }
+
+    /// Number of requests in flight that overlap a range.
+    fn pending_at(&self, volume: usize, sector: u64, count: u64) -> usize {
+        let overlaps = |p: &&Pending| {
+            p.volume == volume
+                && p.write.sector < sector + count
+                && sector < p.write.sector + p.write.count
+        };
+        self.pending.values().filter(overlaps).count()
+    }
+
+    /// The place of a write in flight, to be written to again: the second write has to wait for
+    /// the first one.
+    fn again(&self, world: &mut World, volume: usize, op: Op) -> Option<(u64, u64)> {
+        if !self.overlap || op != Op::Write || !world.random.chance(20) {
+            return None;
+        }
+        let node = self
+            .node
+            .filter(|node| is_replicating(world, *node, volume));
+        let replicated = |p: &&Pending| p.op == Op::Write && p.replicated.is_some();
+        let mut writes = self
+            .pending
+            .values()
+            .filter(|p| node.is_some() && replicated(p));
+        let found = writes.find(|p| {
+            p.volume == volume && self.pending_at(volume, p.write.sector, p.write.count) == 1
+        })?;
+        Some((found.write.sector, found.write.count))
     }
 
     fn place(&self, world: &mut World, capacity: u64, op: Op) -> (u64, u64) {

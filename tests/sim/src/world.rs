@@ -3,6 +3,7 @@
 use drbd_core::resource::Wants;
 use drbd_core::time::Instant;
 
+use crate::extras::Activity;
 use crate::heap::Heap;
 use crate::network::{EndId, Network};
 use crate::node::{name, Alive, Bio, Core, Node, Thread, Waiter};
@@ -83,6 +84,10 @@ pub struct World {
     pub diagram: crate::diagram::Diagram,
     /// Lines that the cores printed.
     pub log: Vec<(usize, String)>,
+    /// What the nodes have done for applications.
+    pub activity: [Activity; 2],
+    /// Sizes that administrators have configured, per volume; 0: no limit.
+    pub sizes: Vec<u64>,
 }
 
 impl World {

@@ -111,6 +111,8 @@ pub enum Meaning {
     Resume,
     /// resume-io
     ResumeIo,
+    /// suspend-io
+    SuspendIo,
 }
 
 impl Control<'_> {
@@ -237,7 +239,7 @@ impl Control<'_> {
             AdminRequest::ResumeSync { .. } => {
                 (Change::flag(mask::USER_ISP, false), Meaning::Resume)
             }
-            AdminRequest::SuspendIo { .. } => (Change::flag(mask::SUSP, true), Meaning::Plain),
+            AdminRequest::SuspendIo { .. } => (Change::flag(mask::SUSP, true), Meaning::SuspendIo),
             _ => {
                 self.before_resume_io();
                 let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
@@ -294,8 +296,11 @@ impl Control<'_> {
         let nothing = code == NOTHING_TO_DO;
         let state = self.state(v);
         let paused = matches!(state.conn, ConnState::PausedSyncS | ConnState::PausedSyncT);
+        if meaning == Meaning::SuspendIo && code >= SUCCESS {
+            return Step::Next(JobKind::Work(v, WorkStep::Quiesce { code }));
+        }
         Step::Done(match meaning {
-            Meaning::Plain => code,
+            Meaning::Plain | Meaning::SuspendIo => code,
             Meaning::Blocked => {
                 let volume = self.vol_mut(v);
                 volume.blocks = volume.blocks.saturating_sub(1);

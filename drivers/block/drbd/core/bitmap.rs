@@ -9,6 +9,8 @@ use core::ops::DerefMut;
 
 use drbd_format::units::{BitCount, BitIndex, BitmapPage, Sector, SectorCount, SectorRange};
 
+use crate::put_back::{put_back, Bug};
+
 /// Bits of one page.
 pub const PAGE_BITS: u64 = 1 << 15;
 /// Words of one page.
@@ -120,8 +122,9 @@ impl<W: DerefMut<Target = [u64]>, P: DerefMut<Target = [PageState]>> Bitmap<W, P
         if set_new_bits && self.bits > old {
             self.set_bits(old, self.bits);
         }
-        for page in self.pages.iter_mut() {
-            page.dirty = true;
+        let all = !put_back(Bug::BitmapNotWrittenOnResize);
+        for (number, page) in self.pages.iter_mut().enumerate() {
+            page.dirty = all || number == 0;
         }
         true
     }
@@ -260,7 +263,7 @@ impl<W: DerefMut<Target = [u64]>, P: DerefMut<Target = [PageState]>> Bitmap<W, P
     }
 
     fn find(&self, mut at: u64, clear: bool) -> Option<BitIndex> {
-        while at < self.bits {
+        while at < self.bits + u64::from(put_back(Bug::BitmapScanAtPageBoundary)) {
             if at % PAGE_BITS == 0 {
                 let page = self.pages[(at / PAGE_BITS) as usize];
                 let skip = if clear { page.full } else { page.count() == 0 };

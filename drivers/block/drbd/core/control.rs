@@ -240,6 +240,7 @@ impl Volume {
             app_in_flight: 0,
             peer_pending: 0,
             local_in_flight: 0,
+            app_local: 0,
             verify_start: 0,
             ring_pending: false,
             missed_writes: false,

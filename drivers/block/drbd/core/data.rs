@@ -242,7 +242,10 @@ impl<M: Memory> VolumeSlot<M> {
 
     /// A counter that the control plane may be waiting for is zero.
     pub(crate) fn is_idle(&self) -> bool {
-        self.app_in_flight == 0 || self.local_in_flight == 0 || self.peer_pending == 0
+        self.app_in_flight == 0
+            || self.local_in_flight == 0
+            || self.local.is_empty()
+            || self.peer_pending == 0
     }
 }
 
@@ -521,6 +524,7 @@ impl<M: Memory> DataPlane<M> {
             app_in_flight: slot.app_in_flight,
             peer_pending: slot.peer_pending,
             local_in_flight: slot.local_in_flight,
+            app_local: slot.local.len(),
             verify_start: slot.verify_start,
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,

@@ -10,7 +10,7 @@
 //! [`link`].
 
 #![forbid(unsafe_code)]
-#![cfg_attr(not(any(test, CONFIG_RUST)), no_std)]
+#![cfg_attr(not(any(test, feature = "put-back", CONFIG_RUST)), no_std)]
 
 // Control plane.
 pub mod action;
@@ -25,6 +25,7 @@ pub mod input;
 pub mod link;
 pub mod liveness;
 pub mod log;
+pub mod put_back;
 pub mod resource;
 pub mod state;
 pub mod time;

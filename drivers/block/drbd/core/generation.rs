@@ -1,5 +1,7 @@
 //! Data-generation UUIDs: comparison and rotation (`reference/metadata.md` 5).
 
+use crate::put_back::{put_back, Bug};
+
 /// UUID of data that has just been created: never synced, never written.
 pub const JUST_CREATED: u64 = 4;
 /// Distance of a sync UUID from the bitmap UUID it replaces.
@@ -250,11 +252,15 @@ const fn crashed_secondaries(now: &Situation) -> i32 {
 
 /// Rules 50 to 100: the current UUIDs differ.
 fn compare_different(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comparison {
+    if put_back(Bug::PeerBitmapUuidInHistory) {
+        own.push_history(peer.bitmap);
+    }
     let (sc, sb) = (plain(own.current), plain(own.bitmap));
     let (pc, pb) = (plain(peer.current), plain(peer.bitmap));
     let [sh0, sh1] = own.history.map(plain);
     let [ph0, ph1] = peer.history.map(plain);
     let by_offset = now.version >= 96;
+    let known = !put_back(Bug::FullSyncAfterBreakAtStart);
     if sc == pb {
         return decided(-1, 50);
     }
@@ -263,7 +269,7 @@ fn compare_different(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comp
     } else {
         sh0 == ph1
     };
-    if sc == ph0 && lost {
+    if sc == ph0 && lost && known {
         if now.version < 91 {
             return decided(NEEDS_91, 51);
         }
@@ -283,7 +289,7 @@ fn compare_different(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comp
     } else {
         sh1 == ph0
     };
-    if sh0 == pc && lost {
+    if sh0 == pc && lost && known {
         if now.version < 91 {
             return decided(NEEDS_91, 71);
         }

@@ -383,6 +383,8 @@ pub struct Facts {
     pub peer_pending: u32,
     /// Requests to the local disk in flight, for applications and for the peer.
     pub local_in_flight: u32,
+    /// Those for applications.
+    pub app_local: u32,
     /// Sector at which the next verify should start.
     pub verify_start: u64,
     /// The activity log ring is still being filled.

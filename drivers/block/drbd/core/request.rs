@@ -9,6 +9,7 @@ use drbd_format::units::{Sector, SectorCount, SectorRange};
 use crate::link::VolumeIndex;
 use crate::memory::interval::{Interval, Node};
 use crate::memory::slab::{Id, Link, Links, Slot};
+use crate::put_back::{put_back, Bug};
 use crate::time::Instant;
 
 /// Identity of an application request; its wire form is the block id of packets.
@@ -376,10 +377,16 @@ impl Request {
     /// The upper request may not be ended yet.
     #[inline]
     pub fn is_busy(&self) -> bool {
-        matches!(self.local, Local::InFlight)
+        (matches!(self.local, Local::InFlight) && !self.ends_early())
             || matches!(self.answer, Answer::Pending)
             || matches!(self.transport, Transport::Queued | Transport::Sending)
             || self.receiving
+    }
+
+    fn ends_early(&self) -> bool {
+        self.protocol == Protocol::A
+            && matches!(self.answer, Answer::Failed)
+            && put_back(Bug::CompletionBeforeLocalDisk)
     }
 
     /// The write is on both disks.
@@ -440,7 +447,7 @@ impl Request {
     pub fn effects(&mut self, suspended: bool) -> Effects {
         let mut effects = Effects::default();
         if !self.completed && !self.is_busy() && !self.frozen {
-            if suspended {
+            if suspended && !put_back(Bug::CompletionWhileSuspended) {
                 self.frozen = true;
             } else {
                 self.completed = true;
@@ -457,7 +464,7 @@ impl Request {
     fn result(&self) -> Completion {
         if self.retry {
             Completion::Reissue
-        } else if self.local_counts() || self.answer_counts() {
+        } else if self.local_counts() || self.answer_counts() || self.ends_early() {
             Completion::Ok
         } else if self.op == Op::Read && !self.read_ahead {
             Completion::Reissue
@@ -482,7 +489,7 @@ impl Request {
             // A later refusal counts even if the protocol did not wait (`reference/wire.md` 5.2:
             // in protocol B a P_NEG_ACK may follow a P_RECV_ACK; in A it is the only answer).
             Answer::Ok if matches!(self.barrier, Barrier::Pending) => {
-                if matches!(answer, Answer::Failed) {
+                if matches!(answer, Answer::Failed) && !put_back(Bug::PeerWriteErrorForgotten) {
                     self.answer = answer;
                 }
             }

@@ -37,6 +37,15 @@ impl Cluster {
             if state.user_isp && self.healed {
                 commands.push(Command::ResumeSync(v));
             }
+            if self.is_left_behind(node, volume) {
+                let primary = state.role == Role::Primary;
+                let resize = primary && self.healed;
+                if resize {
+                    commands.push(Command::Resize(v));
+                } else if !primary {
+                    commands.push(Command::Detach(v));
+                }
+            }
             if state.disk == DiskState::Diskless && self.may_attach(node, volume) {
                 commands.push(Command::Attach(v));
                 kept_out |= state.conn >= ConnState::Connected;
@@ -120,7 +129,7 @@ impl Cluster {
         works && (self.healed || self.world.random.chance(30))
     }
 
-    fn tend_roles(&mut self) {
+    pub(crate) fn tend_roles(&mut self) {
         if let Some(to) = self.switch_to {
             self.tend_switch(to);
             return;
@@ -229,6 +238,10 @@ impl Cluster {
 
     pub(super) fn answered(&mut self, node: usize, command: Command, code: i32) {
         match command {
+            Command::SuspendIo(_) if is_success(code) => {
+                let activity = &mut self.world.activity[node];
+                activity.suspended = Some(activity.counts);
+            }
             Command::Primary(volume, _) if is_success(code) => {
                 self.promoted(node, usize::from(volume));
             }

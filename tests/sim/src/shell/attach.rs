@@ -30,6 +30,8 @@ pub enum CreateAs {
     Equal {
         /// Common generation.
         uuid: u64,
+        /// Size agreed on, if it is less than the disks have.
+        size: Option<u64>,
     },
 }
 
@@ -41,8 +43,8 @@ pub fn create_metadata(disk: &mut Disk, create: CreateAs) -> Option<Layout> {
     let usable = layout.usable(size);
     let fill = match create {
         CreateAs::JustCreated => 0xff,
-        CreateAs::Equal { uuid } => {
-            superblock.la_size = SectorCount(usable.0);
+        CreateAs::Equal { uuid, size } => {
+            superblock.la_size = SectorCount(size.unwrap_or(usable.0));
             superblock.uuids.current = Uuid(uuid);
             superblock.flags = MdFlags::AL_CLEAN
                 .or(MdFlags::CONSISTENT)
@@ -202,6 +204,7 @@ impl World {
         node: usize,
         volume: VolumeIndex,
         config: DiskConfig,
+        log_slots: Option<usize>,
     ) -> Result<AdminRequest, i32> {
         if self.has_backing(node, volume) {
             return Err(124);
@@ -219,7 +222,7 @@ impl World {
         };
         let pages = usable.0.div_ceil(8).div_ceil(PAGE_BITS);
         let memory = DiskMemory {
-            al_extents: table(config.al_extents as usize),
+            al_extents: table(log_slots.unwrap_or(config.al_extents as usize)),
             resync_extents: table(RESYNC_EXTENTS),
             bitmap: vec![0; pages as usize * 512],
             pages: table(pages as usize),
@@ -248,8 +251,19 @@ impl World {
         })
     }
 
+    /// Usable sectors of a disk of a node.
+    pub(crate) fn usable(&self, node: usize, volume: usize) -> Option<u64> {
+        let disk = &self.nodes[node].disks[volume];
+        let (_, layout) = read_superblock(disk)?;
+        Some(layout.usable(SectorCount(disk.size_sectors)).0)
+    }
+
     /// An attach was refused: the disk is closed again.
     pub(crate) fn release_disk(&mut self, node: usize, volume: VolumeIndex) {
+        if self.nodes[node].disks[volume.slot()].running() > 0 {
+            // The core gives it up itself, when it is done with it.
+            return;
+        }
         self.with(node, |alive, _| {
             alive.devices[volume.slot()].backing = None;
             drop(alive.core.take_disk(volume));

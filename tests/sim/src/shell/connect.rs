@@ -2,6 +2,7 @@
 
 use drbd_core::establish::{Establish, FirstPacket, Placement, Step, Stream};
 use drbd_core::input::Input;
+use drbd_core::put_back::{put_back, Bug};
 use drbd_format::wire::command::Command;
 use drbd_format::wire::features::ProtocolVersion;
 use drbd_format::wire::header::Header;
@@ -95,7 +96,9 @@ impl World {
 
     /// Nobody wants the connection any more.
     fn give_up(&mut self, node: usize) {
-        self.close_listener(node);
+        if !put_back(Bug::ListenerOutlivesAttempt) {
+            self.close_listener(node);
+        }
         let Some(alive) = self.alive(node) else {
             return;
         };
@@ -202,6 +205,7 @@ impl World {
             _ => None,
         };
         if accepted.is_some() {
+            self.net.accept(mine);
             self.ring(peer, Thread::Receiver);
         }
         self.after(back, Event::ConnectDone(node, life, accepted));

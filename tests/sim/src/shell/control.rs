@@ -3,6 +3,7 @@
 use drbd_core::action::{Action, HmacJob};
 use drbd_core::input::Input;
 use drbd_core::link::VolumeIndex;
+use drbd_core::put_back::{put_back, Bug};
 use drbd_format::units::BitmapPage;
 
 use crate::digest;
@@ -70,14 +71,14 @@ impl World {
                 run,
             } => {
                 self.helpers.push(handler.name().to_string());
+                let done = Input::HelperDone {
+                    handler,
+                    volume,
+                    run,
+                    exit: 0,
+                };
                 if wait {
-                    let done = Input::HelperDone {
-                        handler,
-                        volume,
-                        run,
-                        exit: 0,
-                    };
-                    self.handle(node, &done);
+                    self.run_helper(node, handler, &done);
                 }
             }
             Action::SetCapacity { volume, capacity } => {
@@ -276,7 +277,7 @@ impl World {
         let device = &mut alive.devices[volume.slot()];
         device.backing = None;
         let at_work = matches!(device.worker, Worker::Transaction | Worker::BitmapPage(_));
-        if device.in_flight > 0 || at_work {
+        if (device.in_flight > 0 || at_work) && !put_back(Bug::DiskClosedEarly) {
             return false;
         }
         alive.control = Busy::Ready;

@@ -78,6 +78,7 @@ impl World {
         let ok = !matches!(result, DiskResult::Failed);
         match waiter {
             Waiter::App(id) => {
+                self.activity[node].counts[2] += 1;
                 self.with(node, |alive, now| {
                     if let (DiskResult::Sectors(data), Some(Some(bio))) =
                         (result, alive.app.get_mut(id.slot as usize))

@@ -33,6 +33,7 @@ impl Control<'_> {
             JobKind::Work(v, WorkStep::Resize { flags, grown }) => {
                 self.announce_size(v, flags, grown);
             }
+            JobKind::Work(_, WorkStep::Quiesce { .. }) => self.watch_all(false),
             JobKind::Role(ref job) => self.abandon_role(job),
             JobKind::Change(..)
             | JobKind::DelVolume(_)

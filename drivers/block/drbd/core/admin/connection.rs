@@ -5,6 +5,8 @@ use drbd_format::types::{ConnState, DiskState};
 use super::{code, Step};
 use crate::control::engine::{Answer, Flags, NOTHING_TO_DO, SUCCESS};
 use crate::control::Control;
+use crate::handshake::Fence;
+use crate::put_back::{put_back, Bug};
 use crate::state::transition::StateError;
 use crate::state::Change;
 
@@ -40,6 +42,10 @@ impl Control<'_> {
     pub(crate) fn step_leave(&mut self, step: LeaveStep) -> Step<LeaveStep> {
         let plain = Change::conn(ConnState::Disconnecting);
         let next = |ask| Step::Next(LeaveStep { ask });
+        let fencing = matches!(self.s.link.fence, Fence::Running { .. });
+        if fencing && put_back(Bug::DisconnectWaitsForFencing) {
+            return Step::Wait;
+        }
         let (change, flags) = match step.ask {
             Ask::WaitGone if self.s.conn == ConnState::StandAlone => {
                 return Step::Done(code::NO_ERROR);

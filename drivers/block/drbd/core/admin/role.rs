@@ -9,6 +9,7 @@ use crate::control::Control;
 use crate::handshake::Fence;
 use crate::link::{Order, VolumeIndex};
 use crate::log::Level;
+use crate::put_back::{put_back, Bug};
 use crate::state::transition::StateError;
 use crate::state::{mask, Change};
 use crate::time::{Duration, Instant};
@@ -156,7 +157,8 @@ impl Control<'_> {
 
     fn ask_role(&mut self, job: RoleJob, flags: Flags) -> Step<RoleJob> {
         let v = job.volume;
-        if job.role == Role::Primary && !self.s.link.drained {
+        let hurries = put_back(Bug::SurvivorPromotedUnreconciled);
+        if job.role == Role::Primary && !self.s.link.drained && !hurries {
             // Writes of the former peer must not come to the disk behind those of this node.
             return Step::Wait;
         }

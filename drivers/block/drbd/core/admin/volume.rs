@@ -12,6 +12,7 @@ use crate::control::{Control, Progress, Volume};
 use crate::generation::{FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::input::AdminRequest;
 use crate::link::{Order, VolumeIndex};
+use crate::put_back::{put_back, Bug};
 use crate::state::Change;
 
 /// Steps of commands that work on a volume's metadata.
@@ -36,6 +37,11 @@ pub enum WorkStep {
     ClearBitmap {
         /// The peer is told to skip the initial sync.
         skip: bool,
+    },
+    /// I/O is suspended; what is under way comes to its end.
+    Quiesce {
+        /// The answer.
+        code: i32,
     },
     /// A new size is being written.
     Resize {
@@ -171,6 +177,7 @@ impl Control<'_> {
                 Step::Next(WorkStep::ClearBitmap { skip })
             }
             WorkStep::ClearBitmap { skip } => self.bitmap_cleared(v, skip),
+            WorkStep::Quiesce { code } => self.quiesce(code),
             WorkStep::Resize { flags, grown } => {
                 if matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
                     return Step::Wait;
@@ -178,6 +185,31 @@ impl Control<'_> {
                 self.announce_size(v, flags, grown);
                 Step::Done(code::NO_ERROR)
             }
+        }
+    }
+
+    /// Whoever has asked for the suspension may take a snapshot now: no write is with a disk any
+    /// more. Without a connection the peer's disk does not count.
+    fn quiesce(&mut self, code: i32) -> Step<WorkStep> {
+        let busy = self.indices().any(|v| {
+            let (facts, conn) = (self.vol(v).facts, self.vol(v).state.conn);
+            facts.app_local != 0 || (conn >= ConnState::Connected && facts.peer_pending != 0)
+        });
+        let waits = busy && !put_back(Bug::SuspendReturnsEarly);
+        self.watch_all(waits);
+        if waits {
+            Step::Wait
+        } else {
+            Step::Done(code)
+        }
+    }
+
+    /// Lets the data plane report when something has come to its end. A disk that is being given
+    /// up is watched anyway.
+    pub(super) fn watch_all(&mut self, on: bool) {
+        for v in self.indices() {
+            let detaches = matches!(self.vol(v).job, VolumeJob::Detach(_));
+            self.watch(v, on || detaches);
         }
     }
 

@@ -36,6 +36,10 @@ impl Control<'_> {
         {
             self.s.link.state_sent = false;
         }
+        if matches!(n.conn, ConnState::WfBitMapS | ConnState::WfBitMapT) {
+            // The bitmaps name the new space; nothing is left to be synced after that.
+            self.vol_mut(v).grown = false;
+        }
         self.resync_edges(v, o, n);
         if n.disk >= DiskState::Inconsistent {
             self.update_flags(v, n);

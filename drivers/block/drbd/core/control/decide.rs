@@ -10,8 +10,9 @@ use crate::action::Handler;
 use crate::generation::{
     compare, Comparison, Correction, Situation, Uuids, FLAG_CRASHED_PRIMARY, FLAG_DISCARD_MY_DATA,
 };
-use crate::link::VolumeIndex;
+use crate::link::{Order, VolumeIndex};
 use crate::log::{Level, Line};
+use crate::put_back::{put_back, Bug};
 use crate::state::{Change, VolumeState};
 
 /// What the two nodes are going to do.
@@ -419,8 +420,14 @@ impl Control<'_> {
             let bits = self.vol(v).facts.bits_set;
             if bits != 0 {
                 self.log(v, Line::StrayBits { bits });
+                if put_back(Bug::BitsDroppedAtEqualGenerations) {
+                    self.order(Order::ClearAllBits(v));
+                }
             }
             return Decision::Connected;
+        }
+        if put_back(Bug::BitsDroppedAtEqualGenerations) {
+            self.vol_mut(v).crashed_primary = false;
         }
         if full {
             let text = "Writing the whole bitmap, full sync required after drbd_sync_handshake.";

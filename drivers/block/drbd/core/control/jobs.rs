@@ -12,6 +12,7 @@ use super::{Control, Progress};
 use crate::action::Action;
 use crate::link::{Order, Side, VolumeIndex};
 use crate::log::Level;
+use crate::put_back::{put_back, Bug};
 use crate::state::Change;
 
 /// A job and how far it has got.
@@ -336,7 +337,7 @@ impl Control<'_> {
                     return false;
                 }
                 self.text(v, Level::Info, "Writing the whole bitmap, size changed");
-                self.write_bitmap(v, true);
+                self.write_bitmap(v, !put_back(Bug::BitmapNotWrittenOnResize));
                 self.vol_mut(v).job = VolumeJob::Relayout(Relayout::Bitmap { flags });
             }
             Relayout::Bitmap { flags } => {

@@ -10,6 +10,7 @@ use super::Control;
 use crate::generation::FLAG_INCONSISTENT;
 use crate::link::{LinkError, Order, VolumeIndex};
 use crate::log::{Level, Line};
+use crate::put_back::{put_back, Bug};
 use crate::state::{mask, Change, VolumeState};
 
 /// What the first rules make of the peer's disk.
@@ -45,6 +46,7 @@ impl Control<'_> {
         }
         let disk = match self.interpret_peer_disk(v, &os, &ps) {
             PeerDisk::Is(disk) => disk,
+            PeerDisk::EndsRun if put_back(Bug::EndOfResyncMissed) => return Handled::Done,
             PeerDisk::EndsRun => {
                 self.order(Order::CheckResyncDone(v));
                 return Handled::Done;

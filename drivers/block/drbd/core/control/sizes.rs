@@ -14,6 +14,7 @@ use super::Control;
 use crate::action::Action;
 use crate::link::{LinkError, Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
+use crate::put_back::{put_back, Bug};
 use crate::state::Change;
 
 /// Largest request of all, in bytes.
@@ -166,7 +167,8 @@ impl Control<'_> {
         let flags = sizes.flags.0;
         let set_new_bits = flags & SizeFlags::NO_RESYNC.0 == 0;
         let changed = self.apply_size(v, new, set_new_bits);
-        if changed && new > old && old != 0 && set_new_bits {
+        // While connecting the exchange of the bitmaps sees to the new space.
+        if changed && new > old && old != 0 && set_new_bits && !connecting {
             self.vol_mut(v).grown = true;
         }
         let established = state.conn > ConnState::WfReportParams;
@@ -258,7 +260,8 @@ impl Control<'_> {
         };
         // While attaching the data plane takes the size from the view.
         let volume_attached = volume.state.disk >= DiskState::Negotiating;
-        let same_size = volume.capacity == new;
+        let old_size = volume.capacity;
+        let same_size = old_size == new;
         if same_size && disk.la_size == new {
             return false;
         }
@@ -276,7 +279,7 @@ impl Control<'_> {
             });
         }
         let agreed_before = disk.la_size;
-        if agreed_before == new {
+        if agreed_before == new || (old_size != 0 && put_back(Bug::MetadataNotWrittenOnResize)) {
             return false;
         }
         let flags = disk.flags;

@@ -8,9 +8,11 @@ use super::jobs::{StartSync, VolumeJob};
 use super::packets::{Handled, Pending};
 use super::{Control, Progress, Run};
 use crate::action::Handler;
+use crate::admin::JobKind;
 use crate::handshake::Fence;
 use crate::link::{ControlKind, LinkError, Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
+use crate::put_back::{put_back, Bug};
 use crate::state::transition::StateError;
 use crate::state::{mask, Change};
 
@@ -173,6 +175,8 @@ impl Control<'_> {
     pub(crate) fn bitmap_received(&mut self, v: VolumeIndex) {
         match self.vol(v).state.conn {
             ConnState::WfBitMapT => self.send_bitmap(v),
+            ConnState::WfBitMapS
+                if self.s.job.is_some() && put_back(Bug::PromotionDuringHandshake) => {}
             ConnState::WfBitMapS => self.start_resync(v, Side::Source),
             _ => {}
         }
@@ -202,7 +206,8 @@ impl Control<'_> {
         let run = self.vol(v).run;
         let total_secs = self.now.since(run.started).as_secs();
         let paused_secs = run.paused_nanos / 1_000_000_000;
-        let active = total_secs.saturating_sub(paused_secs).max(1);
+        let least = u64::from(!put_back(Bug::DivideByZeroInterval));
+        let active = total_secs.saturating_sub(paused_secs).max(least);
         let done = run.total_bits.saturating_sub(self.vol(v).facts.bits_set);
         let kib_per_sec = done.saturating_mul(4) / active;
         self.log(
@@ -335,6 +340,13 @@ impl Control<'_> {
 
     /// The fence-peer helper has ended.
     pub(crate) fn fenced(&mut self, run: u32, exit: u8) {
+        let leaves = self
+            .s
+            .job
+            .is_some_and(|job| matches!(job.kind, JobKind::Disconnect(_)));
+        if leaves && put_back(Bug::DisconnectWaitsForFencing) {
+            return;
+        }
         let generation = match self.s.link.fence {
             Fence::Running {
                 run: awaited,

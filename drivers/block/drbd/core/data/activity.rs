@@ -9,6 +9,7 @@ use crate::activity_log::{ActivityLog, Reserved, UPDATES_MAX};
 use crate::bitmap::{page_number, PAGE_BYTES};
 use crate::link::{LocalError, Upcall, VolumeIndex};
 use crate::memory::Memory;
+use crate::put_back::{put_back, Bug};
 use crate::request::Wait;
 use crate::time::Instant;
 
@@ -34,6 +35,11 @@ impl<M: Memory> DataPlane<M> {
             Some(disk) => disk.al.transaction_in_flight(),
             None => true,
         };
+        let place = &self.volumes[v];
+        let locked = place.view.io_blocked && !place.al_wait.is_empty();
+        if locked && put_back(Bug::ResizeAgainstActivityLog) {
+            return AlStep::Idle;
+        }
         self.reserve_for_requests(volume);
         self.reserve_for_peers(volume);
         if busy {
@@ -225,6 +231,7 @@ impl<M: Memory> DataPlane<M> {
                 match disk.al.reserve(first, last, &mut request.al_count) {
                     Reserved::Ready => {}
                     Reserved::Pending => wait = Wait::Commit,
+                    Reserved::NoSlot if put_back(Bug::FullActivityLogIgnored) => {}
                     Reserved::NoSlot => return,
                 }
             }

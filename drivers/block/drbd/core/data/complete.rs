@@ -1,11 +1,12 @@
 //! What happens to admitted requests: events, completion, destruction (`reference/io.md` 1.4 to
 //! 1.7).
 
-use drbd_format::types::OnIoError;
+use drbd_format::types::{ConnState, OnIoError};
 
 use super::{DataPlane, Done, DoneKind};
 use crate::link::{LocalError, Upcall, VolumeIndex};
 use crate::memory::Memory;
+use crate::put_back::{put_back, Bug};
 use crate::request::{
     Answer, Barrier, Completion, Effects, Event, IoError, Local, Op, Remote, RequestId,
 };
@@ -38,6 +39,7 @@ impl<M: Memory> DataPlane<M> {
             }
         } else if !aborted {
             match op {
+                Op::Read if put_back(Bug::LocalReadErrorForgotten) => return,
                 Op::Read if !read_ahead => {
                     place.set_out_of_sync(range);
                     self.upcall(Upcall::LocalIoFailed {
@@ -152,7 +154,7 @@ impl<M: Memory> DataPlane<M> {
         let place = &mut self.volumes[volume.slot()];
         place.app_in_flight -= 1;
         place.app_writes.remove(&mut self.requests, slot);
-        if !place.conflict.is_empty() {
+        if !place.conflict.is_empty() && !put_back(Bug::ConflictRestartForgotten) {
             self.wake_volume(volume);
         }
         // A write of the peer may have waited for this one (two primaries).
@@ -194,6 +196,7 @@ impl<M: Memory> DataPlane<M> {
         let touched = request.local != Local::None || request.remote != Remote::None;
         let marks = request.op.is_write() && touched && !range.is_empty();
         let (everywhere, in_sync) = (request.is_everywhere(), request.in_sync);
+        let remote = request.remote;
         let untracked = core::mem::replace(&mut request.untracked, false);
         request.free_due = true;
         let place = &mut self.volumes[volume.slot()];
@@ -203,7 +206,10 @@ impl<M: Memory> DataPlane<M> {
             self.wake_extent_waiters(volume);
         }
         let place = &mut self.volumes[volume.slot()];
-        if marks && !everywhere {
+        let forgets = remote == Remote::None
+            && place.view.state.conn > ConnState::Connected
+            && put_back(Bug::WriteWhileBitmapsTravel);
+        if marks && !everywhere && !forgets {
             place.set_out_of_sync(range);
         } else if marks && in_sync {
             place.set_in_sync(range, now);

@@ -9,6 +9,7 @@ use drbd_format::wire::payload::{BarrierAck, BlockAck, BlockId};
 use super::DataPlane;
 use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
+use crate::put_back::{put_back, Bug};
 use crate::request::{Answer, Event, Remote, RequestId};
 use crate::time::Instant;
 
@@ -152,6 +153,7 @@ impl<M: Memory> DataPlane<M> {
         match self.acked_write(ack) {
             Some(slot) => self.apply(slot, Event::NegAcked, now),
             // Forgotten already (protocols A and B): the range differs now.
+            None if put_back(Bug::PeerWriteErrorForgotten) => {}
             None => {
                 let range = self.ack_range(volume, ack);
                 self.volumes[volume.slot()].set_out_of_sync(range);

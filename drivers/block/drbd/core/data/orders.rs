@@ -8,6 +8,7 @@ use super::{bits, BitmapSend, DataPlane, VolumeSlot};
 use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::Stage;
+use crate::put_back::{put_back, Bug};
 use crate::request::{Answer, Barrier, Event, Local, Op, Remote, Transport, Wait};
 use crate::resync::session::{verify_start, Job, Session};
 use crate::time::{earliest, Duration, Instant};
@@ -212,8 +213,12 @@ impl<M: Memory> DataPlane<M> {
     /// Takes one request out of the lists of those that wait for something. Writes of applications
     /// stay: a receive ack may have promised that they reach the disk.
     fn next_waiting(&mut self) -> Option<u32> {
+        if !put_back(Bug::PeerRequestKeptOnList) {
+            if let Some(slot) = self.replies.pop(&mut self.peers) {
+                return Some(slot);
+            }
+        }
         let lists = [
-            &mut self.replies,
             &mut self.resync_held,
             &mut self.lock_wait,
             &mut self.read_wait,

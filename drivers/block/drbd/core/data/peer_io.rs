@@ -7,6 +7,7 @@ use crate::link::{LinkError, LocalError, Upcall, VolumeIndex};
 use crate::memory::slab::List;
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage, LIST_WORK};
+use crate::put_back::{put_back, Bug};
 use crate::resync::extents::{Begin, SERVE_LIMIT};
 use crate::time::Instant;
 
@@ -177,7 +178,7 @@ impl<M: Memory> DataPlane<M> {
         let earlier = tree.find(&self.peers, start, end, |_, other| {
             other.arrival < peer.arrival
         });
-        earlier.is_none().then_some(slot)
+        (earlier.is_none() || put_back(Bug::ResyncWriteOvertakes)).then_some(slot)
     }
 
     /// Writes while the peer has no disk need the activity log; answers `true` if the write now

@@ -14,6 +14,7 @@ use super::{DataPlane, Incoming};
 use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{Ack, PeerId, PeerKind, Stage};
+use crate::put_back::{put_back, Bug};
 use crate::request::{Event, Remote, RequestId};
 use crate::time::{Duration, Instant};
 
@@ -320,15 +321,19 @@ impl<M: Memory> DataPlane<M> {
     /// Tells whether a read of the peer has to wait for the end of others; not for ever
     /// (`reference/io.md` 3.7). A peer that asks on and on and takes no answer has left.
     fn waits_for_pages(&mut self, pages: u32, now: Instant) -> Result<bool, LinkError> {
+        let waits = put_back(Bug::MaxBuffersDeadlock);
         if !self.too_many_pages(self.read_pages, pages) {
             return Ok(false);
         }
-        let _ = self.stalled.lose_patience(now);
+        if !waits {
+            let _ = self.stalled.lose_patience(now);
+        }
         match self.stalled.patience {
             Patience::Fresh => {
                 self.stalled.patience = Patience::Until(now.after(PATIENCE));
                 Ok(true)
             }
+            Patience::Over if waits => Ok(true),
             Patience::Over => {
                 let most = self.link.max_buffers.saturating_mul(READS_UNSENT_MAX);
                 let wanted = self.read_pages.saturating_add(pages);

@@ -11,6 +11,7 @@ use super::{DataPlane, Outgoing, Payload, SentToken};
 use crate::link::{Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage};
+use crate::put_back::{put_back, Bug};
 use crate::resync::extents::{Begin, ASK_LIMIT};
 use crate::resync::rate::Allowance;
 use crate::resync::session::{merge, verify_block, Job, RequestLimits, Session};
@@ -210,6 +211,9 @@ impl<M: Memory> DataPlane<M> {
             session.finished();
             session.position = bit;
         }
+        if put_back(Bug::PutTwiceOnAllocationFailure) {
+            self.open_extent(volume, extent);
+        }
         self.open_extent(volume, extent);
     }
 
@@ -395,10 +399,11 @@ impl<M: Memory> DataPlane<M> {
         };
         let weight = disk.bitmap.weight();
         let failed = session.failed;
+        let forgets = put_back(Bug::WriteDuringShortResync);
         let upcall = match session.job {
-            Job::Resync if weight <= failed => Some(Upcall::ResyncDone {
+            Job::Resync if weight <= failed || forgets => Some(Upcall::ResyncDone {
                 volume,
-                failed_bits: weight,
+                failed_bits: if forgets { 0 } else { weight },
             }),
             Job::Resync => None,
             Job::Verify => Some(Upcall::VerifyDone {

@@ -8,6 +8,7 @@ use crate::activity_log::ActivityLog;
 use crate::data::BitmapSend;
 use crate::link::{Upcall, VolumeIndex};
 use crate::memory::Memory;
+use crate::put_back::{put_back, Bug};
 use crate::request::{
     Answer, Barrier, IoError, Local, Op, Remote, Request, RequestId, Transport, Wait,
 };
@@ -78,7 +79,7 @@ impl<M: Memory> DataPlane<M> {
     ) -> Option<(RequestId, LocalPart)> {
         loop {
             let slot = self.volumes.get(volume.slot())?;
-            if slot.view.state.suspended() {
+            if slot.view.state.suspended() && !put_back(Bug::SuspendRacesWithSubmit) {
                 return None;
             }
             let slot = self.take_ready(volume)?;
@@ -314,7 +315,8 @@ impl<M: Memory> DataPlane<M> {
         if local && !state.may_write() {
             return Admission::Failed(IoError::NoData);
         }
-        let newly = if state.sends_out_of_sync() {
+        let forgets = state.conn == ConnState::WfBitMapS && put_back(Bug::WriteWhileBitmapsTravel);
+        let newly = if state.sends_out_of_sync() && !forgets {
             place.set_out_of_sync(range)
         } else {
             0
@@ -342,7 +344,7 @@ impl<M: Memory> DataPlane<M> {
             if self.epoch_writes >= self.link.max_epoch_size {
                 self.close_epoch(now);
             }
-        } else if newly != 0 && self.up {
+        } else if newly != 0 && self.up && !put_back(Bug::WriteDuringShortResync) {
             self.requests[slot].remote = Remote::OutOfSync;
             self.queue_for_peer(slot);
         }

@@ -5,6 +5,7 @@ use drbd_format::units::{BitIndex, Sector, SectorCount, SectorRange};
 use crate::bitmap::block_range;
 use crate::config::DiskConfig;
 use crate::link::Side;
+use crate::put_back::{put_back, Bug};
 use crate::resync::rate::Rate;
 use crate::time::{Duration, Instant};
 
@@ -177,6 +178,11 @@ pub fn merge(
     limits: &RequestLimits,
     is_set: impl Fn(BitIndex) -> bool,
 ) -> SectorRange {
+    let first = if put_back(Bug::ResyncRequestBeyond8TiB) {
+        BitIndex(first.0 & 0x7fff_ffff)
+    } else {
+        first
+    };
     let mut blocks = 1_u64;
     let mut align = 1_u32;
     let max_blocks = (limits.sectors / 8)
@@ -215,6 +221,7 @@ pub fn verify_start(sector: Sector) -> BitIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::put_back::select;
 
     fn limits(sectors: u64, max_bytes: u32, capacity: u64) -> RequestLimits {
         RequestLimits {
@@ -239,6 +246,28 @@ mod tests {
         assert_eq!(merge(BitIndex(0), &all, |_| true).len().0, 2048, "1 MiB");
         assert_eq!(merge(BitIndex(1), &all, |_| true).len().0, 8);
         assert_eq!(merge(BitIndex(2), &all, |_| true).len().0, 16);
+    }
+
+    /// A block near each multiple of 8 TiB, up to 1 EiB, is asked for under its own number.
+    fn names_every_block() -> bool {
+        let all = limits(1 << 20, 1 << 20, 1 << 51);
+        (0..1 << 17).all(|multiple: u64| {
+            let edge = multiple << 31;
+            (edge.saturating_sub(2)..edge + 2).all(|block| {
+                let range = merge(BitIndex(block), &all, |_| false);
+                range.start().0 == block * 8 && range.len().0 == 8
+            })
+        })
+    }
+
+    /// Regression 26 of `Documentation/testing.md`.
+    #[test]
+    fn requests_beyond_8_tib_name_the_right_sector() {
+        assert!(names_every_block());
+        select(Some(Bug::ResyncRequestBeyond8TiB));
+        let noticed = !names_every_block();
+        select(None);
+        assert!(noticed, "the bug was put back");
     }
 
     #[test]

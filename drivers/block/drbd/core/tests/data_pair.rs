@@ -12,6 +12,7 @@ mod world;
 
 use drbd_core::data::PeerIo;
 use drbd_core::link::{LinkError, Order, Upcall};
+use drbd_core::put_back::{select, Bug};
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, Protocol};
@@ -533,9 +534,17 @@ fn an_extent_that_resync_waited_for_in_vain_is_open_again() {
 }
 
 /// What node 1 may hold in memory for the reads of its peer is bounded, but it does not wait for
-/// ever: its peer may wait for the same reason.
+/// ever: its peer may wait for the same reason. (Regression 18 of `Documentation/testing.md`.)
 #[test]
 fn reads_of_the_peer_wait_for_a_while_when_there_are_too_many_pages() {
+    read_more_than_there_are_pages_for();
+    select(Some(Bug::MaxBuffersDeadlock));
+    let noticed = std::panic::catch_unwind(read_more_than_there_are_pages_for).is_err();
+    select(None);
+    assert!(noticed, "the bug was put back");
+}
+
+fn read_more_than_there_are_pages_for() {
     let mut world = World::with_limits(1, SECTORS, Protocol::C, 67, 64, 40);
     world.connect_diskless(0);
     for number in 0..4 {

@@ -1,0 +1,67 @@
+//! How much is synced, and how large the device is.
+
+use drbd_core::link::VolumeIndex;
+
+use super::Checker;
+use crate::cluster::Cluster;
+use crate::node::name;
+
+/// Nodes that know each other's data never sync all of it: the handshake asks for a full sync only
+/// where the data of one side has never been written.
+#[derive(Default)]
+pub(super) struct NoNeedlessFullSync {
+    seen: usize,
+}
+
+impl Checker for NoNeedlessFullSync {
+    fn name(&self) -> &'static str {
+        "no needless full sync"
+    }
+
+    fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        let news = cluster.world.log.get(self.seen..).unwrap_or(&[]);
+        let full = news
+            .iter()
+            .find(|(_, line)| line.contains("full sync required after drbd_sync_handshake"));
+        let found = full.map(|(node, _)| *node);
+        self.seen = cluster.world.log.len();
+        match found {
+            Some(node) if !cluster.faults.full_sync => Err(format!("{} begins one", name(node))),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// A device never becomes smaller than applications have seen it on this node.
+#[derive(Default)]
+pub(super) struct SizesAreKept {
+    largest: [[u64; crate::node::VOLUMES]; 2],
+}
+
+impl Checker for SizesAreKept {
+    fn name(&self) -> &'static str {
+        "sizes are kept"
+    }
+
+    fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        let Some(node) = cluster.workload.node else {
+            return Ok(());
+        };
+        let Some(alive) = cluster.world.alive(node) else {
+            return Ok(());
+        };
+        for (volume, largest) in (0..).zip(&mut self.largest[node]) {
+            let device = &alive.devices[usize::from(volume)];
+            if alive.core.view(VolumeIndex(volume)).io_blocked {
+                // A new size is being written; nobody has made use of it.
+                continue;
+            }
+            if device.capacity < *largest {
+                let (was, is) = (*largest, device.capacity);
+                return Err(format!("{} shrank from {was} to {is} sectors", name(node)));
+            }
+            *largest = device.capacity;
+        }
+        Ok(())
+    }
+}

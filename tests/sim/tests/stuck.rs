@@ -1,0 +1,162 @@
+//! Nobody waits for ever, and nothing is held for ever. Each test also runs with the bug put back
+//! that it is about (`Documentation/testing.md`).
+
+use drbd_core::put_back::Bug;
+use drbd_format::types::{ConnState, Protocol};
+
+use drbd_sim::admin::Command;
+use drbd_sim::faults::{Fault, Faults};
+use drbd_sim::scene::{falls, Outcome, Scene};
+use drbd_sim::world::MILLI;
+
+fn a_short_resync() -> Outcome {
+    let mut scene = Scene::new(Faults::none())?;
+    scene.write_apart(3)?;
+    scene.until_conn(0, ConnState::SyncSource)?;
+    scene.end()
+}
+
+/// Regression 9.
+#[test]
+fn the_source_learns_of_the_end_of_a_resync() {
+    falls(Bug::EndOfResyncMissed, a_short_resync);
+}
+
+/// Regression 10.
+#[test]
+fn a_resync_of_no_duration_has_a_speed() {
+    falls(Bug::DivideByZeroInterval, a_short_resync);
+}
+
+/// Regression 11: the link is lost while the own disk still writes.
+#[test]
+fn a_write_completes_when_the_own_disk_has_it() {
+    falls(Bug::CompletionBeforeLocalDisk, || {
+        let mut faults = Faults::none();
+        faults.protocol = Protocol::A;
+        faults.disk_latency_ns = (30 * MILLI, 40 * MILLI);
+        let mut scene = Scene::new(faults)?;
+        scene.write(800, 8);
+        scene.written()?;
+        scene.write(800, 8);
+        scene.cause(Fault::Reset, 0);
+        scene.end()
+    });
+}
+
+/// Regression 19: a disconnect comes while the helper fences the peer.
+#[test]
+fn a_disconnect_does_not_wait_for_the_fencing_helper() {
+    falls(Bug::DisconnectWaitsForFencing, || {
+        let mut faults = Faults::none();
+        faults.extras.fencing = true;
+        let mut scene = Scene::new(faults)?;
+        scene.write(800, 8);
+        scene.written()?;
+        scene.cut()?;
+        scene.command(0, Command::Disconnect)?;
+        scene.connect();
+        scene.end()
+    });
+}
+
+/// Regression 20.
+#[test]
+fn a_write_that_waited_for_an_overlapping_one_goes_on() {
+    falls(Bug::ConflictRestartForgotten, || {
+        let mut scene = Scene::new(Faults::none())?;
+        scene.write(800, 8);
+        scene.written()?;
+        scene.write(800, 8);
+        scene.write(800, 8);
+        scene.end()
+    });
+}
+
+/// Regression 21: checksums are compared with few slots for requests.
+#[test]
+fn an_extent_is_given_back_once_when_there_is_no_slot() {
+    falls(Bug::PutTwiceOnAllocationFailure, || {
+        let mut faults = Faults::none();
+        faults.csums = true;
+        faults.slots = (256, 4);
+        let mut scene = Scene::new(faults)?;
+        scene.write_apart(200)?;
+        scene.end()
+    });
+}
+
+/// Regression 22: the link is lost while replies wait to be sent.
+#[test]
+fn requests_of_the_peer_end_with_the_connection() {
+    falls(Bug::PeerRequestKeptOnList, || {
+        let mut faults = Faults::none();
+        faults.network.buffer_bytes = 2000;
+        faults.network.delay_max_ns = 5 * MILLI;
+        let mut scene = Scene::new(faults)?;
+        scene.write_apart(300)?;
+        scene.until_conn(0, ConnState::SyncSource)?;
+        scene.steps(300)?;
+        scene.cause(Fault::Reset, 0);
+        scene.end()
+    });
+}
+
+/// Regression 23: an attempt to connect is given up while the peer knocks.
+#[test]
+fn no_listener_outlives_its_attempt_to_connect() {
+    falls(Bug::ListenerOutlivesAttempt, || {
+        let mut scene = Scene::new(Faults::none())?;
+        for moment in 0..20 {
+            scene.command(0, Command::Disconnect)?;
+            scene.connect();
+            scene.steps(10 + 2 * moment)?;
+        }
+        scene.end()
+    });
+}
+
+/// Regression 24: a disk fails while transactions are written.
+#[test]
+fn a_disk_is_closed_when_nothing_is_with_it() {
+    falls(Bug::DiskClosedEarly, || {
+        for moment in (0..100).step_by(5) {
+            let mut faults = Faults::none();
+            faults.disk_sectors = 400_000;
+            faults.extras.log_slots = Some(2);
+            let mut scene = Scene::new(faults)?;
+            for extent in 0..20 {
+                scene.write(8192 * extent, 8);
+            }
+            scene.steps(moment)?;
+            scene.cluster.admins[0].add(Command::Detach(0));
+            scene.end()?;
+        }
+        Ok(())
+    });
+}
+
+/// Regression 25.
+#[test]
+fn a_device_may_end_where_a_page_of_the_bitmap_ends() {
+    falls(Bug::BitmapScanAtPageBoundary, || {
+        let mut faults = Faults::none();
+        faults.extras.pages = Some(1);
+        faults.disk_sectors = faults.extras.disk_sectors().ok_or("no such size")?;
+        let mut scene = Scene::new(faults)?;
+        scene.write_apart(3)?;
+        scene.end()
+    });
+}
+
+/// Regression 29.
+#[test]
+fn a_read_that_failed_on_the_own_disk_is_answered_by_the_peer() {
+    falls(Bug::LocalReadErrorForgotten, || {
+        let mut scene = Scene::new(Faults::none())?;
+        scene.cluster.world.nodes[0].disks[0].fail_reads = true;
+        scene.read(800, 8);
+        scene.written()?;
+        scene.end()
+    });
+}
