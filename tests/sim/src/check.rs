@@ -44,16 +44,17 @@ pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(OnePrimary),
         Box::new(DifferencesAreMarked::default()),
-        Box::new(AcknowledgedWrites),
+        Box::new(NothingOutOfSync::default()),
         Box::new(EqualReplicas),
         Box::new(NoLeaks),
-        Box::new(NothingOutOfSync::default()),
         Box::new(counts::CountsAgree),
         Box::new(suspension::SuspendedIsQuiet::default()),
         Box::new(teardown::ClosedDisksAreIdle),
         Box::new(teardown::NoStrayStreams),
         Box::new(sync::NoNeedlessFullSync::default()),
         Box::new(sync::SizesAreKept::default()),
+        // The last one, as it switches nodes off.
+        Box::new(AcknowledgedWrites),
     ]
 }
 
