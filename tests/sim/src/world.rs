@@ -10,8 +10,9 @@ use crate::node::{name, Alive, Bio, Core, Node, Thread, Waiter};
 use crate::oracle::Oracle;
 use crate::random::Random;
 
-/// Looks for work that find nothing, one after the other, before that is a fault.
-const VAIN_LOOKS_MAX: u32 = 4;
+/// Looks for work that find nothing, one after the other, before that is a fault. Some begin a read
+/// of the own disk, up to what may be under way.
+const VAIN_LOOKS_MAX: u32 = 100;
 
 /// Nanoseconds in a microsecond.
 pub const MICRO: u64 = 1_000;
