@@ -74,9 +74,9 @@ impl Diagram {
 const INTRODUCTION: &str = "\
 # State diagram
 
-Which changes of state one node of a pair goes through: every change that runs of the simulator have
-made, with all their faults. Made by `drbd-sim diagram=1 n=<seeds>`; a test runs some seeds and fails
-on a change that is missing here. What each state means is told in
+Which changes of state one node of a pair goes through: every change that runs of the simulator
+have made, with all their faults. Made by `drbd-sim diagram=1 n=<seeds>`; a test runs some seeds and
+fails on a change that is missing here. What each state means is told in
 [reference/states.md](reference/states.md), which changes are refused in the tables of
 `core/state/snapshots`.
 

@@ -1,6 +1,7 @@
 //! How much is synced, and how large the device is.
 
 use drbd_core::link::VolumeIndex;
+use drbd_format::types::DiskState;
 
 use super::Checker;
 use crate::cluster::Cluster;
@@ -52,8 +53,10 @@ impl Checker for SizesAreKept {
         };
         for (volume, largest) in (0..).zip(&mut self.largest[node]) {
             let device = &alive.devices[usize::from(volume)];
-            if alive.core.view(VolumeIndex(volume)).io_blocked {
-                // A new size is being written; nobody has made use of it.
+            let view = alive.core.view(VolumeIndex(volume));
+            if view.io_blocked || view.state.disk < DiskState::Inconsistent {
+                // A new size is being written, and nobody has made use of it; or the disk was lost
+                // before it was.
                 continue;
             }
             if device.capacity < *largest {

@@ -361,8 +361,11 @@ impl<M: Memory> DataPlane<M> {
             (Job::Verify, Side::Target) => {
                 session.position != BitIndex(u64::MAX) && session.verify_left == 0
             }
-            // The source learns of the end from the peer's state.
-            (Job::Resync, Side::Source) => false,
+            // The source learns of the end from the peer's state, which may come on one socket
+            // before the last ack is there on the other.
+            (Job::Resync, Side::Source) => {
+                session.peer_ended && disk.bitmap.weight() <= session.failed
+            }
         };
         let due =
             now.since(session.written) >= WRITE_EVERY && disk.bitmap.next_changed_page(0).is_some();
@@ -397,6 +400,7 @@ impl<M: Memory> DataPlane<M> {
         let Some(session) = &mut place.session else {
             return;
         };
+        session.peer_ended = true;
         let weight = disk.bitmap.weight();
         let failed = session.failed;
         let forgets = put_back(Bug::WriteDuringShortResync);

@@ -61,6 +61,8 @@ pub struct Session {
     pub cancelled: bool,
     /// The end has been reported.
     pub reported: bool,
+    /// The peer has said that the run is over.
+    pub peer_ended: bool,
     /// Use checksums.
     pub checksums: bool,
     /// Limits.
@@ -95,6 +97,7 @@ impl Session {
             same_checksum: 0,
             cancelled: false,
             reported: false,
+            peer_ended: false,
             checksums: false,
             rate: Rate::new(now, config),
             started: now,

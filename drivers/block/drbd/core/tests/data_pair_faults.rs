@@ -9,8 +9,9 @@ mod node;
 mod world;
 
 use drbd_core::data::AlStep;
-use drbd_core::link::{LocalError, Order};
+use drbd_core::link::{LocalError, Order, Upcall};
 use drbd_core::request::IoError;
+use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol};
 use drbd_format::wire::command::Command;
 use node::{Job, V};
@@ -195,4 +196,32 @@ fn a_write_of_a_diskless_peer_is_marked_when_it_arrives() {
     assert_eq!(world.nodes[1].data.counters(V).unacked, 2);
     assert!(world.nodes[1].is_set(2) && world.nodes[1].is_set(8));
     world.settle();
+}
+
+/// The C driver as target may tell of the end on one socket before its last ack is on the other.
+#[test]
+fn the_end_of_a_resync_that_overtakes_the_last_ack_is_not_forgotten() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    let done = |upcalls: &[Upcall]| {
+        let end = |upcall: &&Upcall| matches!(upcall, Upcall::ResyncDone { .. });
+        upcalls.iter().filter(end).count()
+    };
+    world.nodes[0].order(&Order::CheckResyncDone(V));
+    for _ in 0..100_000 {
+        // All but the control plane.
+        let worked = (0..9).any(|kind| world.step(0, kind) | world.step(1, kind));
+        if !worked && done(&world.nodes[1].upcalls) != 0 {
+            break;
+        }
+        if !worked {
+            world.advance_clock(Duration::from_millis(100));
+        }
+    }
+    assert_eq!(done(&world.nodes[1].upcalls), 1, "the target");
+    assert_eq!(done(&world.nodes[0].upcalls), 1, "the source");
 }

@@ -1,5 +1,5 @@
-//! What two nodes with the C driver said to each other (`tests/golden/recorded`), fed to the core in
-//! the place of one of them: it has to say and to store what that node did.
+//! What two nodes with the C driver said to each other (`tests/golden/recorded`), fed to the core
+//! in the place of one of them: it has to say and to store what that node did.
 //!
 //! This ties the shells in memory, here and in `tests/sim`, to real kernels.
 
