@@ -564,7 +564,7 @@ impl<'a> Control<'a> {
             max_bio_bytes: self.max_bio_bytes(v),
             crashed_primary: volume.crashed_primary,
             al_updates: volume.disk.is_none() || volume.al_updates,
-            primary_on_disk: volume.disk.is_some_and(|disk| disk.says_primary()),
+            log_is_void: volume.disk.is_some_and(|disk| disk.primary_is_due()),
             disk: volume.disk.map_or(DiskConfig::DEFAULT, |disk| disk.config),
         }
     }

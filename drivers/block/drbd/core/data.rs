@@ -142,6 +142,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) in_flight_sectors: u64,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     missed_writes: bool,
+    /// Writes that came in while the peer had no disk and that are not on ours.
+    pub(crate) diskless_writes: u32,
     pub(crate) untracked_writes: u32,
     /// Written for the peer since the last flush.
     pub(crate) cache_dirty: bool,
@@ -186,6 +188,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             unanswered: 0,
             in_flight_sectors: 0,
             missed_writes: false,
+            diskless_writes: 0,
             untracked_writes: 0,
             cache_dirty: false,
             unstable_blocks: false,
@@ -528,7 +531,8 @@ impl<M: Memory> DataPlane<M> {
             verify_start: slot.verify_start,
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
-            al_used: slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
+            al_used: slot.diskless_writes != 0
+                || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
         }
     }
 

@@ -130,8 +130,9 @@ pub struct View {
     pub crashed_primary: bool,
     /// The activity log is maintained (`al-updates`).
     pub al_updates: bool,
-    /// The superblock on disk says that there is a Primary: after a crash the activity log counts.
-    pub primary_on_disk: bool,
+    /// The superblock that shall say that there is a Primary is not on disk yet: after a crash
+    /// nobody would look at the activity log.
+    pub log_is_void: bool,
     /// Options of the disk, the peer's resync settings already merged in.
     pub disk: DiskConfig,
 }
@@ -146,7 +147,7 @@ impl View {
         max_bio_bytes: 1 << 20,
         crashed_primary: false,
         al_updates: true,
-        primary_on_disk: false,
+        log_is_void: false,
         disk: DiskConfig::DEFAULT,
     };
 }
@@ -391,6 +392,6 @@ pub struct Facts {
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     pub missed_writes: bool,
-    /// Requests hold extents of the activity log.
+    /// Requests hold extents of the activity log, or will.
     pub al_used: bool,
 }

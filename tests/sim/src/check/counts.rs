@@ -29,7 +29,7 @@ impl Checker for CountsAgree {
                     if counted != done {
                         let who = name(node);
                         return Err(format!(
-                            "{who} volume {volume}: {what} counts {counted} sectors, the disk {done}"
+                            "{who} volume {volume}: {what} counts {counted}, the disk {done}"
                         ));
                     }
                 }

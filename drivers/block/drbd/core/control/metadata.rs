@@ -48,10 +48,11 @@ pub struct MetadataIo {
 }
 
 impl Disk {
-    /// The superblock on disk says that there is a Primary, and the one that is being written does
-    /// not take it back.
-    pub(crate) const fn says_primary(&self) -> bool {
-        self.stable_flags & self.written_flags & self.flags & flag::PRIMARY_IND != 0
+    /// The superblock shall say that there is a Primary. The one on disk does not, or the one that
+    /// is being written takes it back.
+    pub(crate) const fn primary_is_due(&self) -> bool {
+        let on_disk = self.stable_flags & self.written_flags;
+        self.flags & !on_disk & flag::PRIMARY_IND != 0
     }
 }
 

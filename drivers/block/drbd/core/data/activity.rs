@@ -244,7 +244,7 @@ impl<M: Memory> DataPlane<M> {
     /// superblock says that there is a Primary.
     fn reserve_for_peers(&mut self, volume: VolumeIndex) {
         let v = volume.slot();
-        if !self.volumes[v].view.primary_on_disk {
+        if self.volumes[v].view.log_is_void {
             return;
         }
         while let Some(slot) = self.volumes[v].peer_al.head() {

@@ -69,6 +69,10 @@ impl<M: Memory> DataPlane<M> {
         let (volume, range, epoch) = (peer.volume, peer.range(), peer.epoch);
         let (may_set_in_sync, wants_ack, cancelled) =
             (peer.may_set_in_sync, peer.wants_write_ack, peer.cancelled);
+        if core::mem::take(&mut peer.peer_is_diskless) {
+            let place = &mut self.volumes[volume.slot()];
+            place.diskless_writes = place.diskless_writes.saturating_sub(1);
+        }
         self.free_pages(slot);
         if !self.link.two_primaries {
             self.leave_tree(slot);

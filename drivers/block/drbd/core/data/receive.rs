@@ -437,6 +437,7 @@ impl<M: Memory> DataPlane<M> {
             // Now, not when it goes to the disk: by then the peer may have a disk again, and the
             // bitmap that it was sent must name this write.
             peer.peer_is_diskless = true;
+            place.diskless_writes += 1;
             place.set_out_of_sync(range);
         }
         place.peer_writes.insert(&mut self.peers, slot, start, end);

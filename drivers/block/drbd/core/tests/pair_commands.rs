@@ -8,6 +8,7 @@ mod pair {
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
+use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{shape, Pair, SECTORS};
 use pair::node::V;
@@ -637,6 +638,26 @@ fn a_write_of_a_diskless_peer_waits_for_the_mark_that_makes_the_log_count() {
     assert_eq!(pair.b.disk.data[800 * 512], 0x32);
     pair.b.release_metadata();
     pair.run();
+    assert_eq!(pair.b.disk.data[800 * 512], 0x33);
+}
+
+/// The node waits for the write before it connects again.
+#[test]
+fn a_write_of_a_diskless_peer_gets_to_the_disk_although_the_link_breaks() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, DETACH), 1);
+    pair.b.hold_log = true;
+    pair.a.write(800, 4096, 0x33);
+    pair.run();
+    pair.cut = true;
+    pair.until("b notices", |pair| {
+        pair.b.state().conn < ConnState::Connected
+    });
+    pair.pass(Duration::from_secs(1));
+    pair.b.hold_log = false;
+    pair.until("b is ready", |pair| {
+        pair.b.state().conn == ConnState::WfConnection
+    });
     assert_eq!(pair.b.disk.data[800 * 512], 0x33);
 }
 

@@ -104,7 +104,6 @@ impl World {
             ..View::INITIAL
         };
         view.capacity = SectorCount(self.sectors);
-        view.primary_on_disk = true;
         view.disk.c_max_rate_kib = 4_194_304;
         view.disk.c_min_rate_kib = 0;
         view.disk.discard_zeroes_if_aligned = !self.zeroes_for_discards;
