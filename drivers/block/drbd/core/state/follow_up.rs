@@ -132,7 +132,7 @@ fn data_access(o: VolumeState, n: VolumeState, context: &Context, list: &mut Fol
 
 /// A8 to A14: resync, generations, bitmap.
 fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list: &mut FollowUps) {
-    use DiskState::{DUnknown, Diskless, Inconsistent, UpToDate};
+    use DiskState::{Attaching, DUnknown, Diskless, Failed, Inconsistent, UpToDate};
     let primary = Role::Primary;
     // A lost peer is Unknown in the new state: then only the own role counts.
     let somebody_writes = n.role == primary || n.peer == primary;
@@ -142,7 +142,9 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
         FollowUp::SendSyncUuid,
     );
     list.add(
-        o.pdsk == Diskless && n.pdsk > Diskless && n.pdsk != DUnknown,
+        (o.pdsk == Diskless && n.pdsk > Diskless && n.pdsk != DUnknown)
+            // It was at it when the connection came: it waits for our UUIDs all the same.
+            || (o.pdsk == Attaching && n.pdsk > Failed && n.pdsk != DUnknown),
         FollowUp::PeerGotDisk,
     );
     list.add(
