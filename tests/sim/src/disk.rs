@@ -341,9 +341,6 @@ impl Disk {
     fn write_block(&mut self, sector: u64, block: Block, fua: bool) {
         self.changes += 1;
         self.block_changes += 1;
-        // What the driver wrote there before must not come back.
-        let older = |entry: &Cached| matches!(entry, Cached::Block(at, _) if *at == sector);
-        self.cache.retain(|entry| !older(entry));
         self.blocks.insert(sector, block.clone());
         if fua {
             self.stable_writes += 1;
@@ -385,6 +382,9 @@ impl Disk {
     pub fn put_block(&mut self, sector: u64, block: Block) {
         self.changes += 1;
         self.block_changes += 1;
+        // What the driver wrote there before must not come back.
+        let older = |entry: &Cached| matches!(entry, Cached::Block(at, _) if *at == sector);
+        self.cache.retain(|entry| !older(entry));
         self.blocks.insert(sector, block.clone());
         self.durable_blocks.insert(sector, block);
     }
