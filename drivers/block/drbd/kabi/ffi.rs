@@ -170,7 +170,7 @@ unsafe extern "C" {
     );
     pub(crate) fn drbd_helper_socket_nodelay(sock: *mut bindings::socket);
     pub(crate) fn drbd_helper_socket_cork(sock: *mut bindings::socket, on: bool);
-    pub(crate) fn drbd_helper_socket_quickack(sock: *mut bindings::socket);
+    pub(crate) fn drbd_helper_socket_delay_acks(sock: *mut bindings::socket);
     pub(crate) fn drbd_helper_socket_priority(sock: *mut bindings::socket, priority: u32);
     pub(crate) fn drbd_helper_socket_keepalive(
         sock: *mut bindings::socket,

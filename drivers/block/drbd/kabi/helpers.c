@@ -372,9 +372,9 @@ void drbd_helper_socket_cork(struct socket *sock, bool on)
 	tcp_sock_set_cork(sock->sk, on);
 }
 
-void drbd_helper_socket_quickack(struct socket *sock)
+void drbd_helper_socket_delay_acks(struct socket *sock)
 {
-	tcp_sock_set_quickack(sock->sk, 2);
+	tcp_sock_set_quickack(sock->sk, 0);
 }
 
 void drbd_helper_socket_priority(struct socket *sock, u32 priority)

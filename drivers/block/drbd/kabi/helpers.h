@@ -109,7 +109,7 @@ void drbd_helper_socket_buffers(struct socket *sock, u32 sndbuf, u32 rcvbuf);
 void drbd_helper_socket_timeouts(struct socket *sock, long receive_jiffies, long send_jiffies);
 void drbd_helper_socket_nodelay(struct socket *sock);
 void drbd_helper_socket_cork(struct socket *sock, bool on);
-void drbd_helper_socket_quickack(struct socket *sock);
+void drbd_helper_socket_delay_acks(struct socket *sock);
 void drbd_helper_socket_priority(struct socket *sock, u32 priority);
 void drbd_helper_socket_keepalive(struct socket *sock, int idle_s, int interval_s, int probes);
 void drbd_helper_socket_reuseaddr(struct socket *sock);

@@ -359,10 +359,11 @@ impl Socket {
         unsafe { ffi::drbd_helper_socket_cork(self.as_ptr(), on) };
     }
 
-    /// Acknowledges what has arrived at once.
-    pub(crate) fn quick_ack(&self) {
+    /// Lets TCP acknowledge with what is sent next, or a moment later, instead of with a segment of
+    /// its own each time that everything received has been read.
+    pub(crate) fn delay_acks(&self) {
         // SAFETY: By the type invariant.
-        unsafe { ffi::drbd_helper_socket_quickack(self.as_ptr()) };
+        unsafe { ffi::drbd_helper_socket_delay_acks(self.as_ptr()) };
     }
 
     /// Sets the priority of the packets: 6 is interactive, 2 is bulk.

@@ -93,6 +93,9 @@ fn receive_loop(resource: &Resource, link: &Link) -> Result {
             // More than anybody says before the handshake is over.
             return Err(EMSGSIZE);
         }
+        // What arrives here is an answer already: a segment for each would cost both nodes an
+        // interrupt per write. TCP forgets this wish whenever the stream has been quiet.
+        link.meta.delay_acks();
         match link.meta.recv(room, Recv::Some) {
             Ok(0) => return Ok(()),
             Ok(received) => filled = filled.saturating_add(received),
