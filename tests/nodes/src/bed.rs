@@ -80,6 +80,8 @@ pub(crate) struct Bed {
     pub(crate) loud: bool,
     /// Leave the nodes running at the end.
     pub(crate) keep: bool,
+    /// Keep the host's processors from halting while something is measured.
+    pub(crate) awake: bool,
 }
 
 impl Bed {
@@ -106,6 +108,7 @@ impl Bed {
                 .map_or(1, |now| now.as_secs()),
             loud: false,
             keep: false,
+            awake: true,
         };
         for word in words {
             bed.apply(word)?;
@@ -143,6 +146,7 @@ impl Bed {
             "n" => self.rounds = Some(value.parse().context("N")?),
             "seed" => self.seed = value.parse().context("SEED")?,
             "keep" => self.keep = value == "1",
+            "awake" => self.awake = value == "1",
             "loud" => self.loud = value == "1",
             other => bail!("unknown word {other:?}; see drbd-nodes --help"),
         }

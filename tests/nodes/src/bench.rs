@@ -1,14 +1,15 @@
 //! Our pair against the C pair on the fast kernel with disks in memory, in turns.
 //!
 //! Every round boots a fresh pair of each kind. Both live side by side, one idle while the other is
-//! measured, and take turns with every single measurement, so that both see the same weather of the
-//! machine; what counts is the ratio within a round, and its median over the rounds.
+//! measured, and take turns with every slice of a measurement, so that both see the same weather of
+//! the machine; what counts is the ratio within a round, and its median over the rounds.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 
+use crate::awake::{idle_and_all, Awake};
 use crate::bed::{Bed, Kernel, Pairing};
 use crate::node::{Driver, Node, Tools};
 use crate::pair::{Pair, Plan};
@@ -17,8 +18,11 @@ use crate::provision::resource;
 /// Size of the disk in memory, in KiB.
 const DISK_KIB: u64 = 128 * 1024;
 
-/// Length of each measurement.
-const SECONDS: u32 = 5;
+/// Length of a slice of a measurement.
+const SECONDS: u32 = 2;
+
+/// Slices of each measurement.
+const SLICES: usize = 3;
 
 /// What fio does, and which number of its report counts.
 const PROFILES: [(&str, &str, &str); 6] = [
@@ -62,6 +66,8 @@ struct Profile {
     switches: [f64; 2],
     /// Frames that M sent and received per request.
     frames: f64,
+    /// Part of the time in which the host's processors had nothing of the nodes to do, in percent.
+    idle: f64,
 }
 
 /// What one pair gave in one round.
@@ -69,8 +75,8 @@ struct Profile {
 struct Measured {
     /// MB/s of the first sync with default options.
     sync: f64,
-    /// One number per profile; none if the profile was not asked for.
-    profiles: Vec<Option<Profile>>,
+    /// The slices of each profile; none of those that were not asked for.
+    profiles: [Vec<Profile>; PROFILES.len()],
     /// Of the disk without DRBD: random reads at depth 32.
     raw_read: f64,
     /// KiB that `up` took on M.
@@ -104,6 +110,7 @@ pub(crate) fn bench(bed: &Bed, rows: &str) -> Result<()> {
         drivers: [Driver::C; 2],
         tools,
     };
+    let _awake = bed.awake.then(Awake::keep).transpose()?;
     let mut pairs = Vec::new();
     for round in 1..=rounds {
         let start = Instant::now();
@@ -144,8 +151,12 @@ fn compare(
         measure(first).and_then(|()| measure(second))
     };
     both(&Subject::start)?;
-    for profile in PROFILES {
-        both(&|subject| subject.profile(profile, rows))?;
+    for (index, (name, _, _)) in PROFILES.iter().enumerate() {
+        if name.contains(rows) {
+            for _ in 0..SLICES {
+                both(&|subject| subject.slice(index))?;
+            }
+        }
     }
     Ok((ours.stop()?, c.stop()?))
 }
@@ -187,16 +198,8 @@ impl Subject {
         Ok(())
     }
 
-    /// One measurement, and the least free memory meanwhile; none if it was not asked for.
-    fn profile(
-        &mut self,
-        (name, options, direction): (&str, &str, &str),
-        rows: &str,
-    ) -> Result<()> {
-        if !name.contains(rows) {
-            self.got.profiles.push(None);
-            return Ok(());
-        }
+    /// One slice of a profile, and the least free memory meanwhile.
+    fn slice(&mut self, index: usize) -> Result<()> {
         let watch = self.pair.m.start(
             &format!(
                 "end=$(($(date +%s) + {SECONDS})); low=999999999; \
@@ -206,8 +209,9 @@ impl Subject {
             ),
             Duration::from_secs(60),
         )?;
+        let (_, options, direction) = PROFILES[index];
         let found = profile(&self.pair, options, direction)?;
-        self.got.profiles.push(Some(found));
+        self.got.profiles[index].push(found);
         let least: i64 = watch.wait()?.line().parse().context("MemFree")?;
         self.got.peak_kib = self.got.peak_kib.max(self.free_kib - least);
         Ok(())
@@ -249,7 +253,9 @@ fn free_kib(node: &Node) -> Result<i64> {
 /// One measurement of the replicated device, with what it cost.
 fn profile(pair: &Pair, options: &str, direction: &str) -> Result<Profile> {
     let before = [counts(&pair.m)?, counts(&pair.s)?];
+    let host = idle_and_all()?;
     let value = fio(&pair.m, "/dev/drbd0", options, direction, SECONDS)?;
+    let [idle, all] = idle_and_all()?;
     let after = [counts(&pair.m)?, counts(&pair.s)?];
     let size = if options.contains("bs=1M") {
         1.048_576
@@ -262,6 +268,7 @@ fn profile(pair: &Pair, options: &str, direction: &str) -> Result<Profile> {
         value,
         switches: [spent(0, 0), spent(1, 0)],
         frames: spent(0, 1),
+        idle: 100.0 * (idle - host[0]) / (all - host[1]),
     })
 }
 
@@ -309,42 +316,52 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-fn value_of(measured: &Measured, index: usize) -> f64 {
-    measured.profiles[index]
-        .as_ref()
-        .map_or(f64::NAN, |profile| profile.value)
+/// The mean over the slices; not a number if there are none.
+fn mean(slices: &[Profile], pick: impl Fn(&Profile) -> f64) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let count = slices.len() as f64;
+    slices.iter().map(pick).sum::<f64>() / count
+}
+
+/// The profiles that were asked for, with their places.
+fn measured_profiles(
+    pairs: &[(Measured, Measured)],
+) -> impl Iterator<Item = (usize, (&'static str, &'static str, &'static str))> + '_ {
+    let wanted = |index: usize| pairs.iter().all(|pair| !pair.0.profiles[index].is_empty());
+    let all = PROFILES.into_iter().enumerate();
+    all.filter(move |(index, _)| wanted(*index))
 }
 
 /// What a request costs: tells where a difference comes from.
 fn costs(pairs: &[(Measured, Measured)]) -> String {
     let mut out = format!(
-        "\n{:38} {:>17} {:>17}\n",
-        "per request: switches on M, S; frames", "ours", "C"
+        "\n{:44} {:>23} {:>23}\n",
+        "per request: switches on M, S; frames; idle", "ours", "C"
     );
-    for (index, (name, _, _)) in PROFILES.iter().enumerate() {
-        let cost = |profile: &Profile| [profile.switches[0], profile.switches[1], profile.frames];
+    let picks: [fn(&Profile) -> f64; 4] = [
+        |slice| slice.switches[0],
+        |slice| slice.switches[1],
+        |slice| slice.frames,
+        |slice| slice.idle,
+    ];
+    for (index, (name, _, _)) in measured_profiles(pairs) {
         let of = |side: fn(&(Measured, Measured)) -> &Measured| {
-            let all: Option<Vec<[f64; 3]>> = pairs
-                .iter()
-                .map(|pair| side(pair).profiles[index].as_ref().map(cost))
-                .collect();
-            all.map(|all| {
-                let one = |k: usize| median(all.iter().map(|cost| cost[k]).collect());
-                format!("{:5.2} {:5.2} {:5.2}", one(0), one(1), one(2))
-            })
+            let [m, s, frames, idle] = picks.map(|pick| {
+                let rounds = pairs.iter().map(|pair| &side(pair).profiles[index]);
+                median(rounds.map(|slices| mean(slices, pick)).collect())
+            });
+            format!("{m:5.2} {s:5.2} {frames:5.2} {idle:3.0} %")
         };
         let (ours, c) = (of(|pair| &pair.0), of(|pair| &pair.1));
-        if let (Some(ours), Some(c)) = (ours, c) {
-            let _ = writeln!(out, "{name:38} {ours} {c}");
-        }
+        let _ = writeln!(out, "{name:44} {ours} {c}");
     }
     out
 }
 
 fn table(pairs: &[(Measured, Measured)], subject: Pairing) -> String {
     let mut out = format!(
-        "\n{:?} against the C pair, {} rounds in turns, disks of {} MiB in memory, {SECONDS} s \
-         each\n\
+        "\n{:?} against the C pair, {} rounds in turns, disks of {} MiB in memory, {SLICES} x \
+         {SECONDS} s each\n\
          {:38} {:>9} {:>9} {:>7}  spread of the ratio\n",
         subject.drivers,
         pairs.len(),
@@ -366,10 +383,10 @@ fn table(pairs: &[(Measured, Measured)], subject: Pairing) -> String {
             "{name:38} {ours:9.0} {c:9.0} {ratio:7.2}  {least:.2} to {most:.2}"
         );
     };
-    for (index, (name, _, _)) in PROFILES.iter().enumerate() {
-        if pairs[0].0.profiles[index].is_some() {
-            row(name, &|measured| value_of(measured, index));
-        }
+    for (index, (name, _, _)) in measured_profiles(pairs) {
+        row(name, &|measured| {
+            mean(&measured.profiles[index], |slice| slice.value)
+        });
     }
     row("first sync, default options, MB/s", &|measured| {
         measured.sync

@@ -3,6 +3,7 @@
 //! The same program is the harness on the host and the agent on the nodes.
 
 mod agent;
+mod awake;
 mod bed;
 mod bench;
 mod link;
@@ -44,6 +45,7 @@ KEY=VALUE:
   tools=ours|utils|...        tools of M and S (default ours)
   N=20  SEED=7                rounds and seed of scenarios that repeat or draw lots
   KEEP=1                      leave the nodes running at the end (demo)
+  AWAKE=0                     let idle processors of the host halt (bench)
 
 Traces (consoles, steps, captures, disks) are left in target/nodes/NAME-KERNEL.
 ";
