@@ -53,6 +53,8 @@ pub(crate) struct NodeSpec {
     pub(crate) memory_mib: u32,
     /// Virtual processors.
     pub(crate) cpus: u32,
+    /// The processor of the host that it stays on; none lets it wander.
+    pub(crate) pinned: Option<usize>,
     /// Data disks: files of the host.
     pub(crate) disks: Vec<PathBuf>,
     /// Folder of this node in the scenario's folder.
@@ -121,6 +123,7 @@ impl Node {
             disks: self.spec.disks.clone(),
             memory_mib: self.spec.memory_mib,
             cpus: self.spec.cpus,
+            pinned: self.spec.pinned,
             net: net.port(self.spec.index),
             extra: Vec::new(),
         };

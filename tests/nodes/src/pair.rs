@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) snap: usize,
     /// Memory of a node in MiB; `None` for the kernel's usual.
     pub(crate) memory_mib: Option<u32>,
+    /// Each node stays on one processor of the host, M and S on different ones if there are two.
+    pub(crate) pinned: bool,
 }
 
 impl Default for Plan {
@@ -36,6 +38,7 @@ impl Default for Plan {
             resource: provision::lab_resource(),
             snap: SNAP_DEFAULT,
             memory_mib: None,
+            pinned: false,
         }
     }
 }
@@ -211,11 +214,16 @@ fn spec(bed: &Bed, plan: &Plan, dir: &Path, index: usize) -> Result<NodeSpec> {
         tools: bed.pairing.tools[index],
         memory_mib: plan.memory_mib.unwrap_or(usual_mib),
         cpus: 1,
+        pinned: plan.pinned.then(|| index % processors()),
         disks,
         drop: node_dir.join("drop"),
         dir: node_dir,
         debug_kernel: bed.kernel == Kernel::Debug,
     })
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Usable size of a device with internal metadata, in KiB (`reference/userland.md` 4.5).

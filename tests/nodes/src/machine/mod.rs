@@ -26,6 +26,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) memory_mib: u32,
     /// Virtual processors.
     pub(crate) cpus: u32,
+    /// The processor of the host that it stays on; none lets it wander.
+    pub(crate) pinned: Option<usize>,
     /// The node's end of the cable.
     pub(crate) net: BorrowedFd<'a>,
     /// More words for the kernel command line.

@@ -37,7 +37,15 @@ impl Backend for Uml {
             .context("open the log of acknowledged writes")?;
         let state = boot.dir.join("uml");
         fs::create_dir_all(&state).context("create the UML folder")?;
-        let mut command = Command::new(&self.in_root);
+        let mut command = match boot.pinned {
+            None => Command::new(&self.in_root),
+            Some(processor) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &processor.to_string()]);
+                command.arg(&self.in_root);
+                command
+            }
+        };
         command
             .env("DRBD_ROOT_BIND", &boot.dir)
             .env("TMPDIR", "/dev/shm")
