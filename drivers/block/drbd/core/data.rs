@@ -145,6 +145,8 @@ pub struct VolumeSlot<M: Memory> {
     /// Writes that came in while the peer had no disk and that are not on ours.
     pub(crate) diskless_writes: u32,
     pub(crate) untracked_writes: u32,
+    /// Epoch of the last write that only the own disk was to get.
+    pub(crate) kept_back: Option<u32>,
     /// Written for the peer since the last flush.
     pub(crate) cache_dirty: bool,
     /// Blocks were marked in sync that may be in the cache of the disk only.
@@ -190,6 +192,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             missed_writes: false,
             diskless_writes: 0,
             untracked_writes: 0,
+            kept_back: None,
             cache_dirty: false,
             unstable_blocks: false,
             page_flush: false,

@@ -3,6 +3,7 @@
 
 use drbd_format::types::{ConnState, OnIoError};
 
+use super::conflict::is_newer;
 use super::{DataPlane, Done, DoneKind};
 use crate::link::{LocalError, Upcall, VolumeIndex};
 use crate::memory::Memory;
@@ -196,7 +197,7 @@ impl<M: Memory> DataPlane<M> {
         let touched = request.local != Local::None || request.remote != Remote::None;
         let marks = request.op.is_write() && touched && !range.is_empty();
         let (everywhere, in_sync) = (request.is_everywhere(), request.in_sync);
-        let remote = request.remote;
+        let (remote, epoch) = (request.remote, request.epoch);
         let untracked = core::mem::replace(&mut request.untracked, false);
         request.free_due = true;
         let place = &mut self.volumes[volume.slot()];
@@ -211,7 +212,8 @@ impl<M: Memory> DataPlane<M> {
             && put_back(Bug::WriteWhileBitmapsTravel);
         if marks && !everywhere && !forgets {
             place.set_out_of_sync(range);
-        } else if marks && in_sync {
+        } else if marks && in_sync && !place.kept_back.is_some_and(|kept| is_newer(kept, epoch)) {
+            // A later write that the peer did not get may have been to the same blocks.
             place.set_in_sync(range, now);
             self.resync_progressed(volume, now);
         }

@@ -106,12 +106,7 @@ impl<M: Memory> DataPlane<M> {
                 Ok(())
             }
             Packet::RsIsInSync(ack) => {
-                let range = self.ack_range(volume, ack);
-                self.volumes[volume.slot()].set_in_sync(range, now);
-                if let Some(session) = &mut self.volumes[volume.slot()].session {
-                    session.same_checksum += range.len().bits().0;
-                }
-                self.request_answered(volume, ack, false, false, now);
+                self.same_checksum(volume, ack, now);
                 Ok(())
             }
             Packet::OvResult(ack) => {
@@ -231,11 +226,27 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The peer has written resync data that we sent.
+    /// The peer has written resync data that we sent. Once that resync has ended it is too late:
+    /// the peer may have lost the disk, and applications may have written to the block since.
     fn synced(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
         let range = self.ack_range(volume, ack);
-        self.volumes[volume.slot()].set_in_sync(range, now);
+        let place = &mut self.volumes[volume.slot()];
+        if place.session.is_none() {
+            return;
+        }
+        place.set_in_sync(range, now);
         self.resync_progressed(volume, now);
+    }
+
+    /// The peer has found that its data are those that we asked for.
+    fn same_checksum(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
+        let range = self.ack_range(volume, ack);
+        let place = &mut self.volumes[volume.slot()];
+        if let Some(session) = &mut place.session {
+            session.same_checksum += range.len().bits().0;
+            place.set_in_sync(range, now);
+        }
+        self.request_answered(volume, ack, false, false, now);
     }
 
     /// The peer could not write resync data that we sent.

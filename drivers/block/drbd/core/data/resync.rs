@@ -214,7 +214,10 @@ impl<M: Memory> DataPlane<M> {
         if put_back(Bug::PutTwiceOnAllocationFailure) {
             self.open_extent(volume, extent);
         }
+        // All is as it was before: nobody has to look again, least of all the sender.
+        let wants = self.wants;
         self.open_extent(volume, extent);
+        self.wants = wants;
     }
 
     /// Our own read for a checksum failed: the blocks cannot be synced now.

@@ -344,9 +344,12 @@ impl<M: Memory> DataPlane<M> {
             if self.epoch_writes >= self.link.max_epoch_size {
                 self.close_epoch(now);
             }
-        } else if newly != 0 && self.up && !put_back(Bug::WriteDuringShortResync) {
-            self.requests[slot].remote = Remote::OutOfSync;
-            self.queue_for_peer(slot);
+        } else {
+            self.volumes[volume.slot()].kept_back = Some(self.epoch);
+            if newly != 0 && self.up && !put_back(Bug::WriteDuringShortResync) {
+                self.requests[slot].remote = Remote::OutOfSync;
+                self.queue_for_peer(slot);
+            }
         }
         if !local {
             self.volumes[volume.slot()].missed_writes = true;

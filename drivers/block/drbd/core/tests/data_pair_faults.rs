@@ -225,3 +225,67 @@ fn the_end_of_a_resync_that_overtakes_the_last_ack_is_not_forgotten() {
     assert_eq!(done(&world.nodes[1].upcalls), 1, "the target");
     assert_eq!(done(&world.nodes[0].upcalls), 1, "the source");
 }
+
+/// The source of a sync hears of the loss of its target's disk before all acks have arrived, and
+/// goes on to write to blocks that the lost disk had got. The acks travel on the other socket.
+fn an_ack_that_comes_after_the_loss_of_the_disk(resync: bool) {
+    let mut world = World::new(1, SECTORS, Protocol::A);
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in world.nodes.iter_mut().filter(|_| resync) {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    if !resync {
+        world.write(0, 16, 8);
+    }
+    // All but the arrival of acks at the source.
+    for _ in 0..10 {
+        for at in 0..2 {
+            while (0..9).any(|kind| (at, kind) != (0, 4) && world.step(at, kind)) {}
+        }
+        world.advance_clock(Duration::from_millis(100));
+    }
+    assert!(!world.nodes[1].meta_out.is_empty() && !world.nodes[1].is_set(2));
+    world.peer_disk_lost(0);
+    world.write(0, 16, 8);
+    while [0, 1, 6, 7, 8].into_iter().any(|kind| world.step(0, kind)) {}
+    assert!(world.nodes[0].is_set(2), "marked");
+    while world.step(0, 4) {}
+    assert!(world.nodes[0].is_set(2), "kept");
+}
+
+#[test]
+fn an_ack_of_a_resync_that_has_ended_clears_no_bits() {
+    an_ack_that_comes_after_the_loss_of_the_disk(true);
+}
+
+#[test]
+fn an_ack_of_an_older_write_does_not_clear_the_bits_of_a_later_one() {
+    an_ack_that_comes_after_the_loss_of_the_disk(false);
+}
+
+/// A slot that becomes free wakes it; until then it would keep a processor busy.
+#[test]
+fn a_resync_that_has_no_slot_for_a_checksum_comes_to_rest() {
+    let extent = 32768;
+    let mut world = World::with_limits(1, extent + 8, Protocol::C, 67, 1, 2048);
+    world.checksums = true;
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    world.write(0, extent, 8);
+    while [7, 8, 0, 6].into_iter().any(|kind| world.step(0, kind)) {}
+    while world.step(1, 3) {}
+    assert_eq!(
+        world.nodes[1].data.counters(V).unacked,
+        1,
+        "in the only slot"
+    );
+    world.nodes[1].data.take_wants();
+    assert!(!world.step(1, 0));
+    assert!(!world.nodes[1].data.take_wants().sender);
+    world.settle();
+    world.check_idle();
+}

@@ -169,6 +169,14 @@ impl World {
         self.publish(at);
     }
 
+    /// A node hears that its peer has lost its disk.
+    pub(crate) fn peer_disk_lost(&mut self, at: usize) {
+        self.state[at].pdsk = DiskState::Failed;
+        self.set_conn(at, ConnState::Connected);
+        self.nodes[at].order(&Order::StopResync(V));
+        self.nodes[at].order(&Order::NewEpoch);
+    }
+
     /// No data is accessible, or is again.
     pub(crate) fn suspend(&mut self, at: usize, suspended: bool) {
         self.state[at].susp_nod = suspended;
