@@ -4,6 +4,7 @@
 use drbd_core::quirk::{Quirk, Quirks};
 use drbd_format::types::{ConnState, DiskState};
 
+use drbd_sim::admin::Command;
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::faults::{Fault, Faults};
 use drbd_sim::scene::Scene;
@@ -140,4 +141,40 @@ fn a_discard_that_a_diskless_c_node_refuses_is_marked() {
         assert_eq!(scene.end(), Ok(()), "seed {seed}");
     }
     assert!(mattered);
+}
+
+/// Node a attaches while the nodes shake hands: a C node tells its UUIDs only to a peer that was
+/// Diskless before.
+#[test]
+fn a_disk_that_is_attached_during_the_handshake_is_answered_by_a_c_node() {
+    for moment in 0..60 {
+        let mut faults = with(Quirk::AttachUnanswered);
+        faults.disk_latency_ns = (MILLI, MILLI);
+        let mut scene = Scene::new(faults).expect("in sync");
+        scene.close();
+        for command in [
+            Command::Secondary(0),
+            Command::Disconnect,
+            Command::Detach(0),
+        ] {
+            scene.command(0, command).expect("answered");
+        }
+        scene.connect();
+        scene.until_conn(0, ConnState::WfConnection).expect("asked");
+        scene.steps(moment).expect("nothing wrong");
+        scene.cluster.admins[0].add(Command::Attach(0));
+        scene
+            .until("connected", |cluster| {
+                let state = cluster.state(1, 0);
+                state.is_some_and(|state| state.conn >= ConnState::Connected)
+            })
+            .expect("connected");
+        scene
+            .until("attached", |cluster| {
+                let state = cluster.state(0, 0);
+                state.is_some_and(|state| state.disk == DiskState::UpToDate)
+            })
+            .expect("attached");
+        assert_eq!(scene.end(), Ok(()), "after {moment} events");
+    }
 }
