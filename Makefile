@@ -12,7 +12,7 @@ CARGO   := $(SCRIPTS)/cargo
 CHOSEN  := $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
 	$(if $(filter command%,$(origin CC)),CC=$(CC))
 
-export KEEP T N SEED KERNEL PAIR TOOLS
+export KEEP T N SEED PEER KERNEL PAIR TOOLS
 
 .PHONY: help build tools check test demo sim mutants nodes golden fuzz bench fmt doc install clean
 
@@ -41,9 +41,9 @@ demo: ## the lab on two nodes with Debian's own kernel under QEMU; KEEP=1 leaves
 bench: ## our module against the C driver, interleaved, on the fast kernel
 	@$(SCRIPTS)/nodes bench
 
-sim: ## the core in a simulator: SEED=<n> repeats one run with a trace, N=<n> runs many
+sim: ## the core in a simulator: SEED=<n> repeats one run with a trace, N=<n> runs many, PEER=c mixes
 	@$(CARGO) run --quiet --profile sim -p drbd-sim -- \
-		$(if $(SEED),seed=$(SEED),n=$(or $(N),1000) all=1)
+		$(if $(SEED),seed=$(SEED),n=$(or $(N),1000) all=1) $(if $(PEER),peer=$(PEER))
 
 mutants: ## known bugs put back until random seeds notice: BUG=<n> one of them, N=<seeds> at most
 	@$(CARGO) run --quiet --profile sim -p drbd-sim --bin drbd-mutants -- \

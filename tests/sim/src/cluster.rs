@@ -18,6 +18,7 @@ use crate::shell::{create_metadata, CreateAs};
 use crate::workload::{is_replicating, Workload};
 use crate::world::{Event, World, MILLI, SECOND};
 
+mod blame;
 mod crash;
 mod tend;
 
@@ -89,40 +90,50 @@ pub struct Cluster {
     refused: u32,
     /// Attempts of a node to attach a disk that the peer's data kept apart, in a row.
     kept_out: [u32; 2],
+    /// Looks of the administrators, in a row, at a node that its own defect makes wait.
+    stuck: u32,
+    /// How often somebody had to disconnect it.
+    pub helped: u32,
     /// State of the connection on both nodes when somebody in a hurry looked last.
     pub(crate) conns: [Option<ConnState>; 2],
     checkers: Vec<Box<dyn Checker>>,
+}
+
+/// Two nodes with disks that have been made for each other, without power.
+fn new_nodes(faults: &Faults, random: &mut Random) -> [Node; 2] {
+    let uuid = random.draw() | 0x100;
+    let create = if faults.full_sync {
+        CreateAs::JustCreated
+    } else {
+        CreateAs::Equal {
+            uuid: uuid & !1,
+            size: faults.extras.first_sectors,
+        }
+    };
+    [0, 1].map(|id| {
+        let mut disks = Vec::new();
+        for _ in 0..faults.volumes {
+            let mut disk = Disk::new(faults.disk_sectors, faults.volatile);
+            let created = create_metadata(&mut disk, create);
+            debug_assert!(created.is_some(), "disks are large enough for metadata");
+            disks.push(disk);
+        }
+        Node {
+            id,
+            life: 0,
+            alive: None,
+            disks,
+            clock: (random.below(100) * SECOND, faults.drift_ppm[id]),
+            quirks: faults.quirks[id],
+        }
+    })
 }
 
 impl Cluster {
     /// Two nodes that have just booted; nothing is configured.
     pub fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed);
-        let uuid = random.draw() | 0x100;
-        let create = if faults.full_sync {
-            CreateAs::JustCreated
-        } else {
-            CreateAs::Equal {
-                uuid: uuid & !1,
-                size: faults.extras.first_sectors,
-            }
-        };
-        let nodes = [0, 1].map(|id| {
-            let mut disks = Vec::new();
-            for _ in 0..faults.volumes {
-                let mut disk = Disk::new(faults.disk_sectors, faults.volatile);
-                let created = create_metadata(&mut disk, create);
-                debug_assert!(created.is_some(), "disks are large enough for metadata");
-                disks.push(disk);
-            }
-            Node {
-                id,
-                life: 0,
-                alive: None,
-                disks,
-                clock: (random.below(100) * SECOND, faults.drift_ppm[id]),
-            }
-        });
+        let nodes = new_nodes(&faults, &mut random);
         let world = World {
             now_ns: 0,
             random,
@@ -142,6 +153,8 @@ impl Cluster {
             log: Vec::new(),
             activity: Default::default(),
             sizes: vec![faults.extras.first_sectors.unwrap_or(0); faults.volumes],
+            mattered: Default::default(),
+            excused: None,
         };
         let mut cluster = Self {
             world,
@@ -161,6 +174,8 @@ impl Cluster {
             rested: None,
             refused: 0,
             kept_out: [0; 2],
+            stuck: 0,
+            helped: 0,
             conns: [None; 2],
             checkers: check::all(),
         };
@@ -232,11 +247,11 @@ impl Cluster {
     pub fn check_end(&mut self) {
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
-            if self.world.failure.is_some() {
+            if self.world.failure.is_some() || self.world.excused.is_some() {
                 break;
             }
             if let Err(text) = checker.at_rest(self) {
-                self.world.fail(format!("{}: {text}", checker.name()));
+                self.found(checker.as_ref(), &text);
             }
         }
         self.checkers = checkers;
@@ -244,7 +259,7 @@ impl Cluster {
 
     /// Lets the next event happen. False: nothing happens any more, or something is wrong.
     pub fn step(&mut self) -> bool {
-        if self.world.failure.is_some() {
+        if self.world.failure.is_some() || self.world.excused.is_some() {
             return false;
         }
         let Some((at_ns, event)) = self.world.heap.pop() else {
@@ -259,7 +274,7 @@ impl Cluster {
         }
         self.happen(event);
         self.after_event();
-        self.world.failure.is_none()
+        self.world.failure.is_none() && self.world.excused.is_none()
     }
 
     fn happen(&mut self, event: Event) {
@@ -307,6 +322,16 @@ impl Cluster {
         }
     }
 
+    /// A checker has found something.
+    fn found(&mut self, checker: &dyn Checker, text: &str) {
+        let text = format!("{}: {text}", checker.name());
+        if checker.is_about_data() {
+            self.world.fail_data(text);
+        } else {
+            self.world.fail(text);
+        }
+    }
+
     fn after_event(&mut self) {
         if !std::mem::take(&mut self.world.changed) {
             return;
@@ -335,7 +360,7 @@ impl Cluster {
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             if let Err(text) = checker.after_event(self) {
-                self.world.fail(format!("{}: {text}", checker.name()));
+                self.found(checker.as_ref(), &text);
             }
         }
         self.checkers = checkers;
@@ -565,7 +590,7 @@ impl Cluster {
             }
             if self.is_quiet() {
                 if let Err(text) = check::replicas_equal(self, volume) {
-                    self.world.fail(text);
+                    self.world.fail_data(text);
                 }
                 self.world.oracle.synced(volume);
             }

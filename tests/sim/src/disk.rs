@@ -172,6 +172,10 @@ pub struct Disk {
     /// Writes that have begun, with the length of the cache at that time.
     running: BTreeMap<u64, (DiskRequest, usize)>,
     flushed: u64,
+    /// First entries of the cache that count as stable for the peer.
+    acknowledged: usize,
+    /// Of those, how many losses of power would have taken.
+    pub kept: u64,
     next_id: u64,
     /// Writes fail.
     pub fail_writes: bool,
@@ -204,6 +208,8 @@ impl Disk {
             cache: Vec::new(),
             running: BTreeMap::new(),
             flushed: 0,
+            acknowledged: 0,
+            kept: 0,
             next_id: 0,
             fail_writes: false,
             fail_reads: false,
@@ -370,6 +376,14 @@ impl Disk {
             }
         }
         self.flushed += count as u64;
+        self.acknowledged = self.acknowledged.saturating_sub(count);
+    }
+
+    /// The node has told its peer that everything in the cache is stable, though it is not
+    /// (`reference/io.md` Q1). A loss of power would take writes that nobody sends again, and no
+    /// node could know: they are kept, and counted.
+    pub fn acknowledge_cached(&mut self) {
+        self.acknowledged = self.cache.len();
     }
 
     /// Returns a block of metadata as a reader sees it.
@@ -411,8 +425,11 @@ impl Disk {
             }
         }
         self.flushed = 0;
-        for entry in entries {
-            self.settle(entry, loss, random);
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        for (at, entry) in entries.into_iter().enumerate() {
+            let lucky = at < acknowledged && loss != Loss::Nothing;
+            self.kept += u64::from(lucky);
+            self.settle(entry, if lucky { Loss::Nothing } else { loss }, random);
         }
         self.live = self.durable.clone();
         self.blocks = self.durable_blocks.clone();

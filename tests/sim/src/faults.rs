@@ -1,5 +1,6 @@
 //! What goes wrong in a run, drawn from its seed.
 
+use drbd_core::quirk::Quirks;
 use drbd_format::types::Protocol;
 
 use crate::extras::Extras;
@@ -52,6 +53,8 @@ pub struct Faults {
     pub csums: bool,
     /// What happens besides.
     pub extras: Extras,
+    /// What each node does as the C driver does.
+    pub quirks: [Quirks; 2],
 }
 
 /// Kinds of faults and of things that administrators do.
@@ -131,6 +134,7 @@ impl Faults {
             secret: false,
             csums: false,
             extras: Extras::default(),
+            quirks: [Quirks::NONE; 2],
         }
     }
 
@@ -196,7 +200,15 @@ impl Faults {
             secret: r.chance(15),
             csums: r.chance(15),
             extras,
+            quirks: [Quirks::NONE; 2],
         }
+    }
+
+    /// As [`Self::draw`], but one of the nodes, by the seed, has these quirks.
+    pub fn draw_with(seed: u64, quirks: Quirks) -> Self {
+        let mut faults = Self::draw(seed);
+        faults.quirks[(seed % 2) as usize] = quirks;
+        faults
     }
 
     /// Draws the kind of the next fault.

@@ -1,14 +1,16 @@
 //! Runs seeds of the simulator.
 //!
 //! `drbd-sim seed=N` prints a trace of one run; `drbd-sim n=N [from=M] [jobs=J] [writes=W]` runs
-//! many on all processors and prints the first seed that fails. With `diagram=1` it prints
-//! Documentation/states.md instead.
+//! many on all processors and prints the first seed that fails. With `peer=c` one of the two nodes
+//! stands for the C driver, with `peer=` and the name of a quirk it has this one only. With
+//! `diagram=1` it prints Documentation/states.md instead.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use drbd_core::quirk::{Quirk, Quirks};
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::diagram::Diagram;
 use drbd_sim::faults::Faults;
@@ -23,6 +25,8 @@ struct Wanted {
     keep_going: bool,
     quiet: bool,
     diagram: bool,
+    /// What one of the nodes does as the C driver does.
+    peer: Quirks,
 }
 
 fn parse() -> Result<Wanted, String> {
@@ -36,9 +40,14 @@ fn parse() -> Result<Wanted, String> {
         keep_going: false,
         quiet: false,
         diagram: false,
+        peer: Quirks::NONE,
     };
     for argument in std::env::args().skip(1) {
         let (name, value) = argument.split_once('=').unwrap_or(("seed", &argument));
+        if name == "peer" {
+            wanted.peer = peer(value)?;
+            continue;
+        }
         let number = value
             .parse::<u64>()
             .map_err(|_| format!("{argument}: a number is expected"))?;
@@ -53,7 +62,7 @@ fn parse() -> Result<Wanted, String> {
             "diagram" => wanted.diagram = number != 0,
             _ => {
                 return Err(format!(
-                    "{name}: not known; seed, n, from, jobs, writes, all"
+                    "{name}: not known; seed, n, from, jobs, writes, all, peer"
                 ))
             }
         }
@@ -61,25 +70,42 @@ fn parse() -> Result<Wanted, String> {
     Ok(wanted)
 }
 
+/// `c`, or one of the quirks by its name.
+fn peer(name: &str) -> Result<Quirks, String> {
+    let named = |quirk: &Quirk| format!("{quirk:?}") == name;
+    match Quirk::ALL.into_iter().find(named) {
+        Some(quirk) => Ok(Quirks::only(quirk)),
+        None if name == "c" => Ok(Quirks::C),
+        None => Err(format!("peer={name}: c or one of {:?}", Quirk::ALL)),
+    }
+}
+
 /// What a run came to.
 struct Outcome {
     failure: Option<String>,
+    /// Why it ended early: a defect of the C driver.
+    excused: Option<String>,
+    mattered: Quirks,
+    helped: u32,
     simulated_ns: u64,
     events: u64,
     diagram: Diagram,
 }
 
-fn run(seed: u64, writes: u64, verbose: bool) -> Outcome {
-    let mut cluster = Cluster::new(seed, Faults::draw(seed));
+fn run(seed: u64, wanted: &Wanted, verbose: bool) -> Outcome {
+    let mut cluster = Cluster::new(seed, Faults::draw_with(seed, wanted.peer));
     cluster.world.verbose = verbose;
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        drbd_sim::complete_run(&mut cluster, writes, HEAL_LIMIT_NS);
+        drbd_sim::complete_run(&mut cluster, wanted.writes, HEAL_LIMIT_NS);
     }));
     if result.is_err() {
         cluster.world.fail("panic".to_string());
     }
     Outcome {
         failure: cluster.world.failure.clone(),
+        excused: cluster.world.excused.take(),
+        mattered: cluster.world.mattered,
+        helped: cluster.helped,
         simulated_ns: cluster.world.now_ns,
         events: cluster.world.events,
         diagram: std::mem::take(&mut cluster.world.diagram),
@@ -95,8 +121,8 @@ fn main() -> ExitCode {
         }
     };
     if let Some(seed) = wanted.seed {
-        println!("seed {seed}: {:?}", Faults::draw(seed));
-        let outcome = run(seed, wanted.writes, !wanted.quiet);
+        println!("seed {seed}: {:?}", Faults::draw_with(seed, wanted.peer));
+        let outcome = run(seed, &wanted, !wanted.quiet);
         let simulated_ms = outcome.simulated_ns / 1_000_000;
         return match outcome.failure {
             Some(text) => {
@@ -104,6 +130,9 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
             None => {
+                if let Some(text) = outcome.excused {
+                    println!("seed {seed}: ended at a {text}");
+                }
                 println!(
                     "seed {seed}: good, {simulated_ms} ms, {} events",
                     outcome.events
@@ -121,6 +150,7 @@ fn many(wanted: &Wanted) -> ExitCode {
     let totals = Mutex::new((0_u64, 0_u64, 0_u64));
     let failed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
     let diagram = Mutex::new(Diagram::default());
+    let mixed = Mutex::new(Mixed::default());
     let start = Instant::now();
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
@@ -131,11 +161,14 @@ fn many(wanted: &Wanted) -> ExitCode {
                 if seed >= end || stop {
                     return;
                 }
-                let outcome = run(seed, wanted.writes, false);
+                let outcome = run(seed, wanted, false);
                 if let Ok(mut totals) = totals.lock() {
                     totals.0 += 1;
                     totals.1 += outcome.simulated_ns;
                     totals.2 += outcome.events;
+                }
+                if let Ok(mut mixed) = mixed.lock() {
+                    mixed.add(seed, &outcome);
                 }
                 if let Ok(mut diagram) = diagram.lock() {
                     diagram.add(&outcome.diagram);
@@ -162,7 +195,42 @@ fn many(wanted: &Wanted) -> ExitCode {
         hours / seconds,
         failed.len()
     );
+    if wanted.peer != Quirks::NONE {
+        mixed.into_inner().unwrap_or_default().print();
+    }
     exit_code(&failed)
+}
+
+/// What came up in runs with a node that stands for the C driver.
+#[derive(Default)]
+struct Mixed {
+    seen: [u64; Quirk::ALL.len()],
+    helped: u64,
+    excused: Vec<u64>,
+}
+
+impl Mixed {
+    fn add(&mut self, seed: u64, outcome: &Outcome) {
+        for (count, quirk) in self.seen.iter_mut().zip(Quirk::ALL) {
+            *count += u64::from(outcome.mattered.contains(quirk));
+        }
+        self.helped += u64::from(outcome.helped > 0);
+        if outcome.excused.is_some() {
+            self.excused.push(seed);
+        }
+    }
+
+    fn print(&self) {
+        println!(
+            "{} seeds ended at wrong data of the C driver: {:?}; in {} a person had to disconnect",
+            self.excused.len(),
+            self.excused,
+            self.helped
+        );
+        for (count, quirk) in self.seen.iter().zip(Quirk::ALL) {
+            println!("{quirk:?} mattered in {count} seeds");
+        }
+    }
 }
 
 fn exit_code(failed: &[u64]) -> ExitCode {

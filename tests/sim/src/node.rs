@@ -7,6 +7,7 @@ use drbd_core::data::{Incoming, SentToken};
 use drbd_core::establish::Establish;
 use drbd_core::link::VolumeIndex;
 use drbd_core::peer_request::PeerId;
+use drbd_core::quirk::Quirks;
 use drbd_core::request::{Op, RequestId};
 use drbd_core::resource::Resource;
 use drbd_core::time::Instant;
@@ -328,6 +329,8 @@ pub struct Alive {
     pub batch: Batch,
     /// Ack sender.
     pub acks: AckBatch,
+    /// The receiver has taken a barrier and waits until it is carried out (C driver only).
+    pub at_barrier: bool,
     /// Front of what is being received on the data socket: header, fixed part or payload.
     pub data_bytes: Vec<u8>,
     /// Bytes received on the meta socket and not used.
@@ -352,6 +355,8 @@ pub struct Node {
     pub disks: Vec<Disk>,
     /// Clock: offset and drift in parts per million.
     pub clock: (u64, i64),
+    /// What it does as the C driver does.
+    pub quirks: Quirks,
 }
 
 impl Node {
@@ -408,6 +413,7 @@ impl Alive {
             link: None,
             batch: Batch::default(),
             acks: AckBatch::default(),
+            at_barrier: false,
             data_bytes: Vec::new(),
             meta_bytes: Vec::new(),
             timer: (None, 0),

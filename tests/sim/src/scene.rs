@@ -128,6 +128,14 @@ impl Scene {
         workload.submit(world, 0, 0, Op::Write, (sector, count));
     }
 
+    /// Submits a discard to `a`.
+    pub fn discard(&mut self, sector: u64, count: u64) {
+        let Cluster {
+            workload, world, ..
+        } = &mut self.cluster;
+        workload.submit(world, 0, 0, Op::Discard, (sector, count));
+    }
+
     /// Submits a read to `a`.
     pub fn read(&mut self, sector: u64, count: u64) {
         let Cluster {

@@ -300,7 +300,7 @@ impl Workload {
                     .oracle
                     .check_read(pending.volume, bio.sector, &bio.data);
                 if let Err(text) = read {
-                    world.fail(text);
+                    world.fail_data(text);
                 }
             }
             Op::Flush => {}
@@ -331,7 +331,7 @@ impl Workload {
             self.under_way.push((volume, peer, write));
         }
         if !here && !there && self.protocol == Protocol::C {
-            world.fail(format!(
+            world.fail_data(format!(
                 "write {write:?} was acknowledged and is on no disk"
             ));
         }
@@ -341,7 +341,7 @@ impl Workload {
         let steady =
             pending.replicated == Some(now) && replicating && has_disk(world, peer, volume);
         if steady && !there && self.protocol == Protocol::C {
-            world.fail(format!(
+            world.fail_data(format!(
                 "protocol C acknowledged {write:?} at {} ms before the peer had it",
                 world.now_ns / MILLI
             ));

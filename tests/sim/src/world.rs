@@ -1,5 +1,6 @@
 //! Everything that exists in a run: clock, nodes, network, events, trace.
 
+use drbd_core::quirk::{behave_as, Quirk, Quirks};
 use drbd_core::resource::Wants;
 use drbd_core::time::Instant;
 
@@ -89,6 +90,10 @@ pub struct World {
     pub activity: [Activity; 2],
     /// Sizes that administrators have configured, per volume; 0: no limit.
     pub sizes: Vec<u64>,
+    /// Ways of the C driver that have made a difference so far.
+    pub mattered: Quirks,
+    /// Data were wrong after a defect of the C driver: the run ends there, and is not a failure.
+    pub excused: Option<String>,
 }
 
 impl World {
@@ -114,6 +119,25 @@ impl World {
             }
             self.failure = Some(text);
         }
+    }
+
+    /// Notes that data are wrong. Behind a defect of the C driver that makes old data good nobody
+    /// can tell whose fault it is: the run is over.
+    pub fn fail_data(&mut self, text: String) {
+        let harmful = |quirk: &&Quirk| self.mattered.contains(**quirk);
+        match Quirk::HARMFUL.iter().find(harmful) {
+            None => self.fail(text),
+            Some(quirk) => {
+                let text = format!("{quirk:?} of the C driver: {text}");
+                self.trace(0, || text.clone());
+                self.excused.get_or_insert(text);
+            }
+        }
+    }
+
+    /// A way of the C driver has made a difference.
+    pub(crate) fn mattered(&mut self, quirk: Quirk) {
+        self.mattered = self.mattered.or(Quirks::only(quirk));
     }
 
     /// Adds an event after `delay_ns`.
@@ -152,8 +176,17 @@ impl World {
         call: impl FnOnce(&mut Alive, Instant) -> R,
     ) -> Option<R> {
         let now = self.nodes[node].clock(self.now_ns);
+        let quirks = self.nodes[node].quirks;
         let alive = self.alive(node)?;
+        behave_as(quirks);
         let result = call(alive, now);
+        let mattered = behave_as(Quirks::NONE);
+        self.mattered = self.mattered.or(mattered);
+        if mattered.contains(Quirk::AckBeforeFlush) {
+            for disk in &mut self.nodes[node].disks {
+                disk.acknowledge_cached();
+            }
+        }
         self.changed = true;
         let Some(alive) = self.alive(node) else {
             return Some(result);
@@ -178,7 +211,10 @@ impl World {
         let vain = &mut alive.vain_looks[thread.bell()];
         *vain = if again { *vain + 1 } else { 0 };
         if *vain == VAIN_LOOKS_MAX {
-            self.fail(format!("{thread:?} finds nothing and never comes to rest"));
+            let who = name(node);
+            self.fail(format!(
+                "{thread:?} of {who} finds nothing and never comes to rest"
+            ));
         }
         found
     }

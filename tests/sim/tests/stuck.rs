@@ -86,6 +86,23 @@ fn an_extent_is_given_back_once_when_there_is_no_slot() {
     });
 }
 
+/// All slots are with requests of one extent, and the next one has to be locked in vain.
+#[test]
+fn a_resync_without_a_slot_comes_to_rest() {
+    let mut faults = Faults::none();
+    faults.csums = true;
+    faults.slots = (256, 4);
+    faults.disk_latency_ns = (20 * MILLI, 20 * MILLI);
+    let mut scene = Scene::new(faults).expect("in sync");
+    scene.command(0, Command::Disconnect).expect("apart");
+    for block in 0..12 {
+        scene.write(32_256 + 64 * block, 8);
+    }
+    scene.written().expect("written");
+    scene.connect();
+    assert_eq!(scene.end(), Ok(()));
+}
+
 /// Regression 22: the link is lost while replies wait to be sent.
 #[test]
 fn requests_of_the_peer_end_with_the_connection() {

@@ -449,10 +449,14 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// Queues P_STATE with the present state.
+    /// Queues P_STATE with the present state. A disk that is being attached is none yet: a peer
+    /// with the C driver tells us its UUIDs, which the attach waits for, only if there was none.
     pub(crate) fn send_state(&mut self, v: VolumeIndex) {
-        let word = self.state(v).to_word();
-        self.send(v, ControlKind::State(word));
+        let mut state = self.state(v);
+        if state.disk == DiskState::Attaching {
+            state.disk = DiskState::Diskless;
+        }
+        self.send(v, ControlKind::State(state.to_word()));
     }
 
     /// Queues P_UUIDS if there is a disk to speak of.

@@ -20,6 +20,7 @@ use crate::memory::queue::Queue;
 use crate::memory::slab::{List, Slab};
 use crate::memory::Memory;
 use crate::peer_request as peer;
+use crate::quirk::{quirk, Quirk};
 use crate::request as app;
 use crate::resync::extents::ResyncExtents;
 use crate::resync::session::Session;
@@ -640,7 +641,9 @@ impl<M: Memory> DataPlane<M> {
         }
         self.epoch = self.epoch.wrapping_add(1);
         self.epoch_writes = 0;
-        if self.barrier_due.is_none() {
+        if quirk(Quirk::BarrierAtOnce) {
+            self.wants.sender = true;
+        } else if self.barrier_due.is_none() {
             self.barrier_due = Some(now.after(BARRIER_DELAY));
         }
         if self

@@ -26,6 +26,7 @@ pub mod link;
 pub mod liveness;
 pub mod log;
 pub mod put_back;
+pub mod quirk;
 pub mod resource;
 pub mod state;
 pub mod time;

@@ -10,6 +10,7 @@ use drbd_format::types::WriteOrdering;
 
 use crate::link::VolumeIndex;
 use crate::memory::queue::Queue;
+use crate::quirk::{quirk, Quirk};
 
 /// Epochs that may wait for their end; a peer that sends more barriers has to wait.
 pub const EPOCHS_MAX: usize = 48;
@@ -227,13 +228,22 @@ impl Epochs {
     /// Tells whether [`Self::pop_finished`] has something to do.
     #[inline]
     pub fn has_finished(&self) -> bool {
-        self.queue.front().is_some_and(Epoch::is_finished)
+        let due = |epoch: &Epoch| epoch.is_finished() || epoch.is_acked_early();
+        self.queue.front().is_some_and(due)
     }
 
     /// Takes the oldest epoch out if its barrier may be acknowledged. Epochs that have become
     /// empty are passed over: nobody waits for them.
     pub fn pop_finished(&mut self) -> Option<Finished> {
         while self.has_finished() {
+            let front = self.queue.get_mut(0)?;
+            if !front.is_finished() {
+                let finished = Finished {
+                    number: front.number,
+                    set_size: core::mem::take(&mut front.size),
+                };
+                return Some(finished);
+            }
             let epoch = self.queue.pop()?;
             self.first += 1;
             self.open = self.open.max(self.first);
@@ -255,6 +265,16 @@ impl Epoch {
             && self.unacked == 0
             && self.flush == Flush::Done
             && self.unstable == 0
+    }
+
+    /// The C driver does not wait for the flush. The epoch stays, empty, until that is done.
+    fn is_acked_early(&self) -> bool {
+        self.closed
+            && self.unfinished == 0
+            && self.unacked == 0
+            && self.size != 0
+            && self.flush != Flush::Done
+            && quirk(Quirk::AckBeforeFlush)
     }
 }
 

@@ -15,6 +15,7 @@ impl Cluster {
             self.tend_node(node);
         }
         self.give_up_newer();
+        self.help_c();
         self.tend_roles();
     }
 
@@ -288,7 +289,7 @@ impl Cluster {
         self.world.oracle.adopt(volume, shown, disk);
         if let Err(text) = checked {
             let name = self.world.nodes[node].name();
-            self.world.fail(format!("promoted {name}: {text}"));
+            self.world.fail_data(format!("promoted {name}: {text}"));
         }
         if connected {
             self.world.oracle.promises[volume] = [Promise::Everything; 2];

@@ -8,6 +8,7 @@ mod connect;
 mod control;
 mod peer_io;
 mod receive;
+mod rewrite;
 mod send;
 mod submit;
 mod worker;
@@ -98,6 +99,14 @@ impl World {
             }
         }
         self.put_bio(node, volume);
+        self.barrier_may_be_over(node);
+    }
+
+    /// The receiver of a node with the C driver looks whether it may go on.
+    fn barrier_may_be_over(&mut self, node: usize) {
+        if self.alive(node).is_some_and(|alive| alive.at_barrier) {
+            self.ring(node, Thread::Receiver);
+        }
     }
 
     /// A request of the disk has ended: whoever waits for the last one may go on.

@@ -1,7 +1,8 @@
 //! Receiving from the data socket.
 
 use drbd_core::data::Incoming;
-use drbd_core::link::LinkError;
+use drbd_core::link::{LinkError, VolumeIndex};
+use drbd_core::quirk::Quirk;
 
 use crate::digest;
 use crate::network::Received;
@@ -75,6 +76,9 @@ impl World {
     }
 
     fn packet_step(&mut self, node: usize, packet: Packet) -> Step {
+        if matches!(packet, Packet::Header) && self.waits_at_barrier(node) {
+            return Step::Wait(packet);
+        }
         let wanted = match &packet {
             Packet::Header => self.core(node).map_or(8, |core| core.header_len()),
             Packet::Fixed(len) => *len,
@@ -93,6 +97,7 @@ impl World {
                         self.trace(node, || {
                             format!("gets {}", crate::trace::command(&bytes, bytes.len()))
                         });
+                        self.note_barrier(node, &bytes);
                         Step::Next(Packet::Fixed(expect.fixed_len))
                     }
                     _ => Step::Stop(LinkError::ProtocolError),
@@ -118,6 +123,28 @@ impl World {
                 Step::Next(Packet::Header)
             }
         }
+    }
+
+    /// The C driver's receiver carries a barrier out before it takes the next packet.
+    fn note_barrier(&mut self, node: usize, header: &[u8]) {
+        let waits = self.nodes[node].quirks.contains(Quirk::ReceiverWaits);
+        if let Some(alive) = self.alive(node).filter(|_| waits) {
+            let command = crate::trace::command(header, header.len());
+            alive.at_barrier = command.starts_with("Barrier/");
+        }
+    }
+
+    /// Writes and flush of an epoch are under way and the receiver waits for their end.
+    fn waits_at_barrier(&mut self, node: usize) -> bool {
+        let Some(alive) = self.alive(node).filter(|alive| alive.at_barrier) else {
+            return false;
+        };
+        alive.at_barrier = alive.core.counters(VolumeIndex(0)).epochs > 1;
+        if alive.at_barrier {
+            self.mattered(Quirk::ReceiverWaits);
+            return true;
+        }
+        false
     }
 
     fn payload(&mut self, node: usize, incoming: Incoming, bytes: &[u8]) {

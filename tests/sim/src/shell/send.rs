@@ -106,9 +106,10 @@ impl World {
             if payload_bytes >= BATCH_BYTES {
                 break;
             }
-            let Some((bytes, text)) = self.look(node, Thread::Sender, pull) else {
+            let Some((mut bytes, text)) = self.look(node, Thread::Sender, pull) else {
                 break;
             };
+            self.rewrite(node, &mut bytes);
             self.trace(node, || text);
             payload_bytes += bytes.len();
             if let Some(alive) = self.alive(node) {
@@ -178,8 +179,10 @@ impl World {
                     alive.core.next_acks(&mut buffer, now)
                 });
                 let Some(len) = out else {
+                    self.barrier_may_be_over(node);
                     return;
                 };
+                self.rewrite(node, &mut buffer[..len]);
                 self.trace(node, || crate::trace::acks(&buffer[..len]));
                 if let Some(alive) = self.alive(node) {
                     alive.acks.bytes.extend(&buffer[..len]);
@@ -209,6 +212,7 @@ impl World {
         alive.acks.bytes.clear();
         if std::mem::take(&mut alive.acks.sending) {
             self.with(node, |alive, now| alive.core.acks_sent(now));
+            self.barrier_may_be_over(node);
         }
     }
 

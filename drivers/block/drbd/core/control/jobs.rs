@@ -13,6 +13,7 @@ use crate::action::Action;
 use crate::link::{Order, Side, VolumeIndex};
 use crate::log::Level;
 use crate::put_back::{put_back, Bug};
+use crate::quirk::{quirk, Quirk};
 use crate::state::Change;
 
 /// A job and how far it has got.
@@ -180,7 +181,10 @@ impl Control<'_> {
                     self.end_job(v);
                     return true;
                 }
-                if !self.s.liveness.answered(ping) {
+                let target = self.vol(v).state.is_sync_target();
+                let answered =
+                    self.s.liveness.answered(ping) || (target && quirk(Quirk::EndOvertakesAck));
+                if !answered {
                     return false;
                 }
                 self.end_job(v);

@@ -11,6 +11,7 @@ use crate::generation::FLAG_INCONSISTENT;
 use crate::link::{LinkError, Order, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
+use crate::quirk::{quirk, Quirk};
 use crate::state::{mask, Change, VolumeState};
 
 /// What the first rules make of the peer's disk.
@@ -140,7 +141,12 @@ impl Control<'_> {
         }
         // A target that could not write everything ends its resync Inconsistent
         // (`reference/wire.md` A.7).
-        if half_synced && os.is_sync_source() && ended && disk == Inconsistent {
+        if half_synced
+            && os.is_sync_source()
+            && ended
+            && disk == Inconsistent
+            && !quirk(Quirk::FailedResyncStays)
+        {
             return PeerDisk::EndsRun;
         }
         if os.conn == ConnState::VerifyT && os.disk == UpToDate && ended && disk == UpToDate {
@@ -224,8 +230,8 @@ impl Control<'_> {
         // known what our disk is worth.
         let compared = ps.disk < DiskState::Negotiating || self.vol(v).peer.uuids.is_some();
         if os.disk == DiskState::Negotiating
-            && compared
             && matches!(conn, ConnState::Connected | ConnState::WfBitMapS)
+            && (compared || quirk(Quirk::DiskNotCompared))
         {
             if let Some((saved, _)) = self.vol(v).saved {
                 change = change.and(Change::disk(saved));

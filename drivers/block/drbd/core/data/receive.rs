@@ -15,6 +15,7 @@ use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{Ack, PeerId, PeerKind, Stage};
 use crate::put_back::{put_back, Bug};
+use crate::quirk::{quirk, Quirk};
 use crate::request::{Event, Remote, RequestId};
 use crate::time::{Duration, Instant};
 
@@ -362,6 +363,10 @@ impl<M: Memory> DataPlane<M> {
         self.join_epoch(slot, trim.block_id.0, trim.flags);
         if !has_disk {
             self.refuse_write(slot);
+            let digest_len = u32::from(self.terms.integrity_len);
+            if digest_len != 0 && quirk(Quirk::LengthOfNothing) {
+                self.peers[slot].len_bytes = digest_len.wrapping_neg();
+            }
             return Ok(Incoming::Done);
         }
         let old_sender = !self.terms.features.contains(FeatureFlags::WZEROES);

@@ -12,6 +12,7 @@ use crate::link::{Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage};
 use crate::put_back::{put_back, Bug};
+use crate::quirk::{quirk, Quirk};
 use crate::resync::extents::{Begin, ASK_LIMIT};
 use crate::resync::rate::Allowance;
 use crate::resync::session::{merge, verify_block, Job, RequestLimits, Session};
@@ -64,7 +65,12 @@ impl<M: Memory> DataPlane<M> {
     /// Returns how many sectors may be asked for now. If none, writes to the extent that would
     /// have been next go first (`reference/io.md` 4.5).
     fn allowed(&mut self, volume: VolumeIndex, now: Instant) -> Option<u64> {
-        let sectors = self.allowance(volume, now);
+        let tick = next_tick(now);
+        self.resync_timer = earliest(self.resync_timer, tick);
+        let sectors = match tick {
+            Some(_) => None,
+            None => self.allowance(volume, now),
+        };
         if sectors.is_none() {
             self.give_up_extents(volume, None);
         }
@@ -403,9 +409,9 @@ impl<M: Memory> DataPlane<M> {
         let Some(session) = &mut place.session else {
             return;
         };
-        session.peer_ended = true;
         let weight = disk.bitmap.weight();
         let failed = session.failed;
+        session.peer_ended = weight <= failed || !quirk(Quirk::EndSeenOnce);
         let forgets = put_back(Bug::WriteDuringShortResync);
         let upcall = match session.job {
             Job::Resync if weight <= failed || forgets => Some(Upcall::ResyncDone {
@@ -427,6 +433,15 @@ impl<M: Memory> DataPlane<M> {
             None => self.resync_progressed(volume, now),
         }
     }
+}
+
+/// When the C driver would ask next, if that is not now.
+fn next_tick(now: Instant) -> Option<Instant> {
+    const TICK_NS: u64 = 100_000_000;
+    const MOMENT_NS: u64 = 1_000_000;
+    let since = now.0 % TICK_NS;
+    let wait = Duration(TICK_NS - since);
+    (since >= MOMENT_NS && quirk(Quirk::ResyncInTicks)).then(|| now.after(wait))
 }
 
 /// Tells whether a resync target is done; begins a new pass if bits were set behind its position.

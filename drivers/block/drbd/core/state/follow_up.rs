@@ -4,6 +4,7 @@
 use drbd_format::types::{ConnState, DiskState, Role};
 
 use super::VolumeState;
+use crate::quirk::{quirk, Quirk};
 
 /// One consequence, named by its number in `reference/states.md` 3.9.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -144,7 +145,10 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
     list.add(
         (o.pdsk == Diskless && n.pdsk > Diskless && n.pdsk != DUnknown)
             // It was at it when the connection came: it waits for our UUIDs all the same.
-            || (o.pdsk == Attaching && n.pdsk > Failed && n.pdsk != DUnknown),
+            || (o.pdsk == Attaching
+                && n.pdsk > Failed
+                && n.pdsk != DUnknown
+                && !quirk(Quirk::AttachUnanswered)),
         FollowUp::PeerGotDisk,
     );
     list.add(

@@ -3,6 +3,7 @@
 use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData, Role};
 
 use super::VolumeState;
+use crate::quirk::{quirk, Quirk};
 
 /// Facts outside of the state vector that the rules look at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,10 +115,10 @@ pub fn sanitize(old: VolumeState, s: VolumeState, facts: &Facts) -> (VolumeState
             s.pdsk = DiskState::DUnknown;
         }
     }
-    if s.conn >= ConnState::Connected && s.conn < ConnState::Ahead && !aborted {
+    if s.conn >= ConnState::Connected && s.conn < ConnState::Ahead {
         let connected = s.conn == ConnState::Connected && old.conn >= ConnState::Connected;
-        s.disk = agreed_disk(connected, old.disk, s.disk);
-        s.pdsk = agreed_disk(connected, old.pdsk, s.pdsk);
+        s.disk = agreed_disk(aborted || (connected && doubtful(old.disk)), s.disk);
+        s.pdsk = agreed_disk(aborted || (connected && doubtful(old.pdsk)), s.pdsk);
     }
     clamp_disks(&mut s, &mut warning);
     if facts.fencing == Fencing::ResourceAndStonith && peer_to_fence(s) && !peer_to_fence(old) {
@@ -135,13 +136,17 @@ pub fn sanitize(old: VolumeState, s: VolumeState, facts: &Facts) -> (VolumeState
 /// The C driver also raises the disks when a resync is aborted because one of them failed: the
 /// old data of the target then counts as good. Here such a disk stays what it is until a
 /// handshake or a resync decides about it.
-fn agreed_disk(connected: bool, old: DiskState, new: DiskState) -> DiskState {
-    let doubtful = |disk| matches!(disk, DiskState::Consistent | DiskState::Outdated);
-    if doubtful(new) && !(connected && doubtful(old)) {
+fn agreed_disk(kept: bool, new: DiskState) -> DiskState {
+    if doubtful(new) && (!kept || quirk(Quirk::AbortedCountsAsGood)) {
         DiskState::UpToDate
     } else {
         new
     }
+}
+
+/// Not known to be good.
+fn doubtful(disk: DiskState) -> bool {
+    matches!(disk, DiskState::Consistent | DiskState::Outdated)
 }
 
 /// Rule S6.
