@@ -12,9 +12,9 @@ CARGO   := $(SCRIPTS)/cargo
 CHOSEN  := $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
 	$(if $(filter command%,$(origin CC)),CC=$(CC))
 
-export KEEP T N SEED PEER KERNEL PAIR TOOLS
+export KEEP T N SEED PEER KERNEL PAIR TOOLS SHARD AWAKE
 
-.PHONY: help build tools check test demo sim mutants nodes golden fuzz bench fmt doc install clean
+.PHONY: help build tools check test demo sim mutants coverage nodes golden fuzz bench fmt doc install clean
 
 # Products for all to see: the module of the kernel asked for and the tools.
 build: ## drbd.ko: KDIR=<kernel build folder> [ARCH=um] [LLVM=…|CC=…], or KERNEL=fast|debug|stock
@@ -48,6 +48,9 @@ sim: ## the core in a simulator: SEED=<n> repeats one run with a trace, N=<n> ru
 mutants: ## known bugs put back until random seeds notice: BUG=<n> one of them, N=<seeds> at most
 	@$(CARGO) run --quiet --profile sim -p drbd-sim --bin drbd-mutants -- \
 		n=$(or $(N),2000) $(if $(BUG),bug=$(BUG))
+
+coverage: ## lines, packet handlers and state transitions of the two crates that tests run; N=<seeds>
+	@$(SCRIPTS)/coverage
 
 golden: ## only the tests against recorded bytes and snapshots
 	@$(CARGO) test --quiet -p drbd_format -p drbd_core --lib -- recorded as_reviewed

@@ -166,12 +166,6 @@ impl<S: DerefMut<Target = [AlSlot]>> ActivityLog<S> {
         self.used
     }
 
-    /// Some reservation found no slot: every other one has to wait behind it.
-    #[inline]
-    pub fn is_starving(&self) -> bool {
-        self.starving
-    }
-
     /// Returns the first and last extent of a range; `None` beyond the format's limits or empty.
     #[inline]
     pub fn extents(range: SectorRange) -> Option<(u32, u32)> {
@@ -228,11 +222,6 @@ impl<S: DerefMut<Target = [AlSlot]>> ActivityLog<S> {
         } else {
             Reserved::Ready
         }
-    }
-
-    /// Nobody starves any more (the one who did has given up).
-    pub fn stop_starving(&mut self) {
-        self.starving = false;
     }
 
     /// Drops the references on the extents from `first` on, `count` of them. Answers whether some

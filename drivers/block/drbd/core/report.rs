@@ -335,15 +335,9 @@ impl ProcVolume<'_> {
 
     fn write_counters(&self, out: &mut dyn Write) -> fmt::Result {
         let c = self.counters;
-        let ordering = match self.ordering {
-            WriteOrdering::None => 'n',
-            WriteOrdering::Drain => 'd',
-            WriteOrdering::Flush => 'f',
-        };
         writeln!(
             out,
-            "    ns:{} nr:{} dw:{} dr:{} al:{} bm:{} lo:{} pe:{} ua:{} ap:{} ep:{} wo:{ordering} \
-             oos:{}",
+            "    ns:{} nr:{} dw:{} dr:{} al:{} bm:{} lo:{} pe:{} ua:{} ap:{} ep:{} wo:{} oos:{}",
             c.sent_sectors / 2,
             c.received_sectors / 2,
             c.written_sectors / 2,
@@ -355,6 +349,7 @@ impl ProcVolume<'_> {
             c.unacked,
             c.app,
             c.epochs,
+            self.ordering.letter(),
             c.out_of_sync_bits.saturating_mul(4),
         )
     }

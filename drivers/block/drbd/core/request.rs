@@ -368,12 +368,6 @@ impl Request {
         self.range().len()
     }
 
-    /// A write that the peer has to acknowledge with a barrier ack.
-    #[inline]
-    pub fn is_replicated(&self) -> bool {
-        matches!(self.barrier, Barrier::Pending)
-    }
-
     /// The upper request may not be ended yet.
     #[inline]
     pub fn is_busy(&self) -> bool {

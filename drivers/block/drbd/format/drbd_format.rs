@@ -33,3 +33,5 @@ pub mod wire;
 
 #[cfg(test)]
 mod recorded_tests;
+#[cfg(test)]
+mod sentence_tests;

@@ -72,7 +72,7 @@ impl Section {
 
     /// Finds an option by its name or one of its older names.
     ///
-    /// Negative forms (`no-tcp-cork`) are not found; see [`OptionSpec::negated_name`].
+    /// Negative forms (`no-tcp-cork`) are not found; see [`OptionSpec::negatable`].
     pub fn find(self, name: &str) -> Option<&'static OptionSpec> {
         self.options()
             .iter()
@@ -260,18 +260,6 @@ const fn switch(name: &'static str, default: bool) -> OptionSpec {
 }
 
 impl OptionSpec {
-    /// Whether the very first release of the series had it.
-    ///
-    /// Later ones are not marked as mandatory, so that older kernels may ignore them.
-    pub const fn is_original(&self) -> bool {
-        self.field.mandatory
-    }
-
-    /// Returns the name of the negative form without its `no-`, or `None` if there is none.
-    pub fn negated_name(&self) -> Option<&'static str> {
-        self.negatable.then_some(self.name)
-    }
-
     const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
         self
@@ -456,5 +444,85 @@ impl core::fmt::Display for OptionError {
 impl From<TlvError> for OptionError {
     fn from(error: TlvError) -> Self {
         Self::Tlv(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_is_what_its_description_says() {
+        let limits = number("pace", 5, 1, 9, Unit::Kib);
+        let described = limits
+            .aliases(&["speed"])
+            .change(Change::Attach)
+            .checked()
+            .in_syncer()
+            .negatable()
+            .sensitive()
+            .placed(Section::Net, Field::optional(7, "pace", Kind::U32));
+        assert_eq!(
+            (described.name, described.aliases),
+            ("pace", &["speed"][..])
+        );
+        assert_eq!(described.section, Section::Net);
+        assert_eq!(described.change, Change::Attach);
+        assert!(described.checked && described.in_syncer);
+        assert!(described.negatable && described.sensitive);
+        assert_eq!(described.field.number, 7);
+        assert!(matches!(
+            described.domain,
+            Domain::Number {
+                min: 1,
+                max: 9,
+                default: 5,
+                ..
+            }
+        ));
+        let plain = option("plain", Domain::Words);
+        assert!(!plain.checked && !plain.in_syncer && !plain.negatable && !plain.sensitive);
+        assert_eq!(argument("path").change, Change::Attach);
+        let word = choice("word", &[("a", 1)], 1).domain;
+        assert!(matches!(word, Domain::Choice { default: 1, .. }));
+        assert_eq!(switch("on", true).domain, Domain::Switch { default: true });
+    }
+
+    #[test]
+    fn every_section_has_its_keyword_and_its_options() {
+        for (section, name, option) in [
+            (Section::Disk, "disk", "on-io-error"),
+            (Section::Global, "global", "usage-count"),
+            (Section::Handlers, "handlers", "split-brain"),
+            (Section::Net, "net", "protocol"),
+            (Section::Options, "options", "cpu-mask"),
+            (Section::Startup, "startup", "wfc-timeout"),
+        ] {
+            assert_eq!(section.name(), name);
+            assert_eq!(
+                section.find(option).map(|found| found.section),
+                Some(section)
+            );
+        }
+        assert_eq!(Section::Command.name(), "command");
+        assert!(Section::Command.options().is_empty());
+    }
+
+    #[test]
+    fn a_unit_has_a_size_a_letter_and_words() {
+        for (unit, bytes, letter, words) in [
+            (Unit::Bytes, 1, "", Some("bytes")),
+            (Unit::Kib, 1024, "k", Some("bytes")),
+            (Unit::KibPerSecond, 1024, "k", Some("bytes/second")),
+            (Unit::Plain, 1, "", None),
+            (Unit::Seconds, 1, "", Some("seconds")),
+            (Unit::Sectors, 512, "s", Some("bytes")),
+            (Unit::TenthSeconds, 1, "", Some("1/10 seconds")),
+        ] {
+            assert_eq!(
+                (unit.bytes(), unit.letter(), unit.words()),
+                (bytes, letter, words)
+            );
+        }
     }
 }

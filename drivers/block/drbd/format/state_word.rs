@@ -98,18 +98,6 @@ impl StateWord {
         Self(disk.to_wire() << PEER_DISK_SHIFT)
     }
 
-    /// Returns the bits set in either word.
-    #[inline]
-    pub const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Returns this word changed as a request with `mask` and `value` says.
-    #[inline]
-    pub const fn changed(self, mask: Self, value: Self) -> Self {
-        Self((self.0 & !mask.0) | value.0)
-    }
-
     /// Returns what a mask or value of the sender means for the receiver.
     ///
     /// Own and peer's fields are exchanged, a connection state turns into its counterpart and

@@ -370,26 +370,6 @@ impl Uuid {
     pub const NONE: Self = Self(0);
     /// Metadata was just created, the data belongs to no generation yet.
     pub const JUST_CREATED: Self = Self(4);
-
-    const PRIMARY_BIT: u64 = 1;
-
-    /// Tells whether the node was primary when the value was stored.
-    #[inline]
-    pub const fn has_primary_bit(self) -> bool {
-        self.0 & Self::PRIMARY_BIT != 0
-    }
-
-    /// Returns the value with the primary bit set or cleared.
-    #[inline]
-    pub const fn with_primary_bit(self, primary: bool) -> Self {
-        Self((self.0 & !Self::PRIMARY_BIT) | (primary as u64))
-    }
-
-    /// Tells whether both name the same generation.
-    #[inline]
-    pub const fn same_generation(self, other: Self) -> bool {
-        (self.0 ^ other.0) & !Self::PRIMARY_BIT == 0
-    }
 }
 
 impl fmt::Display for Uuid {
@@ -481,5 +461,11 @@ mod tests {
             AfterSbPolicy::DiscardLocal.mirrored(),
             AfterSbPolicy::DiscardRemote
         );
+    }
+
+    #[test]
+    fn the_letter_of_a_write_ordering_is_that_of_proc() {
+        let letters = WriteOrdering::ALL.iter().map(|ordering| ordering.letter());
+        assert_eq!(letters.collect::<std::string::String>(), "ndf");
     }
 }

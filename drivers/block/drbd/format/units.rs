@@ -80,15 +80,6 @@ impl Sector {
         }
     }
 
-    /// Returns the distance from `start`, or `None` if `start` lies behind this sector.
-    #[inline]
-    pub const fn distance_from(self, start: Self) -> Option<SectorCount> {
-        match self.0.checked_sub(start.0) {
-            Some(distance) => Some(SectorCount(distance)),
-            None => None,
-        }
-    }
-
     /// Returns the position in bytes, or `None` on overflow.
     #[inline]
     pub const fn bytes(self) -> Option<ByteCount> {
@@ -111,21 +102,6 @@ impl SectorCount {
             None => None,
         }
     }
-
-    /// Returns the sum, or `None` on overflow.
-    #[inline]
-    pub const fn checked_add(self, other: Self) -> Option<Self> {
-        match self.0.checked_add(other.0) {
-            Some(sum) => Some(Self(sum)),
-            None => None,
-        }
-    }
-
-    /// Returns the length in KiB, rounded down, as `/proc/drbd` prints it.
-    #[inline]
-    pub const fn kib(self) -> u64 {
-        self.0 >> 1
-    }
 }
 
 impl ByteCount {
@@ -136,12 +112,6 @@ impl ByteCount {
             return None;
         }
         Some(SectorCount(self.0 >> SECTOR_SHIFT))
-    }
-
-    /// Returns the length in sectors, an incomplete last sector left out.
-    #[inline]
-    pub const fn sectors_floor(self) -> SectorCount {
-        SectorCount(self.0 >> SECTOR_SHIFT)
     }
 }
 
@@ -172,27 +142,9 @@ impl BitIndex {
     pub const fn resync_extent(self) -> ResyncExtent {
         ResyncExtent(self.0 >> BITS_PER_RESYNC_EXTENT_SHIFT)
     }
-
-    /// Returns the bit `count` later, or `None` on overflow.
-    #[inline]
-    pub const fn checked_add(self, count: BitCount) -> Option<Self> {
-        match self.0.checked_add(count.0) {
-            Some(sum) => Some(Self(sum)),
-            None => None,
-        }
-    }
 }
 
 impl BitCount {
-    /// Returns the number of sectors that so many whole bits cover, or `None` on overflow.
-    #[inline]
-    pub const fn sectors(self) -> Option<SectorCount> {
-        match shl(self.0, SECTORS_PER_BIT_SHIFT) {
-            Some(count) => Some(SectorCount(count)),
-            None => None,
-        }
-    }
-
     /// Returns the number of 64-bit words that hold so many bits.
     #[inline]
     pub const fn words(self) -> u64 {
@@ -204,24 +156,9 @@ impl BitCount {
     pub const fn pages(self) -> u64 {
         self.0.div_ceil(1 << BITS_PER_PAGE_SHIFT)
     }
-
-    /// Returns the data covered by so many bits in KiB, as `/proc/drbd` prints it.
-    #[inline]
-    pub const fn kib(self) -> u64 {
-        self.0.saturating_mul(4)
-    }
 }
 
-impl BitmapPage {
-    /// Returns the first bit of the page, or `None` on overflow.
-    #[inline]
-    pub const fn first_bit(self) -> Option<BitIndex> {
-        match shl(self.0, BITS_PER_PAGE_SHIFT) {
-            Some(bit) => Some(BitIndex(bit)),
-            None => None,
-        }
-    }
-}
+impl BitmapPage {}
 
 impl AlExtent {
     /// Sectors in one extent.
@@ -268,15 +205,6 @@ impl ResyncExtent {
     pub const fn first_sector(self) -> Option<Sector> {
         match shl(self.0, SECTORS_PER_RESYNC_EXTENT_SHIFT) {
             Some(sector) => Some(Sector(sector)),
-            None => None,
-        }
-    }
-
-    /// Returns the first bit of the extent, or `None` on overflow.
-    #[inline]
-    pub const fn first_bit(self) -> Option<BitIndex> {
-        match shl(self.0, BITS_PER_RESYNC_EXTENT_SHIFT) {
-            Some(bit) => Some(BitIndex(bit)),
             None => None,
         }
     }

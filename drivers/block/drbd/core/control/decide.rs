@@ -469,3 +469,113 @@ impl Control<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the other node sees it.
+    fn seen_by_peer(facts: &SplitBrain) -> SplitBrain {
+        let swap = |[own, peer]: [bool; 2]| [peer, own];
+        let [own, peer] = facts.changed;
+        SplitBrain {
+            was_primary: swap(facts.was_primary),
+            changed: [peer, own],
+            primary: swap(facts.primary),
+            resolver: !facts.resolver,
+        }
+    }
+
+    fn all_facts() -> impl Iterator<Item = SplitBrain> {
+        (0..32_u32).flat_map(|bits| {
+            let bit = move |at: u32| bits >> at & 1 != 0;
+            [[0, 0], [0, 5], [5, 0], [5, 9], [9, 5], [5, 5]].map(move |changed| SplitBrain {
+                was_primary: [bit(0), bit(1)],
+                changed,
+                primary: [bit(2), bit(3)],
+                resolver: bit(4),
+            })
+        })
+    }
+
+    /// Otherwise both would become source, or both target.
+    #[test]
+    fn both_nodes_come_to_the_same_end_of_a_split_brain() {
+        for facts in all_facts() {
+            let peer = seen_by_peer(&facts);
+            let agree =
+                |own: i32, peers: i32| own == -peers || (own == UNDECIDED && peers == UNDECIDED);
+            for &policy in AfterSbPolicy::ALL {
+                let (own, other) = (
+                    facts.without_primary(policy),
+                    peer.without_primary(policy.mirrored()),
+                );
+                assert!(agree(own, other), "{policy:?} {facts:?}: {own} {other}");
+                if !policy.fits(1) || facts.primary[0] == facts.primary[1] {
+                    continue;
+                }
+                for &without in AfterSbPolicy::ALL {
+                    let own = facts.with_primary(policy, without);
+                    let other = peer.with_primary(policy, without.mirrored());
+                    assert!(
+                        agree(own, other),
+                        "{policy:?} {without:?} {facts:?}: {own} {other}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_split_brain_policy_discards_what_its_name_says() {
+        let facts = SplitBrain {
+            was_primary: [false, true],
+            changed: [5, 9],
+            primary: [false, false],
+            resolver: false,
+        };
+        let zero = SplitBrain {
+            changed: [0, 9],
+            ..facts
+        };
+        let without = |policy| facts.without_primary(policy);
+        assert_eq!(without(AfterSbPolicy::DiscardYoungerPrimary), -1);
+        assert_eq!(without(AfterSbPolicy::DiscardOlderPrimary), 1);
+        assert_eq!(without(AfterSbPolicy::DiscardLeastChanges), -1);
+        assert_eq!(without(AfterSbPolicy::DiscardZeroChanges), UNDECIDED);
+        assert_eq!(zero.without_primary(AfterSbPolicy::DiscardZeroChanges), -1);
+        assert_eq!(without(AfterSbPolicy::DiscardLocal), -1);
+        assert_eq!(without(AfterSbPolicy::DiscardRemote), 1);
+        assert_eq!(without(AfterSbPolicy::Disconnect), UNDECIDED);
+        let least = AfterSbPolicy::DiscardLeastChanges;
+        for own in [true, false] {
+            let with = SplitBrain {
+                primary: [own, !own],
+                ..facts
+            };
+            let secondary = with.with_primary(AfterSbPolicy::DiscardSecondary, least);
+            assert_eq!(secondary, if own { 1 } else { -1 });
+            // The peer has more changes: only its being Primary agrees with that.
+            let consensus = with.with_primary(AfterSbPolicy::Consensus, least);
+            assert_eq!(consensus, if own { UNDECIDED } else { -1 });
+            assert_eq!(with.with_primary(AfterSbPolicy::ViolentlyAs0p, least), -1);
+            assert_eq!(
+                with.with_primary(AfterSbPolicy::Disconnect, least),
+                UNDECIDED
+            );
+        }
+    }
+
+    #[test]
+    fn a_decision_leads_to_a_state_of_the_connection() {
+        let sync = |source| Decision::Sync {
+            source,
+            full: false,
+        };
+        let conn = |decision| Control::decided_conn(decision);
+        assert_eq!(conn(Decision::Connected), Some(ConnState::Connected));
+        assert_eq!(conn(sync(true)), Some(ConnState::WfBitMapS));
+        assert_eq!(conn(sync(false)), Some(ConnState::WfBitMapT));
+        assert_eq!(conn(Decision::Refused), None);
+    }
+}

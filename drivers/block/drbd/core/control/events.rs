@@ -258,9 +258,4 @@ impl Control<'_> {
     pub fn has_actions(&self) -> bool {
         !self.actions.is_empty()
     }
-
-    /// Returns the volume with this number.
-    pub fn volume_by_number(&self, number: u16) -> Option<VolumeIndex> {
-        self.by_number(number)
-    }
 }

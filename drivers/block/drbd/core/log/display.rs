@@ -376,55 +376,5 @@ impl Line {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use drbd_format::types::ConnState;
-    use drbd_format::types::{DiskState, Role};
-    use std::string::ToString;
-
-    #[test]
-    fn lines_that_scripts_parse_are_literal() {
-        let old = VolumeState::INITIAL;
-        let new = VolumeState {
-            role: Role::Primary,
-            conn: ConnState::Connected,
-            disk: DiskState::UpToDate,
-            user_isp: true,
-            ..old
-        };
-        let line = Line::StateChange {
-            old: old.to_word(),
-            new: new.to_word(),
-        };
-        assert_eq!(
-            line.to_string(),
-            "role( Secondary -> Primary ) conn( StandAlone -> Connected ) \
-             disk( Diskless -> UpToDate ) user_isp( 0 -> 1 ) "
-        );
-        let line = Line::RefusedState {
-            word: new.to_word(),
-            wanted: true,
-        };
-        assert_eq!(
-            line.to_string(),
-            " wanted = { cs:Connected ro:Primary/Unknown ds:UpToDate/DUnknown r--u-- }"
-        );
-        assert_eq!(
-            Line::Features { flags: 15 }.to_string(),
-            "Feature flags enabled on protocol level: 0xf TRIM THIN_RESYNC WRITE_SAME \
-             WRITE_ZEROES."
-        );
-        assert_eq!(
-            Line::Features { flags: 0 }.to_string(),
-            "Feature flags enabled on protocol level: 0x0 none."
-        );
-        assert_eq!(
-            Line::Size { kib: 65_496 }.to_string(),
-            "size = 64 MB (65496 KB)"
-        );
-        assert_eq!(
-            Line::MarkedOutOfSync { bits: 3072 }.to_string(),
-            "12 MB (3072 bits) marked out-of-sync by on disk bit-map."
-        );
-    }
-}
+#[path = "display_tests.rs"]
+mod tests;

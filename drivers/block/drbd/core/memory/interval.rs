@@ -34,14 +34,6 @@ impl Default for Node {
     }
 }
 
-impl Node {
-    /// Tells whether the node is in a tree.
-    #[inline]
-    pub fn is_linked(&self) -> bool {
-        self.linked
-    }
-}
-
 /// Element that carries a node.
 pub trait Interval {
     /// Returns the node.

@@ -52,11 +52,6 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         self.get(0)
     }
 
-    /// Returns the oldest value.
-    pub fn front_mut(&mut self) -> Option<&mut T> {
-        self.get_mut(0)
-    }
-
     /// Returns the newest value.
     pub fn back_mut(&mut self) -> Option<&mut T> {
         self.get_mut(self.len.checked_sub(1)?)

@@ -40,11 +40,6 @@ impl<M: Memory> Resource<M> {
         self.data.terms().version.header_len()
     }
 
-    /// Bytes that may be read behind every header that announces at least as many.
-    pub const fn likely_fixed_len() -> usize {
-        24
-    }
-
     /// A header has arrived on the data socket.
     ///
     /// # Errors

@@ -175,40 +175,6 @@ impl VolumeState {
         matches!(self.conn, ConnState::SyncTarget | ConnState::PausedSyncT)
     }
 
-    /// New application I/O need not wait for a change of this state (`reference/io.md` 0.4
-    /// "may-take-bio", state part).
-    pub fn is_stable(self, agreed_version: u32) -> bool {
-        let link = match self.conn {
-            ConnState::WfBitMapT | ConnState::WfSyncUuid => false,
-            ConnState::WfBitMapS => agreed_version >= 96,
-            ConnState::StandAlone
-            | ConnState::Disconnecting
-            | ConnState::Unconnected
-            | ConnState::Timeout
-            | ConnState::BrokenPipe
-            | ConnState::NetworkFailure
-            | ConnState::ProtocolError
-            | ConnState::TearDown
-            | ConnState::WfConnection
-            | ConnState::WfReportParams
-            | ConnState::Connected
-            | ConnState::StartingSyncS
-            | ConnState::StartingSyncT
-            | ConnState::SyncSource
-            | ConnState::SyncTarget
-            | ConnState::VerifyS
-            | ConnState::VerifyT
-            | ConnState::PausedSyncS
-            | ConnState::PausedSyncT
-            | ConnState::Ahead
-            | ConnState::Behind => true,
-        };
-        link && !matches!(
-            self.disk,
-            DiskState::Attaching | DiskState::Negotiating | DiskState::DUnknown
-        )
-    }
-
     /// The volume is as new: nothing is configured (`reference/states.md` 2.2).
     pub fn unconfigured(self) -> bool {
         self.conn == ConnState::StandAlone

@@ -7,7 +7,7 @@ use std::string::String;
 use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData, Role};
 
 use super::follow_up::{follow_up, Context, FollowUp};
-use super::sanitize::{sanitize, Facts};
+use super::sanitize::{sanitize, Facts, Warning};
 use super::transition::{check_hard, check_soft, check_valid, is_cluster_wide, Rules};
 use super::{mask, Change, StateError, VolumeState};
 
@@ -447,4 +447,39 @@ fn every_consequence_can_happen_and_none_follows_from_nothing() {
     for item in all {
         assert!(seen.contains(&item), "{item:?}");
     }
+}
+
+#[test]
+fn a_run_that_lost_its_disk_is_aborted_and_said_so() {
+    let good = VolumeState {
+        disk: DiskState::UpToDate,
+        pdsk: DiskState::UpToDate,
+        ..VolumeState::INITIAL
+    };
+    for (conn, warning) in [
+        (ConnState::VerifyS, Warning::VerifyAborted),
+        (ConnState::VerifyT, Warning::VerifyAborted),
+        (ConnState::WfBitMapS, Warning::ResyncAborted),
+    ] {
+        let old = VolumeState { conn, ..good };
+        let failed = Change::disk(DiskState::Failed).apply(old).unwrap();
+        let (new, said) = sanitize(old, failed, &PLAIN);
+        assert_eq!((new.conn, said), (ConnState::Connected, Some(warning)));
+    }
+    let all = [
+        Warning::VerifyAborted,
+        Warning::ResyncAborted,
+        Warning::LostWhileNegotiating,
+        Warning::UpgradedDisk,
+        Warning::UpgradedPdsk,
+    ];
+    let texts: HashSet<&str> = all.iter().map(|warning| warning.text()).collect();
+    assert_eq!(texts.len(), all.len());
+}
+
+#[test]
+fn a_field_taken_out_of_a_change_is_left_alone() {
+    let change = Change::role(Role::Primary).and(Change::pdsk(DiskState::Outdated));
+    assert_eq!(change.without(mask::PDSK), Change::role(Role::Primary));
+    assert_eq!(change.without(mask::DISK), change);
 }

@@ -124,4 +124,12 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_bitmap_takes_whole_pages_on_disk() {
+        assert_eq!(disk_bytes(BitCount(0)), ByteCount(0));
+        assert_eq!(disk_bytes(BitCount(1)), ByteCount(4096));
+        assert_eq!(disk_bytes(BitCount(32_768)), ByteCount(4096));
+        assert_eq!(disk_bytes(BitCount(32_769)), ByteCount(8192));
+    }
 }

@@ -435,11 +435,6 @@ impl Layout {
         Sector(self.md_offset.saturating_add_signed(i64::from(offset)))
     }
 
-    /// Returns the kind of layout.
-    pub const fn placement(&self) -> Placement {
-        self.placement
-    }
-
     /// Returns the geometry of the activity log.
     pub const fn striping(&self) -> Striping {
         self.striping

@@ -331,3 +331,51 @@ fn the_index_number_selects_the_placement() {
         SectorCount(262_144)
     );
 }
+
+#[test]
+fn offsets_that_make_no_sense_are_told_with_all_numbers() {
+    let device = SectorCount(131_072);
+    let mut superblock = Superblock::new(&compute(Placement::Internal, device.0));
+    superblock.al_offset = 8;
+    let error = Layout::from_superblock(Placement::Internal, device, &superblock).unwrap_err();
+    let line = error.log_line(-1).to_string();
+    for part in [
+        "meta data offsets don't make sense: idx=-1 al_s=1, al_sz4k=8, al_offset=8, bm_offset=",
+        "md_capacity=131072",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn a_device_without_room_has_no_superblock() {
+    assert_eq!(Placement::Internal.superblock_of(SectorCount(7)), None);
+    assert_eq!(
+        Placement::Internal.superblock_of(SectorCount(131_079)),
+        Some(Sector(131_064))
+    );
+    assert_eq!(
+        Placement::FlexibleExternal.superblock_of(SectorCount(8)),
+        Some(Sector(0))
+    );
+    assert_eq!(
+        Placement::Indexed(2).superblock_of(SectorCount(1 << 20)),
+        Some(Sector(2 * 262_144))
+    );
+    assert_eq!(
+        Placement::FlexibleExternal.device_sectors_min(),
+        SectorCount(2048)
+    );
+}
+
+#[test]
+fn an_active_set_is_limited_by_the_ring() {
+    let small = Striping::new(1, 8).unwrap();
+    assert_eq!(small.slots_max(), 7 * 919);
+    assert_eq!(small.slots_clamped(1), 67);
+    assert_eq!(small.slots_clamped(1237), 1237);
+    assert_eq!(small.slots_clamped(60_000), 7 * 919);
+    let big = Striping::new(4, 64).unwrap();
+    assert_eq!(big.slots_max(), 65_534);
+    assert_eq!(Striping::new(1, 72).unwrap().slots_max(), 65_249);
+}

@@ -194,3 +194,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_flag_is_set_and_cleared_without_the_others() {
+    let flags = MdFlags::CONSISTENT.with(MdFlags::AL_CLEAN, true);
+    assert!(flags.contains(MdFlags::CONSISTENT) && flags.contains(MdFlags::AL_CLEAN));
+    assert_eq!(flags.with(MdFlags::AL_CLEAN, false), MdFlags::CONSISTENT);
+}

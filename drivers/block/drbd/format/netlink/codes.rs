@@ -508,4 +508,10 @@ mod tests {
         assert_eq!(text(100), None);
         assert_eq!(text(171), None);
     }
+
+    #[test]
+    fn answers_of_a_state_change_are_told_from_others() {
+        assert!(RetCode(-2).is_state_change() && RetCode::SS_SUCCESS.is_state_change());
+        assert!(!RetCode::NO_ERROR.is_state_change() && !RetCode(127).is_state_change());
+    }
 }

@@ -260,11 +260,6 @@ impl Command {
         let number = self.number();
         number >= Self::NewMinor.number() && number <= Self::ChangeNetOpts.number()
     }
-
-    /// Whether it is an event that only the kernel sends.
-    pub fn is_event(self) -> bool {
-        self.allowed().is_empty()
-    }
 }
 
 /// The top-level attributes of a message.
@@ -382,5 +377,20 @@ mod tests {
             Message::request(Command::Down, &plain).unwrap_err(),
             TlvError::NotNested { number: 2 }
         );
+    }
+
+    #[test]
+    fn a_command_says_what_it_is_about() {
+        for (command, selector) in [
+            (Command::NewMinor, Selector::Resource),
+            (Command::Attach, Selector::Minor),
+            (Command::Connect, Selector::Resource),
+            (Command::Disconnect, Selector::Connection),
+        ] {
+            assert_eq!(command.selector(), selector, "{command:?}");
+        }
+        for command in Command::ALL {
+            let _ = command.selector();
+        }
     }
 }

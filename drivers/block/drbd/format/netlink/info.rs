@@ -390,4 +390,18 @@ mod tests {
         );
         assert_eq!(Text::<4>::EMPTY.as_bytes_with_nul(), b"\0");
     }
+
+    #[test]
+    fn texts_and_bytes_know_what_is_in_them() {
+        let text = Text::<8>::new(b"r0").unwrap();
+        assert_eq!(text.as_str(), Some("r0"));
+        assert_eq!(Text::<8>::new(&[0xff]).unwrap().as_str(), None);
+        assert!(!text.is_empty() && Text::<8>::default().is_empty());
+        assert_eq!(std::format!("{text:?}"), "\"r0\"");
+        let bytes = Bytes::<4>::new(&[1, 2]).unwrap();
+        assert!(!bytes.is_empty() && Bytes::<4>::default().is_empty());
+        assert_eq!(Bytes::<4>::default(), Bytes::EMPTY);
+        assert_eq!(std::format!("{bytes:?}"), "[1, 2]");
+        assert!(Bytes::<4>::new(&[0; 5]).is_none());
+    }
 }

@@ -700,4 +700,48 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_signed_number_and_a_copied_attribute_are_read_back() {
+        let level = Field::mandatory(6, "level", Kind::S32);
+        let old = Field::optional(7, "old", Kind::S32);
+        assert!(level.mandatory && !old.mandatory);
+        let mut buf = [0; 64];
+        let mut writer = Writer::request(&mut buf);
+        assert!(writer.is_empty());
+        writer.s32(&level, -3).unwrap();
+        writer.flag(&BYTE, true).unwrap();
+        writer.flag(&WORD, false).unwrap();
+        assert!(!writer.is_empty());
+        let mut copy = [0; 64];
+        let mut echo = Writer::reply(&mut copy);
+        for attr in Attrs::new(writer.written()) {
+            echo.echo(&attr.unwrap()).unwrap();
+        }
+        assert_eq!(echo.written(), writer.written());
+        let nest = Nest::checked(echo.written(), &[level, BYTE], Unknown::Refuse).unwrap();
+        assert_eq!((nest.s32(&level), nest.u8(&BYTE)), (Some(-3), Some(1)));
+        assert!(!nest.is_empty() && Nest::EMPTY.is_empty());
+        assert!(!nest.has(&WORD));
+    }
+
+    #[test]
+    fn a_text_longer_than_its_attribute_is_neither_written_nor_read() {
+        let mut buf = [0; 64];
+        let mut writer = Writer::request(&mut buf);
+        assert_eq!(writer.text(&TEXT, b"eight888"), Err(NoSpace));
+        assert!(writer.is_empty());
+        let wide = Field::mandatory(4, "text", Kind::Text(32));
+        writer.text(&wide, b"eight888").unwrap();
+        let error = Nest::checked(writer.written(), FIELDS, Unknown::Refuse).unwrap_err();
+        assert_eq!(error, TlvError::TooLong { field: "text" });
+        let open = |bytes: &[u8]| {
+            let mut buf = [0; 64];
+            let mut writer = Writer::request(&mut buf);
+            writer.put(&TEXT, bytes).unwrap();
+            Nest::checked(writer.written(), FIELDS, Unknown::Refuse).map(|_| ())
+        };
+        assert_eq!(open(b"abc"), Err(TlvError::NotTerminated { field: "text" }));
+        assert_eq!(open(b"123456789"), Err(TlvError::TooLong { field: "text" }));
+    }
 }

@@ -56,3 +56,26 @@ pub const VERIFY: &[OptionSpec] = &[
 
 /// Options of `new-current-uuid`.
 pub const NEW_CURRENT_UUID: &[OptionSpec] = &[flag("clear-bitmap", NewCurrentUuidParms::CLEAR_BM)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_commands_are_sent_with_their_command() {
+        let force = flag("force", SetRoleParms::ASSUME_UPTODATE);
+        assert_eq!(
+            (force.section, force.domain),
+            (Section::Command, Domain::Flag)
+        );
+        assert_eq!(force.field, SetRoleParms::ASSUME_UPTODATE);
+        let size = count(
+            number("size", 0, 0, 9, Unit::Sectors),
+            ResizeParms::RESIZE_SIZE,
+        );
+        assert_eq!(
+            (size.section, size.field),
+            (Section::Command, ResizeParms::RESIZE_SIZE)
+        );
+    }
+}

@@ -251,4 +251,90 @@ mod tests {
         let fencing = Section::Disk.find("fencing").unwrap();
         assert_eq!(fencing.parse("Dont-care"), Err(ParseError::UnknownChoice));
     }
+
+    #[test]
+    fn a_value_of_the_wrong_form_is_refused() {
+        let find = |section: Section, name| section.find(name).unwrap();
+        let after = find(Section::Disk, "resync-after");
+        assert_eq!(after.parse("7"), Ok(Parsed::Minor(7)));
+        assert_eq!(after.parse("r0"), Err(ParseError::NotANumber));
+        let cork = find(Section::Net, "tcp-cork");
+        assert_eq!(cork.parse("maybe"), Err(ParseError::NotASwitch));
+        let rate = find(Section::Disk, "resync-rate");
+        assert_eq!(rate.parse("99999G"), Err(ParseError::Overflow));
+        assert_eq!(
+            rate.parse("99999999999999999999"),
+            Err(ParseError::Overflow)
+        );
+        let secret = find(Section::Net, "shared-secret");
+        assert_eq!(secret.parse(&"x".repeat(64)), Err(ParseError::TooLong));
+        assert_eq!(secret.parse("a\0b"), Err(ParseError::TooLong));
+        let address = find(Section::Net, "alternate-address");
+        assert_eq!(address.parse("ipv4 1.2.3.4:7"), Err(ParseError::NoValue));
+        let handler = find(Section::Handlers, "split-brain");
+        assert_eq!(handler.parse("/bin/x y"), Ok(Parsed::Text("/bin/x y")));
+    }
+
+    #[test]
+    fn a_value_counts_as_default_if_leaving_it_out_means_the_same() {
+        for (section, name, default, other) in [
+            (
+                Section::Net,
+                "ko-count",
+                Parsed::Number(7),
+                Parsed::Number(8),
+            ),
+            (
+                Section::Net,
+                "protocol",
+                Parsed::Number(3),
+                Parsed::Number(1),
+            ),
+            (
+                Section::Net,
+                "tcp-cork",
+                Parsed::Switch(true),
+                Parsed::Switch(false),
+            ),
+            (
+                Section::Net,
+                "discard-my-data",
+                Parsed::Switch(false),
+                Parsed::Switch(true),
+            ),
+            (
+                Section::Disk,
+                "resync-after",
+                Parsed::Minor(-1),
+                Parsed::Minor(0),
+            ),
+            (
+                Section::Net,
+                "verify-alg",
+                Parsed::Text(""),
+                Parsed::Text("sha1"),
+            ),
+        ] {
+            let option = section.find(name).unwrap();
+            assert!(option.is_default(default), "{name}");
+            assert!(!option.is_default(other), "{name}");
+        }
+        let handler = Section::Handlers.find("split-brain").unwrap();
+        assert!(!handler.is_default(Parsed::Text("")));
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_its_option_is_not_written() {
+        let mut buf = [0; 64];
+        let mut writer = Writer::request(&mut buf);
+        let after = Section::Disk.find("resync-after").unwrap();
+        after.write(&mut writer, Parsed::Minor(3)).unwrap();
+        let size = Section::Disk.find("size").unwrap();
+        size.write(&mut writer, Parsed::Number(1 << 40)).unwrap();
+        let len = writer.len();
+        assert!(after.write(&mut writer, Parsed::Switch(true)).is_err());
+        let rate = Section::Disk.find("resync-rate").unwrap();
+        assert!(rate.write(&mut writer, Parsed::Number(1 << 40)).is_err());
+        assert_eq!(writer.len(), len);
+    }
 }

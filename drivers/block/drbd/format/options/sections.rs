@@ -315,13 +315,6 @@ options! {
 }
 
 impl NetConf {
-    /// Returns the options as everybody may see them: without the secret.
-    #[must_use]
-    pub fn without_secret(mut self) -> Self {
-        self.shared_secret = Text::EMPTY;
-        self
-    }
-
     /// Returns the defaults for "set defaults": one-shot flags stay as they are.
     #[must_use]
     pub fn reset(&self) -> Self {
@@ -575,5 +568,52 @@ mod tests {
             .find("ko-count")
             .unwrap()
             .is_default(Parsed::Number(7)));
+    }
+
+    #[test]
+    fn what_is_fixed_at_attach_or_connect_can_not_be_changed_later() {
+        let mut buf = [0; 256];
+        let mut writer = Writer::request(&mut buf);
+        writer.u32(&NetConf::PING_INT, 3).unwrap();
+        let nest = Nest::checked(writer.written(), NetConf::FIELDS, Unknown::Refuse).unwrap();
+        assert_eq!(NetConf::refuse_invariants(&nest), Ok(()));
+        writer.u8(&NetConf::TENTATIVE, 1).unwrap();
+        let nest = Nest::checked(writer.written(), NetConf::FIELDS, Unknown::Refuse).unwrap();
+        let error = OptionError::Invariant { field: "tentative" };
+        assert_eq!(NetConf::refuse_invariants(&nest), Err(error));
+
+        let mut writer = Writer::request(&mut buf);
+        writer.u64(&DiskConf::DISK_SIZE, 8).unwrap();
+        let nest = Nest::checked(writer.written(), DiskConf::FIELDS, Unknown::Refuse).unwrap();
+        let error = OptionError::Invariant { field: "disk_size" };
+        assert_eq!(DiskConf::refuse_invariants(&nest), Err(error));
+        assert_eq!(ResourceOpts::refuse_invariants(&Nest::EMPTY), Ok(()));
+    }
+
+    #[test]
+    fn set_defaults_leaves_what_holds_for_one_connection() {
+        let net = NetConf {
+            discard_my_data: true,
+            tentative: true,
+            ping_int: 3,
+            ..NetConf::default()
+        };
+        let reset = net.reset();
+        assert!(reset.discard_my_data && reset.tentative);
+        assert_eq!(reset.ping_int, NetConf::default().ping_int);
+    }
+
+    #[test]
+    fn options_of_the_tools_are_never_sent() {
+        for option in [
+            wait("w"),
+            handler("h"),
+            in_global(switch("s", true)),
+            in_startup(switch("s", true)),
+        ] {
+            assert_eq!(option.field.number, 0);
+        }
+        assert!(is_described(&NetConf::PING_INT, NetConf::OPTIONS));
+        assert!(!is_described(&NetConf::PING_INT, GLOBAL));
     }
 }

@@ -120,12 +120,6 @@ impl FeatureFlags {
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
-
-    /// Returns the flags set on either side.
-    #[inline]
-    pub const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// Everything that decides how the bytes of a packet are to be read or written.

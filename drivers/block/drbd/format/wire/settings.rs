@@ -230,18 +230,6 @@ impl UuidFlags {
     pub const INCONSISTENT: Self = Self(4);
     /// Skip the initial sync.
     pub const SKIP_INITIAL_SYNC: Self = Self(8);
-
-    /// Tells whether all flags of `other` are set.
-    #[inline]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Returns the flags set on either side.
-    #[inline]
-    pub const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// `P_UUIDS`.
@@ -354,12 +342,6 @@ impl SizeFlags {
     pub const FORCED: Self = Self(1);
     /// Do not resync the space that was added.
     pub const NO_RESYNC: Self = Self(2);
-
-    /// Tells whether all flags of `other` are set.
-    #[inline]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
 }
 
 /// A block size is 0 (unknown) or one that no division by it, or shift for it, can break.

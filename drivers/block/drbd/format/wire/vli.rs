@@ -518,4 +518,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_levels_of_the_code_follow_each_other_without_a_gap() {
+        let mut next = 1;
+        for it in &LEVELS {
+            assert_eq!(it.base, next);
+            next = it.base + (1_u64 << it.data_len);
+            assert_eq!(
+                level(it.prefix_len, it.prefix, it.data_len, it.base).base,
+                it.base
+            );
+        }
+        assert_eq!(next - 1, RUN_MAX);
+    }
 }

@@ -45,6 +45,7 @@ impl Memory for Vecs {
 pub(crate) struct DiskModel {
     pub(crate) current: Vec<u8>,
     pub(crate) stable: Vec<u8>,
+    pub(crate) fail_reads: u32,
     pub(crate) fail_writes: u32,
     pub(crate) fail_flushes: u32,
 }
@@ -124,6 +125,7 @@ impl Node {
             disk: DiskModel {
                 current: vec![0; bytes],
                 stable: vec![0; bytes],
+                fail_reads: 0,
                 fail_writes: 0,
                 fail_flushes: 0,
             },
@@ -490,6 +492,11 @@ impl Node {
                 check_zero,
                 ..
             } => {
+                if self.disk.fail_reads > 0 {
+                    self.disk.fail_reads -= 1;
+                    self.data.peer_io_read(id, false, false, self.now);
+                    return;
+                }
                 let data = self.disk.read(sector.0, len_bytes);
                 let zero = check_zero && data.iter().all(|byte| *byte == 0);
                 self.pages.insert(id.slot, data);

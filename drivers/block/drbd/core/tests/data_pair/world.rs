@@ -5,7 +5,7 @@ use drbd_core::link::{LinkView, LocalError, Order, Side, Upcall, View};
 use drbd_core::request::Op;
 use drbd_core::state::VolumeState;
 use drbd_core::time::{Duration, Instant};
-use drbd_format::types::{ConnState, DiskState, OnIoError, Protocol, Role};
+use drbd_format::types::{ConnState, DiskState, OnIoError, Protocol, ReadBalancing, Role};
 use drbd_format::units::{Sector, SectorCount};
 use drbd_format::wire::features::{FeatureFlags, ProtocolVersion, Terms};
 
@@ -27,6 +27,13 @@ pub(crate) struct World {
     pub(crate) no_flushes: bool,
     pub(crate) zeroes_for_discards: bool,
     pub(crate) ko_count: u32,
+    /// `rs-discard-granularity`.
+    pub(crate) granularity_bytes: u32,
+    pub(crate) disk_timeout_tenths: u32,
+    pub(crate) read_balancing: ReadBalancing,
+    /// Blocks that could not be synced are no mistake; so many there were.
+    pub(crate) may_fail: bool,
+    pub(crate) failed_bits: u64,
     /// What the disks of both nodes are said to have failed in.
     pub(crate) disk_errors: Vec<(usize, LocalError)>,
     keep: bool,
@@ -75,6 +82,11 @@ impl World {
             no_flushes: false,
             zeroes_for_discards: false,
             ko_count: 0,
+            granularity_bytes: 0,
+            disk_timeout_tenths: 0,
+            read_balancing: ReadBalancing::PreferLocal,
+            may_fail: false,
+            failed_bits: 0,
             disk_errors: Vec::new(),
             keep: false,
             writes: Vec::new(),
@@ -108,6 +120,9 @@ impl World {
         view.disk.c_min_rate_kib = 0;
         view.disk.discard_zeroes_if_aligned = !self.zeroes_for_discards;
         view.disk.disk_flushes = !self.no_flushes;
+        view.disk.rs_discard_granularity_bytes = self.granularity_bytes;
+        view.disk.disk_timeout_tenths = self.disk_timeout_tenths;
+        view.disk.read_balancing = self.read_balancing;
         if self.pass_on {
             view.disk.on_io_error = OnIoError::PassOn;
         }
@@ -320,7 +335,8 @@ impl World {
                     }
                 }
                 Upcall::ResyncDone { failed_bits, .. } => {
-                    assert_eq!(failed_bits, 0);
+                    assert!(self.may_fail || failed_bits == 0);
+                    self.failed_bits = failed_bits;
                     self.end_sync(at);
                 }
                 Upcall::VerifyDone { .. } => {

@@ -231,6 +231,7 @@ fn carry(from: &mut Node, to: &mut Node) -> bool {
     active
 }
 
+#[allow(dead_code, reason = "each test file uses a part of it")]
 pub(crate) fn shape(node: &mut Node) -> String {
     node.state().to_string()
 }

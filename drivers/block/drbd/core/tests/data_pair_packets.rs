@@ -1,0 +1,232 @@
+//! Two data planes back to back: packets that are rare, and what each of them promises.
+
+#[path = "data_pair/node.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod node;
+#[path = "data_pair/world.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod world;
+
+use drbd_core::link::{LinkError, LocalError, Upcall};
+use drbd_core::request::IoError;
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, Protocol, ReadBalancing};
+use drbd_format::wire::command::Command;
+use node::V;
+use world::World;
+
+const SECTORS: u64 = 8 * 2000;
+
+fn count(world: &World, at: usize, command: Command) -> usize {
+    let sent = world.nodes[at].sent.iter();
+    sent.filter(|&&sent| sent == command).count()
+}
+
+/// Both begin a full sync; the first node is the source.
+fn full_sync(world: &mut World) {
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&drbd_core::link::Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+}
+
+#[test]
+fn a_thin_resync_tells_of_empty_space_instead_of_sending_it() {
+    for zeroes in [false, true] {
+        let mut world = World::new(1, SECTORS, Protocol::C);
+        world.granularity_bytes = 65_536;
+        world.zeroes_for_discards = zeroes;
+        world.nodes[1].disk.current.fill(0xee);
+        world.nodes[0].disk.current[..100 * 4096].fill(0x11);
+        full_sync(&mut world);
+        world.settle();
+        assert!(world.synced);
+        world.check_equal();
+        world.check_idle();
+        assert!(count(&world, 1, Command::RsThinReq) > 0);
+        assert!(count(&world, 0, Command::RsDeallocated) > 50);
+        let sent = world.nodes[0].data.counters(V).sent_sectors;
+        assert!(sent < 8 * 300, "{sent} sectors sent");
+    }
+}
+
+#[test]
+fn a_block_that_the_source_can_not_read_stays_out_of_sync() {
+    for (checksums, granularity_bytes) in [(false, 0), (true, 0), (false, 65_536)] {
+        let mut world = World::new(1, SECTORS, Protocol::C);
+        world.may_fail = true;
+        world.checksums = checksums;
+        world.granularity_bytes = granularity_bytes;
+        world.fill(0);
+        world.nodes[0].disk.fail_reads = 1;
+        full_sync(&mut world);
+        world.settle();
+        assert!(world.synced, "it ends all the same");
+        assert!(world.failed_bits > 0);
+        assert!(world.nodes[1].weight() > 0, "marked for the next time");
+        assert_eq!(world.disk_errors, [(0, LocalError::Read)]);
+        world.check_marked();
+        world.check_idle();
+    }
+}
+
+#[test]
+fn a_block_that_the_target_can_not_read_for_its_checksum_stays_out_of_sync() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.may_fail = true;
+    world.checksums = true;
+    world.fill(0);
+    world.nodes[1].disk.fail_reads = 1;
+    full_sync(&mut world);
+    world.settle();
+    assert!(world.synced && world.failed_bits > 0);
+    assert_eq!(world.disk_errors, [(1, LocalError::Read)]);
+    world.check_marked();
+    world.check_idle();
+}
+
+#[test]
+fn a_block_that_can_not_be_read_counts_as_different_in_a_verify() {
+    for broken in 0..2 {
+        let mut world = World::new(1, SECTORS, Protocol::C);
+        world.fill(0);
+        world.nodes[1].disk.current = world.nodes[0].disk.current.clone();
+        world.nodes[1].disk.stable = world.nodes[0].disk.current.clone();
+        world.connect();
+        world.nodes[broken].disk.fail_reads = 1;
+        world.start_verify(0);
+        world.settle();
+        assert_eq!(world.verified, 2, "both ended");
+        assert!(world.nodes[0].weight() > 0);
+        assert_eq!(world.disk_errors, [(broken, LocalError::Read)]);
+    }
+}
+
+#[test]
+fn a_read_that_the_peers_disk_fails_is_tried_again() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect_diskless(0);
+    world.nodes[1].disk.fail_reads = 1;
+    let read = world.read(0, 0, 8);
+    world.settle();
+    assert_eq!(world.disk_errors, [(1, LocalError::Read)]);
+    assert_eq!(count(&world, 0, Command::DataRequest), 2);
+    assert_eq!(world.nodes[0].results[&read], Ok(()));
+    world.check_reads(0);
+    world.check_idle();
+}
+
+#[test]
+fn a_source_that_runs_ahead_takes_back_what_it_was_asked_for() {
+    let mut world = World::new(1, SECTORS, Protocol::A);
+    world.fill(0);
+    full_sync(&mut world);
+    world.run_until(|world| count(world, 1, Command::RsDataRequest) > 0);
+    world.set_conn(0, ConnState::Ahead);
+    world.settle();
+    let session = world.nodes[1].data.session(V).expect("not over");
+    assert!(session.cancelled);
+    assert_eq!((session.in_flight, session.outstanding), (0, 0));
+    assert!(world.nodes[1].weight() > 0);
+    world.check_marked();
+}
+
+/// A digest in front of the data says what it was when it was sent.
+#[test]
+fn data_damaged_on_the_way_ends_the_connection_and_does_not_reach_the_disk() {
+    let mut world = World::new(0, SECTORS, Protocol::C);
+    world.connect();
+    assert_ne!(world.nodes[1].data.terms().integrity_len, 0);
+    world.write(0, 16, 8);
+    while world.nodes[0].writes_locally() && !world.nodes[0].jobs.is_empty() {
+        world.nodes[0].run_job(0);
+    }
+    while world.nodes[0].send() {}
+    *world.nodes[0].data_out.back_mut().expect("data") ^= 1;
+    world.nodes[1].broken = true;
+    let mut stream = std::mem::take(&mut world.nodes[0].data_out);
+    while !stream.is_empty() && world.nodes[1].receive(&mut stream) {}
+    let failed = Upcall::LinkFailed(LinkError::ProtocolError);
+    let mut upcalls = std::mem::take(&mut world.nodes[1].upcalls);
+    upcalls.extend(std::iter::from_fn(|| world.nodes[1].data.pop_upcall()));
+    assert!(upcalls.contains(&failed), "{upcalls:?}");
+    world.disconnect();
+    world.settle();
+    assert!(world.nodes[1].disk.current.iter().all(|&byte| byte == 0));
+    world.check_marked();
+}
+
+#[test]
+fn an_answer_damaged_on_the_way_is_not_given_to_the_application() {
+    let mut world = World::new(0, SECTORS, Protocol::C);
+    world.connect_diskless(0);
+    let read = world.read(0, 0, 8);
+    world.run_until(|world| !world.nodes[1].data_out.is_empty());
+    *world.nodes[1].data_out.back_mut().expect("data") ^= 1;
+    world.nodes[0].broken = true;
+    let mut stream = std::mem::take(&mut world.nodes[1].data_out);
+    while !stream.is_empty() && world.nodes[0].receive(&mut stream) {}
+    assert!(!world.nodes[0].results.contains_key(&read));
+    world.disconnect();
+    world.settle();
+    assert_eq!(world.nodes[0].results[&read], Err(IoError::NoData));
+}
+
+#[test]
+fn reads_are_balanced_as_configured_and_right_wherever_they_go() {
+    for &policy in ReadBalancing::ALL {
+        let mut world = World::new(1, SECTORS, Protocol::C);
+        world.read_balancing = policy;
+        world.connect();
+        for number in 0..40 {
+            world.write(0, number * 8, 8);
+        }
+        world.settle();
+        let mut reads = Vec::new();
+        for number in 0..40 {
+            reads.push(world.read(0, number * 8, 8));
+        }
+        world.settle();
+        for read in reads {
+            assert_eq!(world.nodes[0].results[&read], Ok(()), "{policy:?}");
+        }
+        let remote = count(&world, 0, Command::DataRequest);
+        match policy {
+            ReadBalancing::PreferLocal => assert_eq!(remote, 0),
+            ReadBalancing::PreferRemote => assert_eq!(remote, 40),
+            ReadBalancing::RoundRobin => assert_eq!(remote, 20),
+            _ => {}
+        }
+        world.check_reads(0);
+        world.check_idle();
+    }
+}
+
+#[test]
+fn a_disk_that_takes_too_long_is_reported() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.disk_timeout_tenths = 20;
+    world.connect();
+    world.write(0, 0, 8);
+    assert!(world.nodes[0].writes_locally());
+    world.advance_clock(Duration::from_millis(1900));
+    assert!(world.nodes[0].data.pop_upcall().is_none());
+    world.advance_clock(Duration::from_millis(200));
+    let failed = Upcall::LocalIoFailed {
+        volume: V,
+        error: LocalError::Timeout,
+    };
+    assert_eq!(world.nodes[0].data.pop_upcall(), Some(failed));
+}
+
+#[test]
+fn a_node_knows_whether_there_is_work_for_its_disk() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    assert!(!world.nodes[1].data.has_peer_io());
+    world.write(0, 0, 8);
+    world.run_until(|world| world.nodes[1].data.has_peer_io());
+    world.settle();
+    assert!(!world.nodes[1].data.has_peer_io());
+}

@@ -1,0 +1,185 @@
+//! What tools and operators are told, and who may open a device.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::AdminRequest;
+use drbd_core::query::{LinkOptions, OpenError};
+use drbd_core::report::ResourceStatus;
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, Fencing, Role};
+use pair::both::{Pair, SECTORS};
+use pair::node::{Node, V};
+
+fn proc(node: &mut Node, details: i32) -> String {
+    let mut text = String::new();
+    let now = node.now;
+    node.core
+        .proc_volume(V, 3, details, now, &mut text)
+        .unwrap();
+    text
+}
+
+#[test]
+fn only_a_primary_is_opened_and_it_stays_one_while_it_is_open() {
+    let mut pair = Pair::synced();
+    let now = pair.a.now;
+    assert_eq!(
+        pair.b.core.open(V, true, true, now),
+        Err(OpenError::ReadOnly)
+    );
+    assert_eq!(
+        pair.b.core.open(V, false, false, now),
+        Err(OpenError::MediumType)
+    );
+    assert_eq!(pair.b.core.open(V, false, true, now), Ok(()));
+    pair.b.core.close(V, now);
+    assert_eq!(pair.a.core.open(V, true, false, now), Ok(()));
+    assert_eq!(pair.role(true, Role::Secondary, false), -12);
+    pair.a.core.close(V, now);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+}
+
+#[test]
+fn the_status_of_a_resource_is_that_of_its_best_volume() {
+    let mut pair = Pair::new();
+    let fresh = ResourceStatus {
+        role: 2,
+        write_ordering: 2,
+        ..ResourceStatus::default()
+    };
+    assert_eq!(pair.a.core.status(), fresh);
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    let told = pair.a.core.status();
+    assert_eq!((told.role, told.peer_role, told.connection), (1, 2, 9));
+    let told = pair.b.core.status();
+    assert_eq!((told.role, told.peer_role, told.connection), (2, 1, 9));
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume: V }), 1);
+    assert!(pair.a.core.status().susp);
+    assert!(pair.a.core.volume_status(V).blocked);
+}
+
+#[test]
+fn the_status_of_a_volume_has_metadata_once_there_is_a_disk() {
+    let mut pair = Pair::new();
+    assert!(pair.a.core.is_disk_gone(V));
+    let told = pair.a.core.volume_status(V);
+    assert_eq!(told.disk(), DiskState::Diskless);
+    assert!(told.metadata.is_none());
+    pair.attach();
+    assert!(!pair.a.core.is_disk_gone(V));
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    let told = pair.a.core.volume_status(V);
+    assert_eq!(told.disk(), DiskState::UpToDate);
+    assert_eq!(told.capacity_sectors, SECTORS);
+    assert_eq!(told.bits_total, SECTORS.div_ceil(8));
+    assert_eq!((told.resync_total, told.timeout_type), (0, 0));
+    assert!(!told.blocked);
+    let [current, ..] = told.metadata.unwrap().uuids;
+    assert_eq!(current & !1, told.exposed_uuid & !1);
+}
+
+/// 2: the wait for a peer that is known to be outdated may be shorter.
+#[test]
+fn the_wait_for_an_outdated_peer_is_one_of_its_own() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        fencing: Fencing::ResourceOnly,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    assert_eq!(pair.a.core.volume_status(V).timeout_type, 0);
+    pair.a.exits.insert("fence-peer", 4);
+    pair.cut = true;
+    pair.until("fenced", |pair| pair.a.state().pdsk == DiskState::Outdated);
+    assert_eq!(pair.a.core.volume_status(V).timeout_type, 2);
+}
+
+#[test]
+fn proc_has_the_state_and_the_progress_of_a_resync_and_of_a_verify() {
+    let mut pair = Pair::new();
+    assert_eq!(proc(&mut pair.a, 0), " 3: cs:Unconfigured\n");
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    pair.a.admin(AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: true,
+    });
+    while pair.b.state().conn != ConnState::SyncTarget {
+        pair.round_or_time();
+    }
+    for (text, side) in [
+        (proc(&mut pair.a, 0), "cs:SyncSource ro:Primary/Secondary"),
+        (proc(&mut pair.b, 1), "cs:SyncTarget ro:Secondary/Primary"),
+    ] {
+        assert!(text.contains(side), "{text}");
+        assert!(
+            text.contains("sync'ed:") && text.contains(" K/sec"),
+            "{text}"
+        );
+    }
+    assert!(proc(&mut pair.b, 1).contains("sector pos:"));
+    assert!(proc(&mut pair.b, 0).contains(" want: "));
+    pair.until("first sync", Pair::in_sync);
+    let text = proc(&mut pair.a, 1);
+    let state = " 3: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----\n";
+    assert!(
+        text.starts_with(state) && text.ends_with("oos:0\n"),
+        "{text}"
+    );
+
+    let mut pair = Pair::synced_with_verify();
+    pair.a.admin(AdminRequest::Verify {
+        volume: V,
+        start: None,
+        stop: u64::MAX,
+    });
+    while pair.a.state().conn != ConnState::VerifyS {
+        pair.round_or_time();
+    }
+    let text = proc(&mut pair.a, 1);
+    assert!(
+        text.contains("cs:VerifyS") && text.contains("verified:"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_link_is_set_up_as_configured() {
+    let mut pair = Pair::new();
+    let wanted = LinkOptions {
+        connect_int_ms: 10_000,
+        ping_timeout_ms: 500,
+        check_timeout_ms: 500,
+        timeout_ms: 6000,
+        sndbuf_bytes: 0,
+        rcvbuf_bytes: 0,
+    };
+    assert_eq!(pair.a.core.link_options(), wanted);
+    pair.cut = true;
+    pair.connect(NetConfig {
+        connect_int_secs: 3,
+        sock_check_timeout_tenths: 7,
+        sndbuf_bytes: 4096,
+        ..NetConfig::DEFAULT
+    });
+    let wanted = LinkOptions {
+        connect_int_ms: 3000,
+        check_timeout_ms: 700,
+        sndbuf_bytes: 4096,
+        ..wanted
+    };
+    assert_eq!(pair.a.core.link_options(), wanted);
+    pair.pass(Duration::from_millis(1));
+    assert!(pair.a.core.disk_timeout_ms(V).is_none());
+}
