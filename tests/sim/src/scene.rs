@@ -12,6 +12,8 @@ use drbd_format::types::ConnState;
 use crate::admin::Command;
 use crate::cluster::{Cluster, HEAL_LIMIT_NS};
 use crate::faults::{Fault, Faults};
+use crate::network::EndId;
+use crate::node::Link;
 use crate::world::SECOND;
 
 /// What a scene came to; `Err` tells what was found wrong.
@@ -210,6 +212,33 @@ impl Scene {
     /// Something goes wrong.
     pub fn cause(&mut self, fault: Fault, node: usize) {
         self.cluster.cause(fault, node);
+    }
+
+    /// Nothing arrives at `a` on the meta socket for a while.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection.
+    pub fn stall_acks(&mut self) -> Outcome {
+        self.stall(|link| link.meta)
+    }
+
+    /// Nothing arrives at `a` on the data socket for a while.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection.
+    pub fn stall_data(&mut self) -> Outcome {
+        self.stall(|link| link.data)
+    }
+
+    fn stall(&mut self, end: impl Fn(Link) -> EndId) -> Outcome {
+        let world = &mut self.cluster.world;
+        let link = world.alive(0).and_then(|alive| alive.link);
+        let end = end(link.ok_or("no connection")?);
+        let until_ns = world.now_ns + 20 * SECOND;
+        world.net.stall(end, until_ns);
+        Ok(())
     }
 
     /// Number of bits set on a node.

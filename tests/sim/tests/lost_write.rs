@@ -3,7 +3,7 @@
 
 use drbd_core::link::VolumeIndex;
 use drbd_core::put_back::Bug;
-use drbd_format::types::{ConnState, Protocol};
+use drbd_format::types::{ConnState, DiskState, Protocol};
 
 use drbd_sim::admin::Command;
 use drbd_sim::faults::{Fault, Faults};
@@ -173,4 +173,24 @@ fn both_disks_get_the_same_data_of_a_write() {
         scene.cluster.world.edit_in_flight(0);
         scene.end()
     });
+}
+
+/// The own disk fails in the middle of a write, the peer has it, and no word of the peer's new
+/// generation comes back: a disk without that write is not what applications have seen.
+#[test]
+fn a_disk_that_failed_a_write_which_the_peer_has_does_not_come_back_alone() -> Outcome {
+    let mut scene = Scene::new(Faults::none())?;
+    // The second write finds its extent in the activity log.
+    scene.write(800, 8);
+    scene.written()?;
+    scene.stall_data()?;
+    scene.cluster.world.nodes[0].disks[0].fail_writes = true;
+    scene.write(800, 8);
+    scene.written()?;
+    scene.cluster.power_off(1);
+    scene.until_conn(0, ConnState::WfConnection)?;
+    scene.cluster.world.nodes[0].disks[0].fail_writes = false;
+    scene.command(0, Command::Attach(0))?;
+    assert_eq!(scene.state(0).disk, DiskState::Diskless);
+    scene.end()
 }

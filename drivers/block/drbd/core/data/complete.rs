@@ -152,7 +152,11 @@ impl<M: Memory> DataPlane<M> {
         if closes {
             self.close_epoch(now);
         }
+        let request = &self.requests[slot];
+        let written = request.op.is_write() && request.op != Op::Flush;
+        let missed = completion == Completion::Ok && request.local != Local::Done { ok: true };
         let place = &mut self.volumes[volume.slot()];
+        place.missed_writes |= written && missed;
         place.app_in_flight -= 1;
         place.app_writes.remove(&mut self.requests, slot);
         if !place.conflict.is_empty() && !put_back(Bug::ConflictRestartForgotten) {
