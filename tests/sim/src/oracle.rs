@@ -144,11 +144,13 @@ impl Oracle {
             let Some(mut at) = versions.iter().rposition(|v| v.value == value) else {
                 continue;
             };
-            if versions[at..].iter().any(|later| later.acked > 0) {
-                // Writes to one place go one after the other, not always as they were submitted.
+            let last = versions.iter().rposition(|version| version.acked > 0);
+            if let Some(last) = last.filter(|last| *last > at) {
+                // Writes to one place go one after the other, not always as they were submitted;
+                // those without an acknowledgement are still to come.
                 let version = versions.remove(at);
-                versions.push(version);
-                at = versions.len() - 1;
+                versions.insert(last, version);
+                at = last;
             }
             let version = &mut versions[at];
             version.acked = self.acks;
@@ -291,6 +293,23 @@ mod tests {
         count: 1,
         value: 0x1000,
     };
+
+    #[test]
+    fn a_write_that_overtakes_one_in_flight_does_not_make_it_forgotten() {
+        let mut oracle = Oracle::new(1);
+        let writes = [1, 2, 3].map(|number| Write {
+            value: number << 12,
+            ..ONE
+        });
+        for write in &writes {
+            oracle.submitted(0, write);
+        }
+        for number in [1, 0, 2] {
+            oracle.acked(0, &writes[number], true, 0);
+        }
+        assert!(oracle.check_read(0, 8, &[writes[2].value]).is_ok());
+        assert!(oracle.check_read(0, 8, &[writes[0].value]).is_err());
+    }
 
     #[test]
     fn a_flush_promises_nothing_about_another_volume() {

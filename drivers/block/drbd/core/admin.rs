@@ -324,24 +324,22 @@ impl Control<'_> {
     /// Suspension concerns all volumes: each that owes a new generation begins it now.
     fn before_resume_io(&mut self) {
         for v in self.indices() {
-            if self.vol(v).new_uuid_due {
+            if self.vol(v).disk.is_some() {
                 self.begin_due_generation(v);
+            } else if self.vol(v).new_uuid_due {
+                self.resume_without_disk(v);
             }
         }
     }
 
-    fn begin_due_generation(&mut self, v: VolumeIndex) {
-        self.vol_mut(v).new_uuid_due = false;
-        if self.vol(v).disk.is_some() {
-            self.new_current_uuid(v);
-            self.tell_uuids(v);
-        } else {
-            let uuid = self.random_uuid();
-            self.vol_mut(v).exposed_uuid = uuid;
-            let text = "Resumed without access to data; please tear down before attempting to \
-                        re-configure.";
-            self.text(v, crate::log::Level::Warning, text);
-        }
+    fn resume_without_disk(&mut self, v: VolumeIndex) {
+        let uuid = self.random_uuid();
+        let volume = self.vol_mut(v);
+        volume.new_uuid_due = false;
+        volume.exposed_uuid = uuid;
+        let text = "Resumed without access to data; please tear down before attempting to \
+                    re-configure.";
+        self.text(v, crate::log::Level::Warning, text);
     }
 
     fn after_resume_io(&mut self, v: VolumeIndex) {

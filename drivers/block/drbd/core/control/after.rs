@@ -213,6 +213,7 @@ impl Control<'_> {
             FollowUp::ResendKept => self.resend_kept(),
             FollowUp::ThawFencing => {
                 self.resend_kept();
+                self.begin_due_generations();
                 self.set_state(v, Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
             }
             FollowUp::SendSyncUuid => self.begin_source_uuid(v),
@@ -256,10 +257,12 @@ impl Control<'_> {
         }
     }
 
-    /// The peer is back and gets everything that was kept for it: no new generation is needed.
+    /// The peer is back and gets everything that was kept for it: no new generation is needed,
+    /// unless it comes without its disk.
     fn resend_kept(&mut self) {
         for v in self.indices() {
-            self.vol_mut(v).new_uuid_due = false;
+            let volume = self.vol_mut(v);
+            volume.new_uuid_due &= volume.state.pdsk <= DiskState::Failed;
         }
         self.order(Order::ResendFrozen);
     }
@@ -343,13 +346,21 @@ impl Control<'_> {
 
     /// Fencing has succeeded: go on without the peer.
     pub(crate) fn end_fencing(&mut self) {
-        for v in self.indices() {
-            if self.vol(v).new_uuid_due {
-                self.vol_mut(v).new_uuid_due = false;
-                self.new_current_uuid(v);
-            }
-        }
+        self.begin_due_generations();
         self.order(Order::EndFrozen);
         self.set_conn_state(Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
+    }
+    fn begin_due_generations(&mut self) {
+        for v in self.indices() {
+            self.begin_due_generation(v);
+        }
+    }
+
+    /// A new generation that was put off as I/O was suspended begins now.
+    pub(crate) fn begin_due_generation(&mut self, v: VolumeIndex) {
+        if core::mem::take(&mut self.vol_mut(v).new_uuid_due) {
+            self.new_current_uuid(v);
+            self.tell_uuids(v);
+        }
     }
 }

@@ -59,6 +59,11 @@ impl Control<'_> {
         if ps.conn == ConnState::Ahead {
             conn = ConnState::Behind;
         }
+        if os.conn == ConnState::Connected && ps.disk == DiskState::Negotiating {
+            // A new generation that waits for the end of a suspension: the disk lacks what was
+            // under way, and is compared with ours now.
+            self.begin_due_generation(v);
+        }
         if !self.needs_decision(v, &os, &ps) {
             return self.adopt_peer_state(v, &ps, disk, conn);
         }
