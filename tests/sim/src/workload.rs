@@ -299,7 +299,9 @@ impl Workload {
             return;
         }
         self.done += 1;
-        if pending.preflush {
+        // Without its disk a node ends a flush at once, and nothing is stable then: not that disk,
+        // and not the peer's (`reference/io.md` 1.7, 3.4).
+        if pending.preflush && has_disk(world, node, pending.volume) {
             world.oracle.flushed(pending.volume, pending.mark);
             world.witness.heard.push(Heard::Flushed {
                 node,
@@ -340,7 +342,9 @@ impl Workload {
         if !here {
             world.oracle.promises[volume][node] = Promise::Nothing;
         }
-        let under_way = replicating && self.protocol != Protocol::C;
+        // What a target of a resync writes is sent to the source, and the ack says that it is there.
+        let received = self.protocol == Protocol::B && is_target(world, node, volume);
+        let under_way = (replicating && self.protocol != Protocol::C) || received;
         if !(there || under_way) {
             world.oracle.promises[volume][peer] = Promise::Nothing;
         }
@@ -384,12 +388,13 @@ impl Workload {
     }
 
     /// A disk that was given up gets nothing more of what its node has received. If both are, the
-    /// write is lost: the peer had begun a new generation for it.
+    /// write is lost: the peer had begun a new generation for it. So it is if the disk that has it
+    /// is the target of a resync, which overwrites it with what the lost disk holds.
     pub fn lost_with_the_disk(&mut self, world: &mut World) {
         self.under_way.retain(|(volume, peer, write)| {
             let reached = write.has_reached(&world.nodes[*peer].disks[*volume].live);
             let gone = !has_disk(world, *peer, *volume);
-            if gone && !reached && has_disk(world, 1 - *peer, *volume) {
+            if gone && !reached && has_good_disk(world, 1 - *peer, *volume) {
                 world.oracle.promises[*volume][*peer] = Promise::Nothing;
             } else if gone && !reached {
                 world.oracle.lost(*volume, write);
@@ -403,6 +408,18 @@ impl Workload {
 pub(crate) fn has_disk(world: &mut World, node: usize, volume: usize) -> bool {
     let core = world.core(node);
     core.is_some_and(|core| core.state(VolumeIndex(volume as u8)).disk >= DiskState::Inconsistent)
+}
+
+/// Tells whether the disk of a node is being synced.
+fn is_target(world: &mut World, node: usize, volume: usize) -> bool {
+    let core = world.core(node);
+    core.is_some_and(|core| core.state(VolumeIndex(volume as u8)).is_sync_target())
+}
+
+/// Tells whether the disk of a node is worth being read when the peer's is not there.
+fn has_good_disk(world: &mut World, node: usize, volume: usize) -> bool {
+    let core = world.core(node);
+    core.is_some_and(|core| core.state(VolumeIndex(volume as u8)).disk > DiskState::Inconsistent)
 }
 
 /// What stays the same while nothing goes wrong.

@@ -121,6 +121,28 @@ fn a_survivor_is_promoted_when_the_writes_of_the_lost_primary_are_done() {
     });
 }
 
+/// The resync has been aborted when its target acknowledges the last block: the Primary has
+/// overwritten that block since, without the target.
+#[test]
+fn an_ack_of_a_resync_that_was_aborted_forgets_no_later_write() {
+    for seed in 1..10 {
+        let mut faults = Faults::none();
+        faults.disk_latency_ns = (MILLI, 40 * MILLI);
+        let mut scene = Scene::with_seed(seed, faults).unwrap();
+        scene.write_apart(1).unwrap();
+        scene
+            .until("written by the resync", |cluster| {
+                let core = cluster.world.core(1);
+                core.is_some_and(|core| core.counters(VolumeIndex(0)).local > 0)
+            })
+            .unwrap();
+        scene.cluster.admins[1].add(Command::Detach(0));
+        scene.until_conn(0, ConnState::Connected).unwrap();
+        scene.write(0, 8);
+        assert_eq!(scene.end(), Ok(()));
+    }
+}
+
 /// Regression 27.
 #[test]
 fn resync_and_application_writes_keep_their_order_on_the_target() {

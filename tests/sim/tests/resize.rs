@@ -6,7 +6,7 @@ use drbd_core::put_back::Bug;
 use drbd_sim::admin::Command;
 use drbd_sim::faults::Faults;
 use drbd_sim::scene::{falls, Scene};
-use drbd_sim::world::MILLI;
+use drbd_sim::world::{MILLI, SECOND};
 
 const FIRST: u64 = 270_000;
 
@@ -89,4 +89,37 @@ fn space_that_came_while_connecting_is_synced_once() -> Result<(), String> {
         scene.end()?;
     }
     Ok(())
+}
+
+/// A resync that begins before the peer's answer to a new size has the new space in it.
+#[test]
+fn a_resync_that_begins_during_a_resize_is_not_followed_by_another_one() {
+    for moment in 0..40 {
+        let mut faults = growing();
+        faults.network.delay_min_ns = MILLI;
+        faults.network.delay_max_ns = 5 * MILLI;
+        let mut scene = Scene::new(faults).unwrap();
+        scene.cluster.admins[1].add(Command::Invalidate(0));
+        scene.steps(moment).unwrap();
+        grow(&mut scene, 2 * FIRST);
+        scene.cluster.run_for(SECOND);
+        assert_eq!(scene.end(), Ok(()), "after {moment} steps");
+    }
+}
+
+/// Until the peer has answered to a new size there is not a second one: the answer would take the
+/// second one back.
+#[test]
+fn a_late_answer_does_not_take_a_newer_size_back() {
+    let mut faults = growing();
+    faults.network.delay_min_ns = 20 * MILLI;
+    faults.network.delay_max_ns = 20 * MILLI;
+    let mut scene = Scene::new(faults).unwrap();
+    grow(&mut scene, FIRST + 80_000);
+    scene
+        .until("grown", |cluster| cluster.admins[0].is_idle())
+        .unwrap();
+    grow(&mut scene, 2 * FIRST);
+    scene.cluster.run_for(SECOND);
+    assert_eq!(scene.end(), Ok(()));
 }

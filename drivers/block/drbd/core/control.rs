@@ -153,6 +153,8 @@ pub struct Volume {
     pub new_uuid_due: bool,
     /// The device grew while the peer was away: sync the new part.
     pub grown: bool,
+    /// The peer has been told of a new size and has not answered.
+    pub resize_asked: bool,
     /// Number of openers.
     pub opened: u32,
     /// Reasons for which new application I/O waits.
@@ -220,6 +222,7 @@ impl Volume {
         consider_resync: false,
         new_uuid_due: false,
         grown: false,
+        resize_asked: false,
         opened: 0,
         blocks: 0,
         watching: false,

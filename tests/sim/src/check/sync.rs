@@ -54,9 +54,12 @@ impl Checker for SizesAreKept {
         for (volume, largest) in (0..).zip(&mut self.largest[node]) {
             let device = &alive.devices[usize::from(volume)];
             let view = alive.core.view(VolumeIndex(volume));
-            if view.io_blocked || view.state.disk < DiskState::Inconsistent {
+            let good = DiskState::UpToDate;
+            let used = view.state.disk == good || view.state.pdsk == good;
+            if view.io_blocked || view.state.disk < DiskState::Inconsistent || !used {
                 // A new size is being written, and nobody has made use of it; or the disk was lost
-                // before it was.
+                // before it was. Without good data no I/O is possible, and such a disk takes the
+                // smaller size of its peer when it connects (`reference/metadata.md` 6.6).
                 continue;
             }
             if device.capacity < *largest {

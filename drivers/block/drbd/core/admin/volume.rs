@@ -216,7 +216,9 @@ impl Control<'_> {
     /// Tells the peer about a new size.
     pub(super) fn announce_size(&mut self, v: VolumeIndex, flags: u16, grown: bool) {
         if self.vol(v).state.conn == ConnState::Connected {
-            self.vol_mut(v).grown |= grown;
+            let volume = self.vol_mut(v);
+            volume.grown |= grown;
+            volume.resize_asked = volume.state.pdsk >= DiskState::Inconsistent;
             self.send_uuids(v, 0);
             self.send_sizes(v, true, flags);
         }
@@ -283,7 +285,8 @@ impl Control<'_> {
         let Some(disk) = self.vol(v).disk else {
             return Step::Done(code::NO_DISK);
         };
-        if state.conn > ConnState::Connected {
+        // An answer to an older size would take the newer one back.
+        if state.conn > ConnState::Connected || self.vol(v).resize_asked {
             return Step::Done(code::RESIZE_RESYNC);
         }
         if state.role == Role::Secondary && state.peer == Role::Secondary {

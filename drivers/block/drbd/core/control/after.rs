@@ -36,9 +36,13 @@ impl Control<'_> {
         {
             self.s.link.state_sent = false;
         }
-        if matches!(n.conn, ConnState::WfBitMapS | ConnState::WfBitMapT) {
+        let begins = !syncing(o) && syncing(n) && !verifying(n);
+        if begins || matches!(n.conn, ConnState::WfBitMapS | ConnState::WfBitMapT) {
             // The bitmaps name the new space; nothing is left to be synced after that.
             self.vol_mut(v).grown = false;
+        }
+        if n.conn < ConnState::Connected || n.pdsk < DiskState::Inconsistent {
+            self.vol_mut(v).resize_asked = false;
         }
         self.resync_edges(v, o, n);
         if n.disk >= DiskState::Inconsistent {

@@ -13,7 +13,7 @@ use crate::handshake::Stage;
 use crate::link::{LinkError, Order, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::state::transition::StateError;
-use crate::state::Change;
+use crate::state::{mask, Change};
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -286,6 +286,9 @@ impl Control<'_> {
             StateError::ConcurrentChange.code()
         } else if !change.may_be_asked() {
             self.refuse_request(request)
+        } else if change.names(mask::CONN) && matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
+            // A new size is being written; a resync would end that.
+            StateError::InTransientState.code()
         } else {
             self.set_state(
                 v,

@@ -131,6 +131,7 @@ impl Control<'_> {
         let state = self.state(v);
         let (peer_disk, peer_user) = (sizes.disk.0, sizes.user.0);
         self.note_peer_sizes(v, sizes);
+        self.vol_mut(v).resize_asked = false;
         let disk = self
             .vol(v)
             .disk

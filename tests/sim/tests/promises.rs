@@ -1,0 +1,84 @@
+//! What the oracle expects, and what it does not: the protocols allow more than one would like.
+
+use drbd_core::request::Op;
+use drbd_format::types::{ConnState, DiskState, Protocol};
+
+use drbd_sim::admin::Command;
+use drbd_sim::cluster::Cluster;
+use drbd_sim::faults::Faults;
+use drbd_sim::scene::Scene;
+use drbd_sim::world::MILLI;
+
+fn loses_its_disk(cluster: &mut Cluster, node: usize) -> bool {
+    let state = cluster.state(node, 0);
+    state.is_some_and(|state| state.disk < DiskState::Attaching)
+}
+
+/// Seed 592: the flush comes when the disk of its node has failed, and does not reach it
+/// (`reference/io.md` 1.7, "empty flush, diskless").
+#[test]
+fn a_flush_without_a_disk_promises_nothing_about_that_disk() {
+    for seed in 1..10 {
+        let mut scene = Scene::with_seed(seed, Faults::none()).unwrap();
+        for block in 0..8 {
+            scene.write(64 * block, 8);
+        }
+        scene.written().unwrap();
+        scene.cluster.world.net.cut = true;
+        scene.cluster.world.nodes[0].disks[0].fail_reads = true;
+        scene.cluster.world.nodes[0].disks[0].fail_writes = true;
+        scene.read(800, 8);
+        scene
+            .until("diskless", |cluster| loses_its_disk(cluster, 0))
+            .unwrap();
+        let Cluster {
+            workload, world, ..
+        } = &mut scene.cluster;
+        workload.submit(world, 0, 0, Op::Flush, (0, 0));
+        scene.written().unwrap();
+        scene.cluster.power_off(0);
+        let world = &scene.cluster.world;
+        let disk = &world.nodes[0].disks[0].live;
+        assert_eq!(world.oracle.check_disk(0, 0, disk), Ok(()));
+    }
+}
+
+/// Seed 690: in protocol B a write is acknowledged when the peer has received it. The peer's disk,
+/// the only good one, fails before it is written, and overwrites it when it comes back.
+#[test]
+fn a_write_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
+    for seed in 1..10 {
+        let mut faults = Faults::none();
+        faults.protocol = Protocol::B;
+        faults.disk_latency_ns = (MILLI, 40 * MILLI);
+        let mut scene = Scene::with_seed(seed, faults).unwrap();
+        scene.write(800, 8);
+        scene.written().unwrap();
+        scene.cluster.world.nodes[0].disks[0].fail_reads = true;
+        scene.read(800, 8);
+        scene
+            .until("diskless", |cluster| loses_its_disk(cluster, 0))
+            .unwrap();
+        for block in 0..20 {
+            scene.write(64 * block, 8);
+        }
+        scene.written().unwrap();
+        scene.cluster.world.nodes[0].disks[0].fail_reads = false;
+        scene.command(0, Command::Attach(0)).unwrap();
+        scene.until_conn(0, ConnState::SyncTarget).unwrap();
+        scene.command(0, Command::PauseSync(0)).unwrap();
+        scene.cluster.world.nodes[1].disks[0].fail_writes = true;
+        scene.write(800, 8);
+        scene
+            .until("given up", |cluster| loses_its_disk(cluster, 1))
+            .unwrap();
+        scene.mend();
+        scene.command(0, Command::ResumeSync(0)).unwrap();
+        scene.command(1, Command::Attach(0)).unwrap();
+        scene.until_conn(0, ConnState::SyncTarget).unwrap();
+        scene.until_conn(0, ConnState::Connected).unwrap();
+        scene.read(800, 8);
+        scene.written().unwrap();
+        assert_eq!(scene.end(), Ok(()));
+    }
+}
