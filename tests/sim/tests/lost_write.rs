@@ -174,3 +174,19 @@ fn both_disks_get_the_same_data_of_a_write() {
         scene.end()
     });
 }
+
+/// In protocol A writes are still on their way when the Primary steps back; then the link is lost.
+#[test]
+fn writes_on_their_way_at_a_demotion_are_synced() {
+    let mut faults = Faults::none();
+    faults.protocol = Protocol::A;
+    let mut scene = Scene::new(faults).unwrap();
+    scene.cluster.world.net.cut = true;
+    scene.write(0, 8);
+    scene.written().unwrap();
+    scene.close();
+    scene.command(0, Command::Secondary(0)).unwrap();
+    scene.cut().unwrap();
+    scene.mend();
+    assert_eq!(scene.end(), Ok(()));
+}
