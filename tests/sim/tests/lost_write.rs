@@ -216,3 +216,19 @@ fn a_disk_that_failed_a_write_which_the_peer_has_does_not_come_back_alone() -> O
     assert_eq!(scene.state(0).disk, DiskState::Diskless);
     scene.end()
 }
+
+/// In protocol A writes are still on their way when the Primary steps back; then the link is lost.
+#[test]
+fn writes_on_their_way_at_a_demotion_are_synced() {
+    let mut faults = Faults::none();
+    faults.protocol = Protocol::A;
+    let mut scene = Scene::new(faults).unwrap();
+    scene.cluster.world.net.cut = true;
+    scene.write(0, 8);
+    scene.written().unwrap();
+    scene.close();
+    scene.command(0, Command::Secondary(0)).unwrap();
+    scene.cut().unwrap();
+    scene.mend();
+    assert_eq!(scene.end(), Ok(()));
+}

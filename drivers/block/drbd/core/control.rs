@@ -248,6 +248,7 @@ impl Volume {
             ring_pending: false,
             missed_writes: false,
             al_used: false,
+            unsettled: false,
         },
         run: Run {
             started: Instant(0),

@@ -537,6 +537,7 @@ impl<M: Memory> DataPlane<M> {
             missed_writes: slot.missed_writes,
             al_used: slot.diskless_writes != 0
                 || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
+            unsettled: slot.in_flight_sectors != 0,
         }
     }
 

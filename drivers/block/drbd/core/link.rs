@@ -394,4 +394,6 @@ pub struct Facts {
     pub missed_writes: bool,
     /// Requests hold extents of the activity log, or will.
     pub al_used: bool,
+    /// Writes have been sent of which it is not known that they are safe with the peer.
+    pub unsettled: bool,
 }

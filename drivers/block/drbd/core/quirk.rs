@@ -31,6 +31,9 @@ pub enum Quirk {
     DiskNotCompared,
     /// A peer that attached during the handshake is told nothing (`reference/states.md` A9).
     AttachUnanswered,
+    /// A former Primary does not mind that its last writes are on their way when it loses the peer
+    /// (`reference/states.md` 4, step 4, and A11).
+    UnsettledForgotten,
     /// The refusal of a discard names an absurd length (`reference/wire.md` A.5).
     LengthOfNothing,
     /// Padding and block ids that mean nothing hold anything (`reference/wire.md` A.6).
@@ -41,7 +44,7 @@ pub enum Quirk {
 
 impl Quirk {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AckBeforeFlush,
         Self::BarrierAtOnce,
         Self::ReceiverWaits,
@@ -52,13 +55,18 @@ impl Quirk {
         Self::AbortedCountsAsGood,
         Self::DiskNotCompared,
         Self::AttachUnanswered,
+        Self::UnsettledForgotten,
         Self::LengthOfNothing,
         Self::StaleBytes,
         Self::Addresses,
     ];
 
     /// Defects after which the node that has them may show old data for good ones.
-    pub const HARMFUL: [Self; 2] = [Self::AbortedCountsAsGood, Self::DiskNotCompared];
+    pub const HARMFUL: [Self; 3] = [
+        Self::AbortedCountsAsGood,
+        Self::DiskNotCompared,
+        Self::UnsettledForgotten,
+    ];
 }
 
 /// A set of quirks.

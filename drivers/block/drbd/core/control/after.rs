@@ -183,6 +183,7 @@ impl Control<'_> {
                 .indices()
                 .all(|i| self.vol(i).state.disk == DiskState::UpToDate),
             grown: volume.grown,
+            unsettled: volume.facts.unsettled,
             version: self.version(),
         };
         for item in follow_up(old, new, &context).iter() {

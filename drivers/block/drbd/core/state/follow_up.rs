@@ -61,6 +61,8 @@ pub struct Context {
     pub all_up_to_date: bool,
     /// The device grew while it was detached.
     pub grown: bool,
+    /// Applications have written what may not be on the peer's disk; the role may have moved since.
+    pub unsettled: bool,
     /// Agreed protocol version.
     pub version: u32,
 }
@@ -155,7 +157,9 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
         n.conn == ConnState::WfBitMapS && o.conn != ConnState::WfBitMapS,
         FollowUp::SendBitmap,
     );
-    let lost = lost_peer_data(o, n) && somebody_writes && fresh_generation;
+    let lost = lost_peer_data(o, n)
+        && fresh_generation
+        && (somebody_writes || (context.unsettled && !quirk(Quirk::UnsettledForgotten)));
     list.add(lost, FollowUp::PeerDataLost);
     // Once: behind a second new generation the one that the peer's disk may have is lost.
     list.add(

@@ -363,6 +363,7 @@ fn a_primary_that_connects_without_a_disk_begins_one_generation_only() {
         all_connected: true,
         all_up_to_date: true,
         grown: false,
+        unsettled: false,
         version: 101,
     };
     let old = VolumeState {
@@ -396,6 +397,7 @@ fn every_consequence_can_happen_and_none_follows_from_nothing() {
         all_connected: true,
         all_up_to_date: true,
         grown: false,
+        unsettled: false,
         version: 101,
     };
     for state in all_states() {
