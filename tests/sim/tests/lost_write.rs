@@ -143,6 +143,27 @@ fn an_ack_of_a_resync_that_was_aborted_forgets_no_later_write() {
     }
 }
 
+/// Protocol A has promised writes that wait for the disk of the node that becomes Primary next.
+#[test]
+fn a_node_is_promoted_when_the_writes_of_the_last_primary_are_done() {
+    let scenario = || {
+        let mut faults = Faults::none();
+        faults.protocol = Protocol::A;
+        faults.max_epoch_size = 1;
+        faults.disk_latency_ns = (20 * MILLI, 40 * MILLI);
+        let mut scene = Scene::new(faults)?;
+        for place in 0..24 {
+            scene.write(800 + 8 * place, 8);
+        }
+        scene.written()?;
+        scene.close();
+        scene.command(0, Command::Secondary(0))?;
+        scene.command(1, Command::Primary(0, false))?;
+        scene.end()
+    };
+    assert_eq!(scenario(), Ok(()));
+}
+
 /// Regression 27.
 #[test]
 fn resync_and_application_writes_keep_their_order_on_the_target() {

@@ -244,6 +244,7 @@ impl Volume {
             peer_pending: 0,
             local_in_flight: 0,
             app_local: 0,
+            peer_writes: 0,
             verify_start: 0,
             ring_pending: false,
             missed_writes: false,

@@ -117,6 +117,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) app_writes: Tree,
     /// Writes for the peer that are not finished.
     pub(crate) peer_writes: Tree,
+    /// How many of them are writes of its applications.
+    pub(crate) peer_app_writes: u32,
     pub(crate) al_wait: List<{ app::LIST_WAIT }>,
     pub(crate) al_commit: List<{ app::LIST_WAIT }>,
     pub(crate) conflict: List<{ app::LIST_WAIT }>,
@@ -170,6 +172,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             al_suspended: false,
             app_writes: Tree::default(),
             peer_writes: Tree::default(),
+            peer_app_writes: 0,
             al_wait: List::default(),
             al_commit: List::default(),
             conflict: List::default(),
@@ -532,6 +535,7 @@ impl<M: Memory> DataPlane<M> {
             peer_pending: slot.peer_pending,
             local_in_flight: slot.local_in_flight,
             app_local: slot.local.len(),
+            peer_writes: slot.peer_app_writes,
             verify_start: slot.verify_start,
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,

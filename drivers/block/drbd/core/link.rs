@@ -386,6 +386,8 @@ pub struct Facts {
     pub local_in_flight: u32,
     /// Those for applications.
     pub app_local: u32,
+    /// Writes of the peer's applications that are not finished.
+    pub peer_writes: u32,
     /// Sector at which the next verify should start.
     pub verify_start: u64,
     /// The activity log ring is still being filled.

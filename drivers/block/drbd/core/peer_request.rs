@@ -181,6 +181,8 @@ pub struct PeerRequest {
     pub in_epoch: bool,
     /// The peer had no disk when it came in: only this node will know that the disks differ.
     pub peer_is_diskless: bool,
+    /// It counts as an unfinished write of the peer's applications.
+    pub is_counted_write: bool,
     /// It holds a user of its resync extent.
     pub holds_extent: bool,
     /// The resync session counts it.
@@ -238,6 +240,7 @@ impl Default for PeerRequest {
             cancelled: false,
             in_epoch: false,
             peer_is_diskless: false,
+            is_counted_write: false,
             holds_extent: false,
             counted: false,
             has_pages: false,

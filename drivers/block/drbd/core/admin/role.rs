@@ -126,7 +126,9 @@ impl Control<'_> {
     pub(super) fn abandon_role(&mut self, job: &RoleJob) {
         let v = job.volume;
         match job.step {
-            RoleStep::Ask | RoleStep::AskVerbose | RoleStep::Fencing(_) | RoleStep::Pause(_) => {}
+            RoleStep::Ask | RoleStep::AskVerbose | RoleStep::Fencing(_) | RoleStep::Pause(_) => {
+                self.watch(v, false);
+            }
             RoleStep::Drain => {
                 self.watch(v, false);
                 self.role_changed(job);
@@ -162,6 +164,10 @@ impl Control<'_> {
             // Writes of the former peer must not come to the disk behind those of this node.
             return Step::Wait;
         }
+        if job.role == Role::Primary && self.former_primary_writes(v) {
+            self.watch(v, true);
+            return Step::Wait;
+        }
         let change = Change::role(job.role).and(job.extra);
         let code = match self.request(v, change, flags) {
             Answer::Pending => return Step::Wait,
@@ -191,6 +197,13 @@ impl Control<'_> {
             ..job
         };
         self.role_refused(job, error)
+    }
+
+    /// The connected peer has stepped back, and writes that its applications may be done with
+    /// (protocol A or B) are not on this disk yet.
+    fn former_primary_writes(&self, v: VolumeIndex) -> bool {
+        let volume = self.vol(v);
+        volume.state.peer == Role::Secondary && volume.facts.peer_writes != 0
     }
 
     fn role_refused(&mut self, job: RoleJob, error: StateError) -> Step<RoleJob> {

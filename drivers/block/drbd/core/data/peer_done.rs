@@ -241,12 +241,19 @@ impl<M: Memory> DataPlane<M> {
         let volume = self.peers[slot].volume;
         let place = &mut self.volumes[volume.slot()];
         place.peer_writes.remove(&mut self.peers, slot);
+        if core::mem::take(&mut self.peers[slot].is_counted_write) {
+            place.peer_app_writes = place.peer_app_writes.saturating_sub(1);
+        }
+        let last = place.peer_app_writes == 0;
         let waiting = !place.conflict.is_empty();
         if waiting {
             self.wake_volume(volume);
         }
         self.wants.peer_io |=
             !self.held.is_empty() || !self.resync_held.is_empty() || !self.read_wait.is_empty();
+        if last {
+            self.check_idle(volume);
+        }
     }
 
     fn release_peer_al(&mut self, slot: u32) {

@@ -445,8 +445,10 @@ impl<M: Memory> DataPlane<M> {
             place.diskless_writes += 1;
             place.set_out_of_sync(range);
         }
+        place.peer_app_writes += u32::from(application);
         place.peer_writes.insert(&mut self.peers, slot, start, end);
         if application {
+            self.peers[slot].is_counted_write = true;
             self.held.push(&mut self.peers, slot);
         } else {
             self.resync_held.push(&mut self.peers, slot);
