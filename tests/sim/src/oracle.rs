@@ -190,9 +190,9 @@ impl Oracle {
         Ok(())
     }
 
-    /// Tells whether a write that was acknowledged, and flushed if that counts, is to be replaced by
-    /// what the sector held before it. What was never written, or zeroed, tells nothing about its
-    /// age; writes in flight come in any order.
+    /// Tells whether a write that was acknowledged, and flushed if that counts, is to be replaced
+    /// by what the sector held before it. What was never written, or zeroed, tells nothing about
+    /// its age; writes in flight come in any order.
     pub fn goes_back(&self, volume: usize, sector: u64, old: u64, new: u64, flushed: bool) -> bool {
         let Some(history) = self.sectors[volume].get(&sector).filter(|h| !h.anything) else {
             return false;

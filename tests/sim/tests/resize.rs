@@ -123,3 +123,15 @@ fn a_late_answer_does_not_take_a_newer_size_back() {
     scene.cluster.run_for(SECOND);
     assert_eq!(scene.end(), Ok(()));
 }
+
+/// A node learns of a larger size in the moment it becomes the target of a resync: that one covers
+/// the new space, and no second one begins of which the source knows nothing.
+#[test]
+fn space_that_comes_while_a_resync_begins_is_synced_with_it() -> Result<(), String> {
+    let mut scene = Scene::new(growing())?;
+    scene.stall_data(1)?;
+    grow(&mut scene, 2 * FIRST);
+    scene.until("grown", |cluster| cluster.admins[0].is_idle())?;
+    scene.command(1, Command::Invalidate(0))?;
+    scene.end()
+}

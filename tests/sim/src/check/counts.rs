@@ -40,8 +40,9 @@ impl Checker for CountsAgree {
     }
 }
 
-/// `lo` is what the disk has in hand for applications and for the peer, flushes included, `ap` what applications wait
-/// for, `al` and `bm` what the worker has written for the activity log, `oos` the bits that are set.
+/// `lo` is what the disk has in hand for applications and for the peer, flushes included, `ap` what
+/// applications wait for, `al` and `bm` what the worker has written for the activity log, `oos` the
+/// bits that are set.
 #[derive(Default)]
 pub(super) struct UsersAgree {
     next_ns: u64,

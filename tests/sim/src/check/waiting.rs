@@ -14,9 +14,10 @@ use crate::world::{MILLI, SECOND};
 /// its clock.
 const SILENCE_NS: u64 = 10_600 * MILLI;
 
-/// An attempt to connect waits until a point in time. While two sockets exist a timer runs that looks after the peer: a stage of the handshake has its
-/// time, afterwards the next ping or its answer is due (`reference/wire.md` 10.1), or the ping
-/// waits for the meta socket, which has its own timeout (10.2).
+/// An attempt to connect waits until a point in time. While two sockets exist a timer runs that
+/// looks after the peer: a stage of the handshake has its time, afterwards the next ping or its
+/// answer is due (`reference/wire.md` 10.1), or the ping waits for the meta socket, which has its
+/// own timeout (10.2).
 pub(super) struct SilenceIsNoticed;
 
 impl Checker for SilenceIsNoticed {
