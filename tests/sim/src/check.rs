@@ -9,9 +9,12 @@ use crate::node::name;
 use crate::shell::{marks_on_disk, Marks};
 
 mod counts;
+mod leaks;
+mod stable;
 mod suspension;
 mod sync;
 mod teardown;
+mod waiting;
 
 /// One promise.
 pub trait Checker {
@@ -46,13 +49,22 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(DifferencesAreMarked::default()),
         Box::new(NothingOutOfSync::default()),
         Box::new(EqualReplicas),
-        Box::new(NoLeaks),
+        Box::new(leaks::NoLeaks),
+        Box::new(leaks::NothingOutlivesItsLink),
         Box::new(counts::CountsAgree),
+        Box::new(counts::UsersAgree::default()),
+        Box::new(counts::TrafficAgrees::default()),
         Box::new(suspension::SuspendedIsQuiet::default()),
         Box::new(teardown::ClosedDisksAreIdle),
         Box::new(teardown::NoStrayStreams),
         Box::new(sync::NoNeedlessFullSync::default()),
         Box::new(sync::SizesAreKept::default()),
+        Box::new(stable::FlushesAreStable::default()),
+        Box::new(stable::BarriersAreStable),
+        Box::new(stable::NeverBackInTime),
+        Box::new(waiting::SilenceIsNoticed),
+        Box::new(waiting::StatesPass::default()),
+        Box::new(waiting::RequestsEnd::default()),
         // The last one, as it switches nodes off.
         Box::new(AcknowledgedWrites),
     ]
@@ -250,52 +262,6 @@ pub fn replicas_equal(cluster: &mut Cluster, volume: usize) -> Result<(), String
             "volume {volume} is UpToDate on both nodes, but sector {sector} is {a:#x} on a and \
              {b:#x} on b"
         )),
-    }
-}
-
-/// Nothing is held that nobody needs.
-struct NoLeaks;
-
-impl Checker for NoLeaks {
-    fn name(&self) -> &'static str {
-        "no leaks"
-    }
-
-    fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
-        // The last barrier may still be under way.
-        cluster.run_for(30 * crate::world::SECOND);
-        for node in 0..2 {
-            let volumes = cluster.faults.volumes;
-            let Some(alive) = cluster.world.alive(node) else {
-                continue;
-            };
-            let who = name(node);
-            let bios = alive.app.iter().flatten().count() + alive.waiting.len();
-            if bios + alive.reissue.len() > 0 {
-                return Err(format!("{who} still holds {bios} upper requests"));
-            }
-            let pages = alive.peer.iter().flatten().count();
-            if pages > 0 {
-                return Err(format!("{who} still holds pages of {pages} peer requests"));
-            }
-            for volume in 0..volumes {
-                let counters = alive.core.counters(VolumeIndex(volume as u8));
-                let held = [
-                    ("requests with the disk", counters.local),
-                    ("requests without answer", counters.pending),
-                    ("requests of the peer", counters.unacked),
-                    ("application requests", counters.app),
-                    ("references in the activity log", counters.al_used),
-                ];
-                if let Some((what, count)) = held.iter().find(|(_, count)| *count > 0) {
-                    return Err(format!("{who} volume {volume}: {count} {what}"));
-                }
-                if counters.epochs > 1 {
-                    return Err(format!("{who}: {} epochs", counters.epochs));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -138,9 +138,10 @@ impl Cluster {
             disk_latency_ns: faults.disk_latency_ns,
             wakeup_ns: faults.wakeup_ns,
             helpers: Vec::new(),
-            diagram: crate::diagram::Diagram::default(),
+            diagram: Default::default(),
             log: Vec::new(),
             activity: Default::default(),
+            witness: Default::default(),
             sizes: vec![faults.extras.first_sectors.unwrap_or(0); faults.volumes],
         };
         let mut cluster = Self {
@@ -164,8 +165,7 @@ impl Cluster {
             conns: [None; 2],
             checkers: check::all(),
         };
-        cluster.power_on(0);
-        cluster.power_on(1);
+        (0..2).for_each(|node| cluster.power_on(node));
         cluster
     }
 

@@ -185,6 +185,10 @@ pub struct Disk {
     pub sectors_read: u64,
     /// Sectors of data written since then.
     pub sectors_written: u64,
+    /// Transactions of the activity log written since then.
+    pub transactions: u64,
+    /// Pages of the bitmap written for the activity log since then.
+    pub pages_for_log: u64,
     /// Number of durable writes of metadata blocks so far.
     pub stable_writes: u64,
 }
@@ -211,6 +215,8 @@ impl Disk {
             openings: 0,
             sectors_read: 0,
             sectors_written: 0,
+            transactions: 0,
+            pages_for_log: 0,
             stable_writes: 0,
         }
     }
@@ -220,6 +226,8 @@ impl Disk {
         self.openings += 1;
         self.sectors_read = 0;
         self.sectors_written = 0;
+        self.transactions = 0;
+        self.pages_for_log = 0;
     }
 
     /// Begins a request; it takes effect with [`Disk::complete`].
@@ -349,6 +357,22 @@ impl Disk {
             self.durable_blocks.insert(sector, block);
         } else {
             self.cache.push(Cached::Block(sector, block));
+        }
+    }
+
+    /// Content of one sector as it would be after the worst loss of power.
+    pub fn stable(&self, sector: u64) -> u64 {
+        self.durable.get(sector)
+    }
+
+    /// A write of data that was begun: its first sector and the contents.
+    pub fn write_begun(&self, id: u64) -> Option<(u64, &[u64])> {
+        match self.running.get(&id) {
+            Some((request, _)) => match &request.op {
+                DiskOp::Write(values) => Some((request.sector, values)),
+                _ => None,
+            },
+            None => None,
         }
     }
 

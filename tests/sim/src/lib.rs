@@ -23,6 +23,7 @@ pub mod random;
 pub mod scene;
 pub mod shell;
 pub mod trace;
+pub mod wire;
 pub mod workload;
 pub mod world;
 

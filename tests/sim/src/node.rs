@@ -190,7 +190,7 @@ pub enum Receiver {
     /// Between two steps of establishing.
     Establishing,
     /// Waits for the outcome of a connect.
-    Connecting,
+    Connecting(u64),
     /// A connect has ended.
     Connected(Option<EndId>),
     /// Rests before it looks at the sockets.
@@ -288,6 +288,10 @@ pub struct AckBatch {
     pub bytes: Outbound,
     /// Their end has to be reported.
     pub sending: bool,
+    /// When the socket last took something.
+    pub since_ns: u64,
+    /// When the sender looks at the clock again.
+    pub alarm_ns: u64,
 }
 
 /// A running node.

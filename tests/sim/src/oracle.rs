@@ -144,11 +144,13 @@ impl Oracle {
             let Some(mut at) = versions.iter().rposition(|v| v.value == value) else {
                 continue;
             };
-            if versions[at..].iter().any(|later| later.acked > 0) {
-                // Writes to one place go one after the other, not always as they were submitted.
+            let last = versions.iter().rposition(|later| later.acked > 0);
+            if let Some(last) = last.filter(|last| *last > at) {
+                // Writes to one place go one after the other, not always as they were submitted;
+                // those still in flight come behind.
                 let version = versions.remove(at);
-                versions.push(version);
-                at = versions.len() - 1;
+                versions.insert(last, version);
+                at = last;
             }
             let version = &mut versions[at];
             version.acked = self.acks;
@@ -188,7 +190,35 @@ impl Oracle {
         Ok(())
     }
 
-    fn check_sector(
+    /// Tells whether a write that was acknowledged, and flushed if that counts, is to be replaced
+    /// by what the sector held before it. What was never written, or zeroed, tells nothing about
+    /// its age; writes in flight come in any order.
+    pub fn goes_back(&self, volume: usize, sector: u64, old: u64, new: u64, flushed: bool) -> bool {
+        let Some(history) = self.sectors[volume].get(&sector).filter(|h| !h.anything) else {
+            return false;
+        };
+        if old == 0 {
+            return false;
+        }
+        let counts = |version: &Version| {
+            let stable = version.durable || version.acked <= self.flushed[volume];
+            version.value == old && version.acked > 0 && (stable || !flushed)
+        };
+        let Some(old_at) = history.versions.iter().position(counts) else {
+            return false;
+        };
+        match history.versions.iter().rposition(|v| v.value == new) {
+            Some(at) => at < old_at && (history.versions[at].acked > 0 || new == 0),
+            None => true,
+        }
+    }
+
+    /// Checks one sector against a promise.
+    ///
+    /// # Errors
+    ///
+    /// What it should hold.
+    pub fn check_sector(
         &self,
         volume: usize,
         sector: u64,
@@ -291,6 +321,26 @@ mod tests {
         count: 1,
         value: 0x1000,
     };
+
+    /// A write that overtook others is the newest that was acknowledged, and those that are still
+    /// in flight may come behind it.
+    #[test]
+    fn what_is_in_flight_comes_behind_what_was_acknowledged_late() {
+        let mut oracle = Oracle::new(1);
+        let [late, early, flying] = [1, 2, 3].map(|value| Write {
+            value: value << 12,
+            ..ONE
+        });
+        for write in [late, early, flying] {
+            oracle.submitted(0, &write);
+        }
+        oracle.acked(0, &early, false, 0);
+        oracle.acked(0, &late, true, 0);
+        oracle.acked(0, &flying, false, 0);
+        let read = |value| oracle.check_read(0, ONE.sector, &[value]);
+        assert!(read(flying.value).is_ok());
+        assert!(read(late.value).is_err());
+    }
 
     #[test]
     fn a_flush_promises_nothing_about_another_volume() {

@@ -11,7 +11,7 @@ use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 use crate::faults::Faults;
 use crate::node::Bio;
 use crate::oracle::{Promise, Write};
-use crate::world::{World, MILLI};
+use crate::world::{Heard, World, MILLI};
 
 /// One request in flight.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,7 @@ struct Pending {
     durable: bool,
     preflush: bool,
     mark: u64,
+    since_ns: u64,
     /// Replication was on when it was submitted; state changes and failed writes of the peer's
     /// disk seen so far.
     replicated: Option<Steady>,
@@ -85,6 +86,12 @@ impl Workload {
             Some((tag, pending)) => format!("bio {tag} {:?} {:?}", pending.op, pending.write),
             None => "none".to_string(),
         }
+    }
+
+    /// When the oldest request in flight was submitted.
+    pub fn oldest_ns(&self) -> Option<u64> {
+        let (_, oldest) = self.pending.first_key_value()?;
+        Some(oldest.since_ns)
     }
 
     /// A node has lost power: its requests never end.
@@ -201,6 +208,7 @@ impl Workload {
             durable: fua,
             preflush,
             mark: world.oracle.flush_mark(),
+            since_ns: world.now_ns,
             replicated: is_replicating(world, node, volume)
                 .then(|| Steady::now(self.breaks, world, 1 - node, volume)),
         };
@@ -293,6 +301,11 @@ impl Workload {
         self.done += 1;
         if pending.preflush {
             world.oracle.flushed(pending.volume, pending.mark);
+            world.witness.heard.push(Heard::Flushed {
+                node,
+                volume: pending.volume,
+                mark: pending.mark,
+            });
         }
         match pending.op {
             Op::Read => {
@@ -314,6 +327,12 @@ impl Workload {
         world
             .oracle
             .acked(volume, &write, pending.durable, world.now_ns);
+        world.witness.heard.push(Heard::Acked {
+            node,
+            volume,
+            write,
+            durable: pending.durable,
+        });
         let peer = 1 - node;
         let here = write.is_on(&world.nodes[node].disks[volume].live);
         let there = write.is_on(&world.nodes[peer].disks[volume].live);
@@ -381,21 +400,21 @@ impl Workload {
 }
 
 /// Tells whether a node lets its disk serve requests.
-fn has_disk(world: &mut World, node: usize, volume: usize) -> bool {
+pub(crate) fn has_disk(world: &mut World, node: usize, volume: usize) -> bool {
     let core = world.core(node);
     core.is_some_and(|core| core.state(VolumeIndex(volume as u8)).disk >= DiskState::Inconsistent)
 }
 
 /// What stays the same while nothing goes wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Steady {
+pub(crate) struct Steady {
     breaks: u64,
     failed_writes: u64,
     openings: u64,
 }
 
 impl Steady {
-    fn now(breaks: u64, world: &World, peer: usize, volume: usize) -> Self {
+    pub(crate) fn now(breaks: u64, world: &World, peer: usize, volume: usize) -> Self {
         let disk = &world.nodes[peer].disks[volume];
         Self {
             breaks,

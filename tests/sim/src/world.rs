@@ -7,8 +7,9 @@ use crate::extras::Activity;
 use crate::heap::Heap;
 use crate::network::{EndId, Network};
 use crate::node::{name, Alive, Bio, Core, Node, Thread, Waiter};
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, Write};
 use crate::random::Random;
+use crate::wire::{SentWrite, Wire};
 
 /// Looks for work that find nothing, one after the other, before that is a fault. Some begin a read
 /// of the own disk, up to what may be under way.
@@ -51,6 +52,44 @@ pub enum Event {
     Act(crate::cluster::Actor),
 }
 
+/// What an application was told.
+#[derive(Clone, Copy, Debug)]
+pub enum Heard {
+    /// A write has ended well.
+    Acked {
+        /// Node.
+        node: usize,
+        /// Volume.
+        volume: usize,
+        /// The write.
+        write: Write,
+        /// It was to be durable.
+        durable: bool,
+    },
+    /// A flush has ended well.
+    Flushed {
+        /// Node.
+        node: usize,
+        /// Volume.
+        volume: usize,
+        /// Acknowledgements before it was submitted.
+        mark: u64,
+    },
+}
+
+/// What is seen on behalf of the checkers at the moment it happens.
+#[derive(Debug, Default)]
+pub struct Witness {
+    /// What the nodes say to each other.
+    pub wire: Wire,
+    /// What applications have heard.
+    pub heard: Vec<Heard>,
+    /// A barrier ack that came too early: who sent it, its number, what is not stable.
+    pub unstable: Option<(usize, u32, SentWrite)>,
+    /// A write for the peer that brings back old data, and on which node.
+    pub went_back: Option<(usize, String)>,
+}
+
 /// Everything there is.
 pub struct World {
     /// Virtual time.
@@ -87,6 +126,8 @@ pub struct World {
     pub log: Vec<(usize, String)>,
     /// What the nodes have done for applications.
     pub activity: [Activity; 2],
+    /// What was seen since the checkers looked last.
+    pub witness: Witness,
     /// Sizes that administrators have configured, per volume; 0: no limit.
     pub sizes: Vec<u64>,
 }

@@ -160,3 +160,22 @@ fn a_read_that_failed_on_the_own_disk_is_answered_by_the_peer() {
         scene.end()
     });
 }
+
+/// The bitmap of a node waits until its applications are done with what they have in flight, here
+/// for an ack that is stuck; when the connection goes, it must not wait for the next one.
+#[test]
+fn a_bitmap_that_waits_for_applications_goes_with_its_connection() -> Outcome {
+    let mut scene = Scene::new(Faults::none())?;
+    scene.stall_acks()?;
+    scene.write(800, 8);
+    scene.until("on both disks", |cluster| {
+        let [a, b] = &cluster.world.nodes;
+        let disks = [&a.disks[0].live, &b.disks[0].live];
+        disks.iter().all(|disk| disk.get(800) != 0)
+    })?;
+    scene.command(1, Command::Detach(0))?;
+    scene.command(1, Command::Attach(0))?;
+    scene.until_conn(0, ConnState::WfBitMapS)?;
+    scene.cause(Fault::Reset, 0);
+    scene.end()
+}

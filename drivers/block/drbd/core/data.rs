@@ -679,6 +679,10 @@ impl<M: Memory> DataPlane<M> {
     }
 
     pub(crate) fn queue_item(&mut self, stamp: u64, item: QueuedItem) {
+        if !self.up {
+            // What belonged to a connection that is gone is not for the next one.
+            return;
+        }
         let volume = match item {
             QueuedItem::Bitmap(volume) => volume,
             QueuedItem::Control(item) => item.volume,

@@ -43,6 +43,25 @@ pub struct LinkOptions {
     pub rcvbuf_bytes: u32,
 }
 
+/// What is in use at this moment.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Held {
+    /// Slots of application requests, over all volumes.
+    pub requests: u32,
+    /// Slots of requests of the peer and of our resync, over all volumes.
+    pub peer_requests: u32,
+    /// Packets that wait on the data socket, over all volumes.
+    pub packets: u32,
+    /// Extents that resync keeps from applications.
+    pub extents: u32,
+    /// Memory is lent for a disk.
+    pub disk: bool,
+    /// Its attach has ended.
+    pub attached: bool,
+    /// The disk serves requests.
+    pub in_use: bool,
+}
+
 /// Returns the more important of two roles.
 fn highest(a: Role, b: Role) -> Role {
     match (a, b) {
@@ -63,6 +82,21 @@ impl<M: Memory> Resource<M> {
             .1
             .get(volume.slot())
             .is_some_and(|volume| volume.disk.is_none() && volume.job == VolumeJob::None)
+    }
+
+    /// Tells what is in use, for those who look for leaks.
+    pub fn held(&self, volume: VolumeIndex) -> Held {
+        let place = self.data.volumes.get(volume.slot());
+        let disk = place.and_then(|place| place.disk.as_ref());
+        Held {
+            requests: self.data.requests.used(),
+            peer_requests: self.data.peers.used(),
+            packets: self.data.control_len,
+            extents: disk.map_or(0, |disk| disk.extents.locked()),
+            disk: disk.is_some(),
+            attached: disk.is_some_and(|disk| disk.attached),
+            in_use: place.is_some_and(|place| place.has_disk()),
+        }
     }
 
     /// Somebody opens the device.

@@ -152,7 +152,7 @@ impl World {
         };
         match alive.establish.next(coin) {
             Step::Connect => {
-                alive.receiver = Receiver::Connecting;
+                alive.receiver = Receiver::Connecting(now_ns + connect_ns);
                 self.knock(node, connect_ns);
                 false
             }
@@ -215,7 +215,7 @@ impl World {
     pub fn connect_done(&mut self, node: usize, end: Option<EndId>) {
         let waits = self
             .alive(node)
-            .is_some_and(|alive| matches!(alive.receiver, Receiver::Connecting));
+            .is_some_and(|alive| matches!(alive.receiver, Receiver::Connecting(_)));
         if waits {
             self.set_receiver(node, Receiver::Connected(end));
             self.ring(node, Thread::Receiver);
@@ -343,6 +343,10 @@ impl World {
         });
         alive.data_bytes.clear();
         alive.meta_bytes.clear();
+        self.witness.wire.begin(node);
+        let Some(alive) = self.alive(node) else {
+            return;
+        };
         alive.receiver = Receiver::Serving(Packet::Header);
         let mut random = [0; 64];
         for byte in &mut random {

@@ -18,6 +18,7 @@ use drbd_core::link::{LinkError, VolumeIndex};
 use crate::disk::{DiskRequest, DiskResult};
 use crate::network::EndId;
 use crate::node::{Thread, Waiter};
+use crate::oracle::Promise;
 use crate::world::{Event, World};
 
 pub use attach::{apply_activity_log, create_metadata, marks_on_disk, CreateAs, Marks};
@@ -72,6 +73,9 @@ impl World {
 
     /// A request of the disk has ended.
     pub fn disk_done(&mut self, node: usize, volume: VolumeIndex, request: u64, waiter: Waiter) {
+        if matches!(waiter, Waiter::Peer(_)) && self.witness.went_back.is_none() {
+            self.witness.went_back = self.goes_back(node, volume, request);
+        }
         let Some(result) = self.nodes[node].disks[volume.slot()].complete(request) else {
             return;
         };
@@ -98,6 +102,28 @@ impl World {
             }
         }
         self.put_bio(node, volume);
+    }
+
+    /// Tells whether a write for the peer brings back old data.
+    fn goes_back(&self, node: usize, volume: VolumeIndex, request: u64) -> Option<(usize, String)> {
+        let disk = &self.nodes[node].disks[volume.slot()];
+        let (first, values) = disk.write_begun(request)?;
+        let source = self.oracle.promises[volume.slot()][1 - node];
+        let flushed = source != Promise::Everything;
+        let found = (first..).zip(values).find(|(sector, new)| {
+            let old = disk.live.get(*sector);
+            old != **new
+                && self
+                    .oracle
+                    .goes_back(volume.slot(), *sector, old, **new, flushed)
+        });
+        let (sector, new) = found?;
+        let old = disk.live.get(sector);
+        let text = format!(
+            "volume {} sector {sector} held {old:#x}, gets {new:#x}",
+            volume.0
+        );
+        Some((node, text))
     }
 
     /// A request of the disk has ended: whoever waits for the last one may go on.

@@ -2,7 +2,8 @@
 
 use drbd_core::data::Payload;
 use drbd_core::input::Input;
-use drbd_core::link::LinkError;
+use drbd_core::link::{LinkError, VolumeIndex};
+use drbd_format::types::WriteOrdering;
 
 use crate::digest;
 use crate::network::{EndId, Received};
@@ -24,25 +25,48 @@ fn push_payload(bytes: &mut Vec<u8>, sectors: &[u64], with_digest: bool) {
     }
 }
 
-/// Takes a packet; returns its name for the trace.
-fn pull(alive: &mut Alive, now: drbd_core::time::Instant) -> Option<(Vec<u8>, String)> {
+/// A packet on its way into the data socket.
+struct Pulled {
+    bytes: Vec<u8>,
+    /// Header and fixed part.
+    front_len: usize,
+    header_len: usize,
+    payload: Payload,
+    data: Vec<u64>,
+}
+
+impl Pulled {
+    /// Its name for the trace.
+    fn describe(&self) -> String {
+        let command = crate::trace::command(&self.bytes[..self.front_len], self.header_len);
+        format!("sends {command} {:?}", self.payload)
+    }
+}
+
+/// Takes a packet.
+fn pull(alive: &mut Alive, now: drbd_core::time::Instant) -> Option<Pulled> {
     let mut buffer = [0; 4096 + 64];
     let out = alive.core.next_packet(&mut buffer, now)?;
     let mut bytes = buffer[..out.len].to_vec();
-    match out.payload {
-        Payload::None => {}
+    let data = match out.payload {
+        Payload::None => Vec::new(),
         Payload::App(id) => {
             let bio = alive.app.get(id.slot as usize).and_then(Option::as_ref);
-            push_payload(&mut bytes, bio.map_or(&[], |bio| &bio.data), out.digest);
+            bio.map(|bio| bio.data.clone()).unwrap_or_default()
         }
-        Payload::Peer(id) => {
-            let pages = alive.peer[id.slot as usize].take().unwrap_or_default();
-            push_payload(&mut bytes, &pages, out.digest);
-        }
+        Payload::Peer(id) => alive.peer[id.slot as usize].take().unwrap_or_default(),
+    };
+    if out.payload != Payload::None {
+        push_payload(&mut bytes, &data, out.digest);
     }
     alive.batch.tokens.push(out.token);
-    let command = crate::trace::command(&buffer[..out.len], alive.core.header_len());
-    Some((bytes, format!("sends {command} {:?}", out.payload)))
+    Some(Pulled {
+        bytes,
+        front_len: out.len,
+        header_len: alive.core.header_len(),
+        payload: out.payload,
+        data,
+    })
 }
 
 impl World {
@@ -106,13 +130,14 @@ impl World {
             if payload_bytes >= BATCH_BYTES {
                 break;
             }
-            let Some((bytes, text)) = self.look(node, Thread::Sender, pull) else {
+            let Some(pulled) = self.look(node, Thread::Sender, pull) else {
                 break;
             };
-            self.trace(node, || text);
-            payload_bytes += bytes.len();
+            self.trace(node, || pulled.describe());
+            self.listen(node, &pulled);
+            payload_bytes += pulled.bytes.len();
             if let Some(alive) = self.alive(node) {
-                alive.batch.bytes.extend(&bytes);
+                alive.batch.bytes.extend(&pulled.bytes);
             }
         }
     }
@@ -136,12 +161,10 @@ impl World {
 
     /// The socket took nothing: a timeout is reported once for each `timeout`.
     fn send_blocked(&mut self, node: usize) {
-        let now_ns = self.now_ns;
+        let (now_ns, timeout_ns) = (self.now_ns, self.send_timeout_ns(node));
         let Some(alive) = self.alive(node) else {
             return;
         };
-        let tenths = alive.core.net_config().map_or(60, |net| net.timeout_tenths);
-        let timeout_ns = u64::from(tenths.max(1)) * 100 * MILLI;
         if now_ns >= alive.batch.since_ns + timeout_ns {
             alive.batch.since_ns = now_ns;
             self.trace(node, || "send timeout".to_string());
@@ -181,9 +204,12 @@ impl World {
                     return;
                 };
                 self.trace(node, || crate::trace::acks(&buffer[..len]));
+                self.listen_to_acks(node, &buffer[..len]);
+                let now_ns = self.now_ns;
                 if let Some(alive) = self.alive(node) {
                     alive.acks.bytes.extend(&buffer[..len]);
                     alive.acks.sending = true;
+                    alive.acks.since_ns = now_ns;
                 }
             }
             match self.send_bytes(node, end, true) {
@@ -192,14 +218,74 @@ impl World {
                     self.link_lost(node, LinkError::NetworkFailure);
                     return;
                 }
-                Some(0) => return,
+                Some(0) => {
+                    self.acks_blocked(node);
+                    return;
+                }
                 Some(taken) => {
+                    let now_ns = self.now_ns;
                     if let Some(alive) = self.alive(node) {
                         alive.acks.bytes.took(taken);
+                        alive.acks.since_ns = now_ns;
                     }
                 }
             }
         }
+    }
+
+    /// Lets the checkers hear what a node says on its meta socket.
+    fn listen_to_acks(&mut self, node: usize, bytes: &[u8]) {
+        let Some(alive) = self.nodes[node].alive.as_deref() else {
+            return;
+        };
+        if alive.core.data.ordering() != WriteOrdering::Flush {
+            return;
+        }
+        let terms = *alive.core.data.terms();
+        // Nobody relies on what a disk holds that was given up.
+        let in_use = [0, 1].map(|volume| alive.core.held(VolumeIndex(volume)).in_use);
+        let disks = &self.nodes[node].disks;
+        let found = self
+            .witness
+            .wire
+            .acknowledges(node, &terms, bytes, disks, in_use);
+        if let Some((number, write)) = found {
+            self.witness.unstable = Some((node, number, write));
+        }
+    }
+
+    /// Lets the checkers hear what a node says on its data socket.
+    fn listen(&mut self, node: usize, pulled: &Pulled) {
+        let Some(alive) = self.nodes[node].alive.as_deref() else {
+            return;
+        };
+        let terms = *alive.core.data.terms();
+        let disks = &self.nodes[1 - node].disks;
+        let (front, data) = (&pulled.bytes[..pulled.front_len], &pulled.data);
+        self.witness.wire.says(node, &terms, front, data, disks);
+    }
+
+    /// The meta socket took nothing: after `timeout` the link is lost (`reference/wire.md` 10.2).
+    fn acks_blocked(&mut self, node: usize) {
+        let (now_ns, timeout_ns) = (self.now_ns, self.send_timeout_ns(node));
+        let Some(alive) = self.alive(node) else {
+            return;
+        };
+        let at = alive.acks.since_ns + timeout_ns;
+        if now_ns >= at {
+            self.end_acks(node);
+            self.link_lost(node, LinkError::Timeout);
+        } else if alive.acks.alarm_ns <= now_ns {
+            alive.acks.alarm_ns = at;
+            self.ring_at(node, Thread::Acks, at);
+        }
+    }
+
+    /// `timeout`: how long a socket may take nothing.
+    fn send_timeout_ns(&mut self, node: usize) -> u64 {
+        let net = self.core(node).and_then(|core| core.net_config().copied());
+        let tenths = net.map_or(60, |net| net.timeout_tenths);
+        u64::from(tenths.max(1)) * 100 * MILLI
     }
 
     fn end_acks(&mut self, node: usize) {

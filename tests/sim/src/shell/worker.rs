@@ -170,9 +170,11 @@ impl World {
     pub(crate) fn worker_disk_done(&mut self, node: usize, volume: VolumeIndex, ok: bool) {
         match self.take_worker(node, volume) {
             Some(Worker::Transaction) => {
+                self.nodes[node].disks[volume.slot()].transactions += 1;
                 self.with(node, |alive, now| alive.core.al_written(volume, ok, now));
             }
             Some(Worker::BitmapPage(page)) => {
+                self.nodes[node].disks[volume.slot()].pages_for_log += 1;
                 self.unlock_metadata(node, volume);
                 self.with(node, |alive, now| {
                     alive.core.bitmap_page_written(volume, page, ok, now);
