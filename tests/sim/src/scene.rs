@@ -212,21 +212,21 @@ impl Scene {
     ///
     /// There is no connection.
     pub fn stall_acks(&mut self) -> Outcome {
-        self.stall(|link| link.meta)
+        self.stall(0, |link| link.meta)
     }
 
-    /// Nothing arrives at `a` on the data socket for a while.
+    /// Nothing arrives at a node on the data socket for a while.
     ///
     /// # Errors
     ///
     /// There is no connection.
-    pub fn stall_data(&mut self) -> Outcome {
-        self.stall(|link| link.data)
+    pub fn stall_data(&mut self, node: usize) -> Outcome {
+        self.stall(node, |link| link.data)
     }
 
-    fn stall(&mut self, end: impl Fn(Link) -> EndId) -> Outcome {
+    fn stall(&mut self, node: usize, end: impl Fn(Link) -> EndId) -> Outcome {
         let world = &mut self.cluster.world;
-        let link = world.alive(0).and_then(|alive| alive.link);
+        let link = world.alive(node).and_then(|alive| alive.link);
         let end = end(link.ok_or("no connection")?);
         let until_ns = world.now_ns + 20 * SECOND;
         world.net.stall(end, until_ns);

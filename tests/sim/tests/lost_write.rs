@@ -183,7 +183,7 @@ fn a_disk_that_failed_a_write_which_the_peer_has_does_not_come_back_alone() -> O
     // The second write finds its extent in the activity log.
     scene.write(800, 8);
     scene.written()?;
-    scene.stall_data()?;
+    scene.stall_data(0)?;
     scene.cluster.world.nodes[0].disks[0].fail_writes = true;
     scene.write(800, 8);
     scene.written()?;

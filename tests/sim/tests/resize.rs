@@ -90,3 +90,15 @@ fn space_that_came_while_connecting_is_synced_once() -> Result<(), String> {
     }
     Ok(())
 }
+
+/// A node learns of a larger size in the moment it becomes the target of a resync: that one covers
+/// the new space, and no second one begins of which the source knows nothing.
+#[test]
+fn space_that_comes_while_a_resync_begins_is_synced_with_it() -> Result<(), String> {
+    let mut scene = Scene::new(growing())?;
+    scene.stall_data(1)?;
+    grow(&mut scene, 2 * FIRST);
+    scene.until("grown", |cluster| cluster.admins[0].is_idle())?;
+    scene.command(1, Command::Invalidate(0))?;
+    scene.end()
+}

@@ -3,7 +3,7 @@
 use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::StateChange;
-use drbd_format::wire::settings;
+use drbd_format::wire::settings::{self, Sizes};
 
 use super::engine::{Flags, SUCCESS};
 use super::jobs::VolumeJob;
@@ -48,6 +48,13 @@ pub enum Pending {
         uuid: u64,
         /// The bitmap is being written.
         marks: bool,
+    },
+    /// P_SIZES that waits until all bits are set for a resync that begins.
+    EarlySizes {
+        /// Which volume.
+        volume: VolumeIndex,
+        /// The packet.
+        sizes: Sizes,
     },
     /// A new size is being applied.
     Sizes {
@@ -94,6 +101,7 @@ impl Control<'_> {
                 uuid,
                 marks,
             }) => self.receive_sync_uuid(volume, uuid, marks),
+            Some(Pending::EarlySizes { volume, sizes }) => self.receive_sizes(volume, &sizes),
             Some(Pending::Sizes { volume, reply }) => self.sizes_applied(volume, reply),
         };
         self.conclude_packet(handled)
@@ -114,6 +122,9 @@ impl Control<'_> {
                 (due && written)
                     || state.conn < ConnState::Connected
                     || state.disk < DiskState::Negotiating
+            }
+            Some(Pending::EarlySizes { volume, .. }) => {
+                !matches!(self.vol(volume).job, VolumeJob::SetAll(..))
             }
             Some(Pending::Sizes { volume, .. }) => {
                 !matches!(self.vol(volume).job, VolumeJob::Relayout(_))

@@ -128,6 +128,11 @@ impl Control<'_> {
 
     /// P_SIZES.
     pub(crate) fn receive_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) -> Handled {
+        if matches!(self.vol(v).job, VolumeJob::SetAll(..)) {
+            let (volume, sizes) = (v, *sizes);
+            self.s.link.pending = Some(Pending::EarlySizes { volume, sizes });
+            return Handled::Wait;
+        }
         let state = self.state(v);
         let (peer_disk, peer_user) = (sizes.disk.0, sizes.user.0);
         self.note_peer_sizes(v, sizes);
@@ -167,8 +172,10 @@ impl Control<'_> {
         let flags = sizes.flags.0;
         let set_new_bits = flags & SizeFlags::NO_RESYNC.0 == 0;
         let changed = self.apply_size(v, new, set_new_bits);
-        // While connecting the exchange of the bitmaps sees to the new space.
-        if changed && new > old && old != 0 && set_new_bits && !connecting {
+        // While connecting the exchange of the bitmaps sees to the new space, and a resync that has
+        // begun to what is marked.
+        let idle = state.conn == ConnState::Connected;
+        if changed && new > old && old != 0 && set_new_bits && idle {
             self.vol_mut(v).grown = true;
         }
         let established = state.conn > ConnState::WfReportParams;
