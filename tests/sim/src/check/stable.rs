@@ -6,6 +6,7 @@ use crate::node::name;
 use crate::oracle::{Promise, Write};
 use crate::workload::Steady;
 use crate::world::{Heard, World};
+use drbd_core::quirk::Quirk;
 
 /// A flush that was acknowledged has brought every write that was acknowledged before it to the
 /// medium of the node's own disk, as has a write with forced unit access by itself. Nothing has to
@@ -109,6 +110,14 @@ impl Checker for BarriersAreStable {
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         match cluster.world.witness.unstable.take() {
+            // What a power loss takes from it then is its own fault, and counted as such.
+            Some((node, ..))
+                if cluster.world.nodes[node]
+                    .quirks
+                    .contains(Quirk::AckBeforeFlush) =>
+            {
+                Ok(())
+            }
             Some((node, number, write)) => {
                 let who = name(node);
                 Err(format!(

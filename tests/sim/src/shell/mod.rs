@@ -113,6 +113,21 @@ impl World {
         }
     }
 
+    /// Tells whether an application still waits for a write of this value: writes to one place that
+    /// are under way at the same time come in any order.
+    fn is_under_way(&self, node: usize, volume: VolumeIndex, sector: u64, value: u64) -> bool {
+        let alive = self.nodes[node].alive.as_ref();
+        let bios = alive
+            .into_iter()
+            .flat_map(|alive| alive.app.iter().flatten());
+        bios.filter(|bio| bio.volume == volume && bio.op.is_write())
+            .filter_map(|bio| {
+                let at = usize::try_from(sector.checked_sub(bio.sector)?).ok()?;
+                bio.data.get(at)
+            })
+            .any(|data| *data == value)
+    }
+
     /// Tells whether a write for the peer brings back old data.
     fn goes_back(&self, node: usize, volume: VolumeIndex, request: u64) -> Option<(usize, String)> {
         let disk = &self.nodes[node].disks[volume.slot()];
@@ -125,6 +140,7 @@ impl World {
                 && self
                     .oracle
                     .goes_back(volume.slot(), *sector, old, **new, flushed)
+                && !self.is_under_way(1 - node, volume, *sector, **new)
         });
         let (sector, new) = found?;
         let old = disk.live.get(sector);
