@@ -1,10 +1,11 @@
 //! Keeps the processors of the host from halting while something is measured.
 //!
 //! A node hands every system call of its applications from one process of the host to another and
-//! back. If the other processor has halted meanwhile, each hand-over pays for waking it, above all
-//! inside a virtual machine, and a driver that leaves the processors more idle looks slower than one
-//! that keeps them busy. A loop of the lowest priority on each processor takes nothing away from the
-//! nodes (it runs when nobody else wants to) and makes the measured speed one of work done.
+//! back. If the other processor has halted meanwhile, each hand-over pays for waking it, above
+//! all inside a virtual machine, and a driver that leaves the processors more idle looks slower
+//! than one that keeps them busy. A loop of the lowest priority on each processor takes nothing
+//! away from the nodes (it runs when nobody else wants to) and makes the measured speed one of
+//! work done.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};

@@ -1,9 +1,9 @@
 //! Our pair against the C pair on the fast kernel with disks in memory, in turns.
 //!
-//! Every round boots a fresh pair of each kind. Both live side by side, one idle while the other is
-//! measured, and take turns with every slice of a measurement, so that both see the same weather of
-//! the machine; what counts is the ratio within a round, and its median over the rounds. Each node has a
-//! processor of the host to itself, as two machines have.
+//! Every round boots a fresh pair of each kind. Both live side by side, one idle while the other
+//! is measured, and take turns with every slice of a measurement, so that both see the same
+//! weather of the machine; what counts is the ratio within a round, and its median over the
+//! rounds. Each node has a processor of the host to itself, as two machines have.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

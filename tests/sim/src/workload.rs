@@ -342,7 +342,8 @@ impl Workload {
         if !here {
             world.oracle.promises[volume][node] = Promise::Nothing;
         }
-        // What a target of a resync writes is sent to the source, and the ack says that it is there.
+        // What a target of a resync writes is sent to the source, and the ack says that it is
+        // there.
         let received = self.protocol == Protocol::B && is_target(world, node, volume);
         let under_way = (replicating && self.protocol != Protocol::C) || received;
         if !(there || under_way) {

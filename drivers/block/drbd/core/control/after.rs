@@ -139,26 +139,11 @@ impl Control<'_> {
         }
     }
 
-    /// Logs the generation UUIDs, or the exposed one without a disk.
+    /// Logs the generation UUIDs of the disk.
     pub(crate) fn log_uuids(&mut self, v: VolumeIndex, text: &'static str) {
-        match self.vol(v).disk {
-            Some(disk) => self.log(
-                v,
-                Line::Uuids {
-                    text,
-                    uuids: disk.uuids.to_array(),
-                },
-            ),
-            None => {
-                let uuid = self.vol(v).exposed_uuid;
-                self.log(
-                    v,
-                    Line::Uuid {
-                        text: "effective data uuid: ",
-                        uuid,
-                    },
-                );
-            }
+        if let Some(disk) = self.vol(v).disk {
+            let uuids = disk.uuids.to_array();
+            self.log(v, Line::Uuids { text, uuids });
         }
     }
 

@@ -483,6 +483,39 @@ fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
 }
 
 #[test]
+fn space_that_came_while_a_disk_was_away_is_synced() {
+    let mut pair = Pair::new();
+    let config = DiskConfig {
+        disk_size_sectors: 4096,
+        ..DiskConfig::DEFAULT
+    };
+    pair.a.attach(config);
+    pair.b.attach(config);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    assert_eq!(pair.command(false, DETACH), 1);
+    pair.until("diskless", |pair| {
+        pair.a.state().pdsk == DiskState::Diskless
+    });
+    let request = AdminRequest::Resize {
+        volume: V,
+        size_sectors: 0,
+        force: true,
+        assume_clean: false,
+        max_capacity_sectors: SECTORS,
+    };
+    assert_eq!(pair.command(true, request), 101, "{:#?}", pair.a.log);
+    pair.a.write(SECTORS - 8, 4096, 9);
+    pair.run();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
+    pair.until("really", |pair| pair.a.disk.data == pair.b.disk.data);
+}
+
+#[test]
 fn a_disk_that_fails_is_given_up_and_the_primary_goes_on_through_the_peer() {
     let mut pair = Pair::synced();
     pair.a.fail_local = true;
