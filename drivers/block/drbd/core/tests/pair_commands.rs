@@ -454,8 +454,8 @@ fn forced_commands_answer_at_once_even_if_the_peer_is_silent() {
     pair.until("gone", |pair| pair.a.state().disk == DiskState::Diskless);
 }
 
-#[test]
-fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
+/// A Primary in sync with its peer, on devices of which only the front is used.
+fn synced_with_room_to_grow() -> Pair {
     let mut pair = Pair::new();
     let config = DiskConfig {
         disk_size_sectors: 4096,
@@ -468,6 +468,12 @@ fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
     assert_eq!(pair.a.capacity, 4096);
     assert_eq!(pair.role(true, Role::Primary, true), 1);
     pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+#[test]
+fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
+    let mut pair = synced_with_room_to_grow();
     let request = AdminRequest::Resize {
         volume: V,
         size_sectors: 0,
@@ -484,17 +490,7 @@ fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
 
 #[test]
 fn space_that_came_while_a_disk_was_away_is_synced() {
-    let mut pair = Pair::new();
-    let config = DiskConfig {
-        disk_size_sectors: 4096,
-        ..DiskConfig::DEFAULT
-    };
-    pair.a.attach(config);
-    pair.b.attach(config);
-    pair.run();
-    pair.connect(NetConfig::DEFAULT);
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
+    let mut pair = synced_with_room_to_grow();
     assert_eq!(pair.command(false, DETACH), 1);
     pair.until("diskless", |pair| {
         pair.a.state().pdsk == DiskState::Diskless
