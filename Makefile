@@ -12,7 +12,7 @@ CARGO   := $(SCRIPTS)/cargo
 CHOSEN  := $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
 	$(if $(filter command%,$(origin CC)),CC=$(CC))
 
-export KEEP T N SEED PEER KERNEL PAIR TOOLS SHARD AWAKE
+export KEEP T N SEED PEER KERNEL PAIR TOOLS AWAKE
 
 .PHONY: help build tools check test demo sim mutants coverage nodes golden fuzz bench fmt doc install clean
 

@@ -9,9 +9,10 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 
 use anyhow::{Context, Result};
+
+use crate::machine::processors;
 
 /// Loops that run when a processor has nothing else to do, until this is dropped.
 pub(crate) struct Awake {
@@ -26,7 +27,7 @@ impl Awake {
     /// `chrt` or `nice` is missing.
     pub(crate) fn keep() -> Result<Self> {
         let mut awake = Self { loops: Vec::new() };
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+        for _ in 0..processors() {
             // Ends with the harness even if that is killed.
             let child = Command::new("chrt")
                 .args(["--idle", "0", "setpriv", "--pdeathsig", "KILL"])

@@ -214,16 +214,12 @@ fn spec(bed: &Bed, plan: &Plan, dir: &Path, index: usize) -> Result<NodeSpec> {
         tools: bed.pairing.tools[index],
         memory_mib: plan.memory_mib.unwrap_or(usual_mib),
         cpus: 1,
-        pinned: plan.pinned.then(|| index % processors()),
+        pinned: plan.pinned.then(|| index % crate::machine::processors()),
         disks,
         drop: node_dir.join("drop"),
         dir: node_dir,
         debug_kernel: bed.kernel == Kernel::Debug,
     })
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Usable size of a device with internal metadata, in KiB (`reference/userland.md` 4.5).

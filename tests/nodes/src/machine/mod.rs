@@ -34,6 +34,11 @@ pub(crate) struct Boot<'a> {
     pub(crate) extra: Vec<String>,
 }
 
+/// Processors of the host.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// A running machine.
 pub(crate) trait Machine: Send {
     /// Stops it as a power cut would: nothing is flushed, nothing is told.
