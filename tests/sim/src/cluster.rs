@@ -27,7 +27,7 @@ pub use crash::{Crash, Reached};
 /// Simulated time in which everything must be well again after the last fault.
 pub const HEAL_LIMIT_NS: u64 = 900 * SECOND;
 /// Simulated time after which faults end in any case.
-const FAULTS_LIMIT_NS: u64 = 900 * SECOND;
+const FAULTS_LIMIT_NS: u64 = 300 * SECOND;
 /// Events after which a run counts as endless.
 const EVENTS_MAX: u64 = 30_000_000;
 

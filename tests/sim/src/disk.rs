@@ -5,8 +5,8 @@
 //! power loss every sector that was not durable takes any of the values it had since then, each
 //! sector for itself: writes are lost, torn and reordered. Writes that had not completed count too.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
+use std::hash::Hasher;
 
 use crate::random::Random;
 
@@ -33,55 +33,81 @@ impl Hasher for BlockHasher {
     }
 }
 
+/// Sectors that are held together.
+const PAGE_SECTORS: usize = 128;
+
+type Page = [u64; PAGE_SECTORS];
+
 /// Contents of the data sectors; what was never written is 0.
 #[derive(Clone, Debug, Default)]
 pub struct Sectors {
-    blocks: HashMap<u64, [u64; 8], BuildHasherDefault<BlockHasher>>,
+    pages: Vec<Option<Box<Page>>>,
 }
 
 impl Sectors {
+    const EMPTY: Page = [0; PAGE_SECTORS];
+
     /// Returns the content of one sector.
     pub fn get(&self, sector: u64) -> u64 {
-        let block = self.blocks.get(&(sector / BLOCK_SECTORS));
-        block.map_or(0, |block| block[(sector % BLOCK_SECTORS) as usize])
+        self.page(sector as usize / PAGE_SECTORS)[sector as usize % PAGE_SECTORS]
     }
 
     /// Sets the content of one sector.
     pub fn set(&mut self, sector: u64, value: u64) {
-        let number = sector / BLOCK_SECTORS;
-        if value == 0 && !self.blocks.contains_key(&number) {
+        let number = sector as usize / PAGE_SECTORS;
+        if self.pages.len() <= number {
+            if value == 0 {
+                return;
+            }
+            self.pages.resize(number + 1, None);
+        }
+        let page = &mut self.pages[number];
+        if value == 0 && page.is_none() {
             return;
         }
-        let block = self.blocks.entry(number).or_default();
-        block[(sector % BLOCK_SECTORS) as usize] = value;
+        let page = page.get_or_insert_with(|| Box::new(Self::EMPTY));
+        page[sector as usize % PAGE_SECTORS] = value;
     }
 
     /// Returns the first sector whose content differs, with both contents.
     pub fn first_difference(&self, other: &Self) -> Option<(u64, u64, u64)> {
-        let number = self.differing(other).min()?;
-        (number * BLOCK_SECTORS..(number + 1) * BLOCK_SECTORS)
+        let number = self.differing_pages(other).next()?;
+        (number * PAGE_SECTORS..)
+            .map(|sector| sector as u64)
             .map(|sector| (sector, self.get(sector), other.get(sector)))
             .find(|(_, a, b)| a != b)
     }
 
     /// Returns the numbers of all blocks that differ, in order.
     pub fn differing_blocks(&self, other: &Self) -> Vec<u64> {
-        let mut numbers: Vec<u64> = self.differing(other).collect();
-        numbers.sort_unstable();
+        let mut numbers = Vec::new();
+        for page in self.differing_pages(other) {
+            let blocks = [self.page(page), other.page(page)];
+            let [here, there] = blocks.map(|page| page.chunks_exact(BLOCK_SECTORS as usize));
+            let pairs = here.zip(there);
+            let first = (page * PAGE_SECTORS) as u64 / BLOCK_SECTORS;
+            let differ = (first..)
+                .zip(pairs)
+                .filter(|(_, (here, there))| here != there);
+            numbers.extend(differ.map(|(number, _)| number));
+        }
         numbers
     }
 
-    fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u64> + 'a {
-        const EMPTY: [u64; 8] = [0; 8];
-        let here = self
-            .blocks
-            .iter()
-            .filter(|(number, block)| other.blocks.get(number).unwrap_or(&EMPTY) != *block);
-        let there = other
-            .blocks
-            .iter()
-            .filter(|(number, block)| **block != EMPTY && !self.blocks.contains_key(number));
-        here.chain(there).map(|(number, _)| *number)
+    fn held(&self, number: usize) -> Option<&Page> {
+        self.pages.get(number)?.as_deref()
+    }
+
+    fn page(&self, number: usize) -> &Page {
+        self.held(number).unwrap_or(&Self::EMPTY)
+    }
+
+    fn differing_pages<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
+        let count = self.pages.len().max(other.pages.len());
+        (0..count).filter(|number| match (self.held(*number), other.held(*number)) {
+            (None, None) => false,
+            _ => self.page(*number) != other.page(*number),
+        })
     }
 }
 

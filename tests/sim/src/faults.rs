@@ -151,7 +151,7 @@ impl Faults {
         let large = r.chance(15);
         let volumes = if r.chance(20) { 2 } else { 1 };
         let disk_sectors = if large {
-            r.between(700_000, 900_000)
+            r.between(270_000, 600_000)
         } else {
             r.between(3_000, 80_000)
         };

@@ -216,6 +216,18 @@ impl World {
         node: usize,
         call: impl FnOnce(&mut Alive, Instant) -> R,
     ) -> Option<R> {
+        let (result, _) = self.with_wants(node, call)?;
+        self.changed = true;
+        Some(result)
+    }
+
+    /// As [`World::with`], with what the core wants afterwards; whether anything has changed is for
+    /// the caller to say.
+    fn with_wants<R>(
+        &mut self,
+        node: usize,
+        call: impl FnOnce(&mut Alive, Instant) -> R,
+    ) -> Option<(R, Wants)> {
         let now = self.nodes[node].clock(self.now_ns);
         let quirks = self.nodes[node].quirks;
         let alive = self.alive(node)?;
@@ -228,17 +240,14 @@ impl World {
                 disk.acknowledge_cached();
             }
         }
-        self.changed = true;
-        let Some(alive) = self.alive(node) else {
-            return Some(result);
-        };
-        let wants = alive.core.take_wants();
+        let wants = self.alive(node)?.core.take_wants();
         self.dispatch(node, &wants);
-        Some(result)
+        Some((result, wants))
     }
 
     /// As [`World::with`] for a thread that looks for work: if there is none it must come to rest.
     /// One look too many does no harm; a thread that goes on keeps the processor from all others.
+    /// Where nothing is found and nobody is wanted nothing has changed for the checkers.
     pub fn look<R>(
         &mut self,
         node: usize,
@@ -246,7 +255,13 @@ impl World {
         call: impl FnOnce(&mut Alive, Instant) -> Option<R>,
     ) -> Option<R> {
         self.alive(node)?.bells[thread.bell()] = false;
-        let found = self.with(node, call)?;
+        let (found, wants) = self.with_wants(node, call)?;
+        let timer = wants.timer;
+        let nobody = Wants {
+            timer,
+            ..Wants::default()
+        };
+        self.changed |= found.is_some() || wants != nobody;
         let alive = self.alive(node)?;
         let again = found.is_none() && alive.bells[thread.bell()];
         let vain = &mut alive.vain_looks[thread.bell()];

@@ -4,7 +4,7 @@ use drbd_core::handshake::Stage;
 use drbd_core::link::VolumeIndex;
 
 use super::Checker;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, HEAL_LIMIT_NS};
 use crate::node::name;
 use crate::world::SECOND;
 
@@ -17,8 +17,9 @@ impl Checker for NoLeaks {
     }
 
     fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
-        // The last barrier may still be under way.
+        // The last barrier may still be under way, and a crash that was to come has its place.
         cluster.run_for(30 * SECOND);
+        cluster.run_until_idle(HEAL_LIMIT_NS);
         for node in 0..2 {
             let volumes = cluster.faults.volumes;
             let Some(alive) = cluster.world.alive(node) else {
