@@ -463,8 +463,17 @@ impl Disk {
         self.changes += 1;
         self.block_changes += 1;
         let loss = random.pick(&[Loss::Everything, Loss::Mixed, Loss::Mixed, Loss::Nothing]);
+        let mut running = std::mem::take(&mut self.running);
+        // Nothing of a write gets to the medium before the flush in front of it is done.
+        running.retain(|_, (request, cached)| {
+            let begun = !(request.preflush && self.volatile) || random.chance(50);
+            if begun && request.preflush {
+                self.flush(*cached);
+            }
+            begun
+        });
         let mut entries = std::mem::take(&mut self.cache);
-        for (_, (request, _)) in std::mem::take(&mut self.running) {
+        for (_, (request, _)) in running {
             match request.op {
                 DiskOp::Write(values) => entries.push(Cached::Data(request.sector, values)),
                 DiskOp::WriteBlock(block) => entries.push(Cached::Block(request.sector, block)),
@@ -574,6 +583,27 @@ mod tests {
             lost |= disk.live.get(1) == 0;
         }
         assert!(lost);
+    }
+
+    #[test]
+    fn a_write_behind_a_flush_reaches_the_medium_after_what_was_flushed() {
+        let mut reached = false;
+        for seed in 0..80 {
+            let mut disk = Disk::new(100, true);
+            write(&mut disk, 1, 11, false);
+            disk.begin(DiskRequest {
+                op: DiskOp::Write(vec![22]),
+                sector: 2,
+                preflush: true,
+                fua: true,
+            });
+            disk.lose_power(&mut Random::new(seed));
+            if disk.live.get(2) == 22 {
+                reached = true;
+                assert_eq!(disk.live.get(1), 11);
+            }
+        }
+        assert!(reached);
     }
 
     #[test]
