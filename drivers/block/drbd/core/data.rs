@@ -472,6 +472,10 @@ impl<M: Memory> DataPlane<M> {
         slot.missed_writes &= view.state.disk != DiskState::UpToDate;
         slot.flush_failed &= old.disk == view.disk;
         let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
+        if given_up {
+            // Its place in the queue finds nothing to send.
+            slot.bitmap_send = BitmapSend::Idle;
+        }
         let paused = matches!(
             view.state.conn,
             ConnState::PausedSyncS | ConnState::PausedSyncT

@@ -182,6 +182,23 @@ fn the_bitmap_names_writes_that_the_peer_has_received_and_then_refused() {
     assert!(world.nodes[0].is_set(2));
 }
 
+/// Nobody asks for its next part once the disk is gone.
+#[test]
+fn a_bitmap_to_be_sent_from_a_disk_that_fails_holds_up_no_requests() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    world.set_conn(0, ConnState::WfBitMapS);
+    world.nodes[0].order(&Order::SendBitmap(V));
+    world.set_disk(0, DiskState::Failed);
+    world.set_conn(0, ConnState::Connected);
+    world.set_disk(0, DiskState::Diskless);
+    world.nodes[0].order(&Order::DiskDetached(V));
+    assert!(world.nodes[0].data.take_disk(V).is_some());
+    let write = world.write(0, 64, 8);
+    world.settle();
+    assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
+}
+
 /// By the time it gets to the disk the peer may have a disk again, or be gone.
 #[test]
 fn a_write_of_a_diskless_peer_is_marked_when_it_arrives() {
