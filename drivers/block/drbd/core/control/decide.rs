@@ -274,13 +274,13 @@ impl Control<'_> {
                 None => return Decision::Refused,
             }
         }
-        if hg == 0 {
-            // The peer may have decided on what a correction of its UUIDs has wiped out.
-            hg = match peer.conn {
-                ConnState::WfBitMapS => -1,
-                ConnState::WfBitMapT => 1,
-                _ => 0,
-            };
+        // The peer may have decided on what a correction of its UUIDs has wiped out. It knew those
+        // of a disk that is being attached: its decision counts.
+        let negotiating = self.state(v).disk == DiskState::Negotiating && hg.abs() < 100;
+        match peer.conn {
+            ConnState::WfBitMapS if hg == 0 || (negotiating && hg > 0) => hg = -1,
+            ConnState::WfBitMapT if hg == 0 || (negotiating && hg < 0) => hg = 1,
+            _ => {}
         }
         self.confirm(v, hg, own_disk)
     }

@@ -312,6 +312,15 @@ impl Node {
         self.admin(AdminRequest::NewVolume { volume: V, number });
     }
 
+    /// Changes what the disk says about itself.
+    #[allow(dead_code)] // Not every test does.
+    pub(crate) fn edit_superblock(&mut self, change: impl FnOnce(&mut Superblock)) {
+        let block = self.disk.superblock.as_mut().expect("there is one");
+        let mut superblock = Superblock::decode(block).expect("we wrote it");
+        change(&mut superblock);
+        superblock.encode(block).expect("a block");
+    }
+
     /// What `drbdmeta apply-al` does, coarsely: on a former primary every block may differ.
     fn apply_log(&mut self) {
         let Some(block) = self.disk.superblock.as_mut() else {
