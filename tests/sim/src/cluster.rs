@@ -496,7 +496,7 @@ impl Cluster {
         }
         self.world.activity[node].suspended = None;
         self.admins[node].reset();
-        self.workload.forget(node);
+        self.workload.forget(&mut self.world, node);
         self.world.oracle.power_lost(node, node == self.holder);
         if self.switch_to.is_some() {
             self.switch_to = None;

@@ -27,6 +27,8 @@ struct Version {
     acked_at_ns: u64,
     /// Written with forced unit access.
     durable: bool,
+    /// It has not ended, and its node is up.
+    in_flight: bool,
 }
 
 /// All values that a sector may have, oldest first.
@@ -43,6 +45,7 @@ impl History {
         acked: 0,
         acked_at_ns: 0,
         durable: false,
+        in_flight: false,
     };
 
     /// Index of the oldest version that may be there.
@@ -126,8 +129,32 @@ impl Oracle {
             });
             history.versions.push(Version {
                 value: write.value_at(at),
+                in_flight: true,
                 ..History::FIRST
             });
+        }
+    }
+
+    /// A write has failed: what has become of it nobody knows.
+    pub fn failed(&mut self, volume: usize, write: &Write) {
+        for at in 0..write.count {
+            let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) else {
+                continue;
+            };
+            let value = write.value_at(at);
+            let mut newest = history.versions.iter_mut().rev();
+            if let Some(version) = newest.find(|v| v.in_flight && v.value == value) {
+                version.in_flight = false;
+            }
+        }
+    }
+
+    /// Nothing that was submitted and has not ended will end.
+    pub fn interrupted(&mut self) {
+        for history in self.sectors.iter_mut().flat_map(HashMap::values_mut) {
+            for version in &mut history.versions {
+                version.in_flight = false;
+            }
         }
     }
 
@@ -145,9 +172,9 @@ impl Oracle {
                 continue;
             };
             let last = versions.iter().rposition(|version| version.acked > 0);
+            // Writes to one place go one after the other, not always as they were submitted; those
+            // in flight are still to come.
             if let Some(last) = last.filter(|last| *last > at) {
-                // Writes to one place go one after the other, not always as they were submitted;
-                // those without an acknowledgement are still to come.
                 let version = versions.remove(at);
                 versions.insert(last, version);
                 at = last;
@@ -156,6 +183,8 @@ impl Oracle {
             version.acked = self.acks;
             version.acked_at_ns = now_ns;
             version.durable = durable;
+            version.in_flight = false;
+            versions[..=at].sort_by_key(|version| version.in_flight);
             let oldest = history.oldest(Promise::Flushed, self.flushed[volume]);
             history.versions.drain(..oldest);
         }
@@ -321,6 +350,41 @@ mod tests {
         count: 1,
         value: 0x1000,
     };
+
+    /// One that was submitted earlier and waited is carried out later.
+    #[test]
+    fn a_write_in_flight_is_carried_out_after_one_that_was_acknowledged_before_it() {
+        let mut oracle = Oracle::new(1);
+        let [waiting, first] = [1, 2].map(|value| Write {
+            value: value << 12,
+            ..ONE
+        });
+        for write in [waiting, first] {
+            oracle.submitted(0, &write);
+        }
+        oracle.acked(0, &first, true, 0);
+        assert!(oracle.check_read(0, ONE.sector, &[waiting.value]).is_ok());
+        oracle.acked(0, &waiting, false, 0);
+        assert!(oracle.check_read(0, ONE.sector, &[waiting.value]).is_ok());
+        assert!(oracle.check_read(0, ONE.sector, &[first.value]).is_err());
+    }
+
+    /// What a crash has interrupted is older than what is acknowledged afterwards.
+    #[test]
+    fn a_write_that_was_interrupted_does_not_come_back_over_a_later_one() {
+        let mut oracle = Oracle::new(1);
+        let [interrupted, later] = [1, 2].map(|value| Write {
+            value: value << 12,
+            ..ONE
+        });
+        oracle.submitted(0, &interrupted);
+        oracle.interrupted();
+        oracle.submitted(0, &later);
+        oracle.acked(0, &later, false, 0);
+        let read = |value| oracle.check_read(0, ONE.sector, &[value]);
+        assert!(read(interrupted.value).is_err());
+        assert!(read(later.value).is_ok());
+    }
 
     /// A write that overtook others is the newest that was acknowledged, and those that are still
     /// in flight may come behind it.

@@ -95,10 +95,11 @@ impl Workload {
     }
 
     /// A node has lost power: its requests never end.
-    pub fn forget(&mut self, node: usize) {
+    pub fn forget(&mut self, world: &mut World, node: usize) {
         self.pending.retain(|_, pending| pending.node != node);
         if self.node == Some(node) {
             self.node = None;
+            world.oracle.interrupted();
         }
     }
 
@@ -108,6 +109,7 @@ impl Workload {
             return;
         }
         self.pending.clear();
+        world.oracle.interrupted();
         self.under_way.clear();
         let before = self.node.replace(node);
         for volume in 0..volumes {
@@ -295,6 +297,9 @@ impl Workload {
         }
         self.pending.remove(&bio.tag);
         if !ok {
+            if !matches!(pending.op, Op::Read | Op::Flush) {
+                world.oracle.failed(pending.volume, &pending.write);
+            }
             self.failed += 1;
             return;
         }
