@@ -145,6 +145,11 @@ pub struct Volume {
     pub peer: PeerVolume,
     /// Number of set bits in the last UUID packet sent.
     pub sent_bits: u64,
+    /// UUID packets on their way to the socket.
+    pub uuids_queued: u8,
+    /// What the first of them tells, if a comparison has corrected the own UUIDs since: the peer
+    /// compares what was compared here.
+    pub compared_uuids: Option<Uuids>,
     /// This node was a crashed primary.
     pub crashed_primary: bool,
     /// Both disks were Inconsistent when the peer was promoted by force.
@@ -218,6 +223,8 @@ impl Volume {
             max_bio_bytes: 0,
         },
         sent_bits: 0,
+        uuids_queued: 0,
+        compared_uuids: None,
         crashed_primary: false,
         consider_resync: false,
         new_uuid_due: false,
@@ -469,6 +476,8 @@ impl<'a> Control<'a> {
         if self.vol(v).state.disk >= DiskState::Negotiating && self.vol(v).disk.is_some() {
             // As of now: the peer may be faster, and its answer changes them.
             let flags = flags | self.own_uuid_flags(v);
+            let volume = self.vol_mut(v);
+            volume.uuids_queued = volume.uuids_queued.saturating_add(1);
             self.send(v, ControlKind::Uuids { flags });
         }
     }

@@ -360,6 +360,8 @@ impl Control<'_> {
                 flags: volume.peer.flags & crate::generation::FLAG_CRASHED_PRIMARY,
                 ..Default::default()
             };
+            volume.uuids_queued = 0;
+            volume.compared_uuids = None;
             self.send_volume_parameters(v);
         }
         let change = Change::conn(ConnState::WfReportParams);

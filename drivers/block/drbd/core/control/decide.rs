@@ -185,7 +185,9 @@ impl Control<'_> {
             _ => {}
         }
         if own != before {
-            if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+            let volume = self.vol_mut(v);
+            volume.compared_uuids = (volume.uuids_queued > 0).then_some(before);
+            if let Some(disk) = volume.disk.as_mut() {
                 disk.uuids = own;
             }
             self.dirty(v);

@@ -141,9 +141,12 @@ impl Control<'_> {
     }
 
     fn uuid_packet(&mut self, v: VolumeIndex, flags: u32) -> Option<Packet<'static>> {
-        let bits_set = self.vol(v).facts.bits_set;
-        let uuids = self.vol(v).disk?.stable_uuids;
-        self.vol_mut(v).sent_bits = bits_set;
+        let volume = self.vol_mut(v);
+        let bits_set = volume.facts.bits_set;
+        volume.uuids_queued = volume.uuids_queued.saturating_sub(1);
+        let compared = volume.compared_uuids.take();
+        let uuids = compared.unwrap_or(volume.disk?.stable_uuids);
+        volume.sent_bits = bits_set;
         Some(Packet::Uuids(Uuids {
             set: uuids.to_set(),
             bits_set,

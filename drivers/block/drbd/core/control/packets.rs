@@ -121,7 +121,7 @@ impl Control<'_> {
                 let written = !marks || self.vol(volume).bitmap_io != Progress::Running;
                 (due && written)
                     || state.conn < ConnState::Connected
-                    || state.disk < DiskState::Negotiating
+                    || state.disk <= DiskState::Negotiating
             }
             Some(Pending::EarlySizes { volume, .. }) => {
                 !matches!(self.vol(volume).job, VolumeJob::SetAll(..))

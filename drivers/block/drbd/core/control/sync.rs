@@ -132,8 +132,8 @@ impl Control<'_> {
             return Handled::Fail(LinkError::ProtocolError);
         }
         if !matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind) {
-            if state.disk < DiskState::Negotiating {
-                // The disk went away meanwhile; there is nothing to begin.
+            if state.disk <= DiskState::Negotiating {
+                // The disk went away meanwhile, or is another one; there is nothing to begin.
                 return Handled::Done;
             }
             self.s.link.pending = Some(Pending::SyncUuid {

@@ -8,12 +8,9 @@ mod pair {
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::link::LinkError;
-use drbd_core::state::VolumeState;
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::types::{
-    AfterSbPolicy, ConnState, DiskState, Fencing, Protocol, Role, Uuid, UuidSet,
-};
+use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, Protocol, Role};
 use pair::both::{shape, Pair};
 use pair::node::V;
 
@@ -351,46 +348,6 @@ fn a_crashed_primary_comes_back_as_target_of_a_bitmap_resync() {
     assert_eq!(pair.a.disk.data, pair.b.disk.data);
     assert_eq!(pair.a.disk.data[2400 * 512], 0x79);
     assert!(said(&pair.a.log, "by rule 50"), "{:#?}", pair.a.log);
-}
-
-/// The peer corrects its generations before it tells them; then only its state says what it has
-/// decided.
-#[test]
-fn a_disk_that_is_attached_follows_what_the_peer_has_decided() {
-    let mut pair = Pair::synced();
-    pair.command(false, DISCONNECT);
-    pair.run();
-    pair.a.crash(99);
-    pair.b.crash(98);
-    pair.run();
-    let common = [Uuid(0xa0), Uuid(0xb0), Uuid(0xc0), Uuid(0xd0)];
-    let [current, start, first, second] = common;
-    pair.a.edit_superblock(|it| {
-        it.uuids = UuidSet {
-            current,
-            bitmap: Uuid(0),
-            history: [start, first],
-        };
-        it.flags = it.flags.with(MdFlags::CRASHED_PRIMARY, true);
-    });
-    pair.b.edit_superblock(|it| {
-        it.uuids = UuidSet {
-            current,
-            bitmap: start,
-            history: [first, second],
-        };
-    });
-    pair.b.attach(DiskConfig::DEFAULT);
-    pair.run();
-    pair.connect(NetConfig::DEFAULT);
-    pair.a.attach(DiskConfig::DEFAULT);
-    pair.until("in sync", |pair| {
-        let good = |state: VolumeState| {
-            state.conn == ConnState::Connected && state.disk == DiskState::UpToDate
-        };
-        good(pair.a.state()) && good(pair.b.state())
-    });
-    assert!(said(&pair.b.log, "by rule 34"), "{:#?}", pair.b.log);
 }
 
 #[test]
