@@ -285,8 +285,10 @@ impl Control<'_> {
         let Some(disk) = self.vol(v).disk else {
             return Step::Done(code::NO_DISK);
         };
-        // An answer to an older size would take the newer one back.
-        if state.conn > ConnState::Connected || self.vol(v).resize_asked {
+        // An answer to an older size would take the newer one back, and a size of the peer's may
+        // be on its way to the disk.
+        let busy = !matches!(self.vol(v).job, VolumeJob::None);
+        if state.conn > ConnState::Connected || self.vol(v).resize_asked || busy {
             return Step::Done(code::RESIZE_RESYNC);
         }
         if state.role == Role::Secondary && state.peer == Role::Secondary {

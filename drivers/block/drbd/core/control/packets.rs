@@ -124,7 +124,8 @@ impl Control<'_> {
                     || state.disk <= DiskState::Negotiating
             }
             Some(Pending::EarlySizes { volume, .. }) => {
-                !matches!(self.vol(volume).job, VolumeJob::SetAll(..))
+                let job = self.vol(volume).job;
+                !matches!(job, VolumeJob::SetAll(..) | VolumeJob::Relayout(_))
             }
             Some(Pending::Sizes { volume, .. }) => {
                 !matches!(self.vol(volume).job, VolumeJob::Relayout(_))

@@ -128,7 +128,10 @@ impl Control<'_> {
 
     /// P_SIZES.
     pub(crate) fn receive_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) -> Handled {
-        if matches!(self.vol(v).job, VolumeJob::SetAll(..)) {
+        if matches!(
+            self.vol(v).job,
+            VolumeJob::SetAll(..) | VolumeJob::Relayout(_)
+        ) {
             let (volume, sizes) = (v, *sizes);
             self.s.link.pending = Some(Pending::EarlySizes { volume, sizes });
             return Handled::Wait;

@@ -488,6 +488,28 @@ fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
 
+/// Two sizes on their way to one disk would leave applications waiting for the first for ever.
+#[test]
+fn a_resize_is_refused_while_a_size_of_the_peer_is_being_written() {
+    let mut pair = synced_with_room_to_grow();
+    let resize = |size_sectors| AdminRequest::Resize {
+        volume: V,
+        size_sectors,
+        force: false,
+        assume_clean: false,
+        max_capacity_sectors: SECTORS,
+    };
+    pair.b.hold_metadata = true;
+    pair.a.admin(resize(6144));
+    pair.run();
+    assert!(pair.b.core.view(V).io_blocked);
+    assert_eq!(pair.command(false, resize(0)), 130);
+    pair.b.release_metadata();
+    pair.until("new space synced", Pair::in_sync);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (6144, 6144));
+    assert!(!pair.b.core.view(V).io_blocked);
+}
+
 #[test]
 fn space_that_came_while_a_disk_was_away_is_synced() {
     let mut pair = synced_with_room_to_grow();
