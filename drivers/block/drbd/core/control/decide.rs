@@ -282,6 +282,16 @@ impl Control<'_> {
         match peer.conn {
             ConnState::WfBitMapS if hg == 0 || (negotiating && hg > 0) => hg = -1,
             ConnState::WfBitMapT if hg == 0 || (negotiating && hg < 0) => hg = 1,
+            // The peer does not know that the device grew while its disk was not there: the
+            // bitmaps name the new space, and it follows.
+            _ if hg == 0 && self.vol(v).grown => {
+                let role = self.state(v).role;
+                hg = if self.gives_new_space(role, peer_role) {
+                    1
+                } else {
+                    -1
+                };
+            }
             _ => {}
         }
         self.confirm(v, hg, own_disk)

@@ -306,6 +306,17 @@ impl Control<'_> {
         true
     }
 
+    /// Tells which node is the source of space that nobody has written to.
+    pub(crate) fn gives_new_space(&self, own: Role, peer: Role) -> bool {
+        match (own, peer) {
+            (Role::Primary, Role::Primary) | (Role::Secondary, Role::Secondary) => {
+                self.s.link.resolver
+            }
+            (Role::Primary, _) => true,
+            _ => false,
+        }
+    }
+
     /// Syncs the space by which the device has grown (`reference/metadata.md` 6.6).
     pub(crate) fn resync_after_grow(&mut self, v: VolumeIndex) {
         let state = self.state(v);
@@ -313,14 +324,7 @@ impl Control<'_> {
             return;
         }
         self.text(v, Level::Info, "Resync of new storage after online grow");
-        let source = match (state.role, state.peer) {
-            (Role::Primary, Role::Primary) | (Role::Secondary, Role::Secondary) => {
-                self.s.link.resolver
-            }
-            (Role::Primary, _) => true,
-            _ => false,
-        };
-        if source {
+        if self.gives_new_space(state.role, state.peer) {
             self.start_resync(v, Side::Source);
         } else {
             self.set_state(v, Change::conn(ConnState::WfSyncUuid), Flags::VERBOSE);

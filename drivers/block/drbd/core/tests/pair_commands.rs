@@ -488,6 +488,24 @@ fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
 
+/// Nobody has written since; only one node knows that there is something to sync.
+#[test]
+fn space_that_an_attached_disk_brings_is_synced_though_the_generations_are_equal() {
+    let mut pair = synced_with_room_to_grow();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.command(false, DETACH), 1);
+    pair.run();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("new space synced", |pair| {
+        pair.a.capacity == SECTORS && pair.b.capacity == SECTORS && pair.in_sync()
+    });
+    assert!(said(&pair.a.log, "by rule 40"), "{:#?}", pair.a.log);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 0);
+    }
+}
+
 /// Two sizes on their way to one disk would leave applications waiting for the first for ever.
 #[test]
 fn a_resize_is_refused_while_a_size_of_the_peer_is_being_written() {
