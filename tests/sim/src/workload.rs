@@ -296,6 +296,9 @@ impl Workload {
         self.pending.remove(&bio.tag);
         if !ok {
             self.failed += 1;
+            if pending.op.is_write() && pending.op != Op::Flush {
+                world.oracle.failed(pending.volume, &pending.write);
+            }
             return;
         }
         self.done += 1;
