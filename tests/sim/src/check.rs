@@ -5,7 +5,7 @@ use drbd_format::types::{ConnState, DiskState, Role};
 
 use crate::cluster::Cluster;
 use crate::disk::Disk;
-use crate::node::name;
+use crate::node::{name, VOLUMES};
 use crate::shell::{marks_on_disk, Marks};
 
 mod counts;
@@ -288,7 +288,7 @@ pub fn replicas_equal(cluster: &mut Cluster, volume: usize) -> Result<(), String
 #[derive(Default)]
 struct NothingOutOfSync {
     seen: usize,
-    kept: bool,
+    kept: [bool; VOLUMES],
 }
 
 impl Checker for NothingOutOfSync {
@@ -302,11 +302,12 @@ impl Checker for NothingOutOfSync {
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         let log = &cluster.world.log;
-        for (_, line) in log.get(self.seen..).unwrap_or(&[]) {
-            if line.starts_with("No resync, but") {
-                self.kept = true;
-            } else if line.starts_with("Resync done") {
-                self.kept = false;
+        for said in log.get(self.seen..).unwrap_or(&[]) {
+            let Some(volume) = said.volume else { continue };
+            if said.text.starts_with("No resync, but") {
+                self.kept[volume.slot()] = true;
+            } else if said.text.starts_with("Resync done") {
+                self.kept[volume.slot()] = false;
             }
         }
         self.seen = log.len();
@@ -320,7 +321,7 @@ impl Checker for NothingOutOfSync {
                     continue;
                 };
                 let bits = core.counters(VolumeIndex(volume as u8)).out_of_sync_bits;
-                if bits > 0 && !self.kept {
+                if bits > 0 && !self.kept[volume] {
                     return Err(format!("{} has {bits} bits set", name(node)));
                 }
             }

@@ -1,5 +1,6 @@
 //! Everything that exists in a run: clock, nodes, network, events, trace.
 
+use drbd_core::link::VolumeIndex;
 use drbd_core::quirk::{behave_as, Quirk, Quirks};
 use drbd_core::resource::Wants;
 use drbd_core::time::Instant;
@@ -91,6 +92,17 @@ pub struct Witness {
     pub went_back: Option<(usize, String)>,
 }
 
+/// A line that a core printed.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Where.
+    pub node: usize,
+    /// About which volume, unless about the connection.
+    pub volume: Option<VolumeIndex>,
+    /// The line.
+    pub text: String,
+}
+
 /// Everything there is.
 pub struct World {
     /// Virtual time.
@@ -124,7 +136,7 @@ pub struct World {
     /// Changes of state so far.
     pub diagram: crate::diagram::Diagram,
     /// Lines that the cores printed.
-    pub log: Vec<(usize, String)>,
+    pub log: Vec<Said>,
     /// What the nodes have done for applications.
     pub activity: [Activity; 2],
     /// What was seen since the checkers looked last.

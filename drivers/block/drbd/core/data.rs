@@ -80,8 +80,6 @@ pub(crate) struct Disk<M: Memory> {
     pub(crate) attached: bool,
     /// Transactions still to be written to fill the ring.
     pub(crate) ring_left: u32,
-    /// Page of the bitmap that has to be written before the next transaction.
-    pub(crate) al_page: Option<u32>,
 }
 
 /// How far the sending of a bitmap is.
@@ -437,7 +435,6 @@ impl<M: Memory> DataPlane<M> {
             volatile_cache: memory.volatile_cache,
             attached: false,
             ring_left: 0,
-            al_page: None,
         });
         Ok(())
     }

@@ -4,7 +4,7 @@ use drbd_core::link::VolumeIndex;
 
 use super::Checker;
 use crate::cluster::Cluster;
-use crate::node::name;
+use crate::node::{name, Worker};
 use crate::world::{World, MILLI, SECOND};
 
 /// `dr` and `dw` are what the disk has read and written since it was attached.
@@ -70,6 +70,11 @@ impl UsersAgree {
     }
 }
 
+/// The worker writes a page of the bitmap for the activity log, or waits to do so.
+fn has_page_in_hand(worker: &Worker) -> bool {
+    matches!(worker, Worker::BitmapPage(_) | Worker::BitmapPageLock(_))
+}
+
 impl Checker for UsersAgree {
     fn name(&self) -> &'static str {
         "users agree"
@@ -99,13 +104,14 @@ impl Checker for UsersAgree {
                     continue;
                 }
                 let device = &alive.devices[volume];
+                let pages = written[1] + u64::from(has_page_in_hand(&device.worker));
                 let bios = alive.app.iter().flatten();
                 let app = bios.filter(|bio| bio.volume == index).count() as u64;
                 for (what, counted, done) in [
                     ("lo", u64::from(counters.local), device.in_flight as u64),
                     ("ap", u64::from(counters.app), app),
                     ("al", counters.al_writes, written[0]),
-                    ("bm", counters.bm_writes, written[1]),
+                    ("bm", counters.bm_writes, pages),
                 ] {
                     if counted != done {
                         let who = name(node);

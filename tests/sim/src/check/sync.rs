@@ -5,13 +5,17 @@ use drbd_format::types::DiskState;
 
 use super::Checker;
 use crate::cluster::Cluster;
-use crate::node::name;
+use crate::node::{name, VOLUMES};
 
 /// Nodes that know each other's data never sync all of it: the handshake asks for a full sync only
-/// where the data of one side has never been written.
+/// where the data of one side has never been written, or after a split brain without a bitmap for
+/// both sides, here one in the middle of whose resync the other began (`reference/metadata.md`
+/// 5.6, rule 100, and 5.7, 3).
 #[derive(Default)]
 pub(super) struct NoNeedlessFullSync {
     seen: usize,
+    /// The last comparison of the node found a split brain without a usable bitmap.
+    ambiguous: [[bool; VOLUMES]; 2],
 }
 
 impl Checker for NoNeedlessFullSync {
@@ -21,10 +25,18 @@ impl Checker for NoNeedlessFullSync {
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         let news = cluster.world.log.get(self.seen..).unwrap_or(&[]);
-        let full = news
-            .iter()
-            .find(|(_, line)| line.contains("full sync required after drbd_sync_handshake"));
-        let found = full.map(|(node, _)| *node);
+        let mut found = None;
+        for said in news {
+            let Some(volume) = said.volume else { continue };
+            let ambiguous = &mut self.ambiguous[said.node][volume.slot()];
+            if let Some(result) = said.text.strip_prefix("uuid_compare()=") {
+                *ambiguous = result.starts_with("-100 ");
+            }
+            let needle = "full sync required after drbd_sync_handshake";
+            if said.text.contains(needle) && !*ambiguous {
+                found = Some(said.node);
+            }
+        }
         self.seen = cluster.world.log.len();
         match found {
             Some(node) if !cluster.faults.full_sync => Err(format!("{} begins one", name(node))),

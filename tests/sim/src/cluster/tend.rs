@@ -135,7 +135,11 @@ impl Cluster {
             self.tend_switch(to);
             return;
         }
-        if self.workload.node.is_some() || !self.admins.iter().all(Admin::is_idle) {
+        if !self.admins.iter().all(Admin::is_idle) {
+            return;
+        }
+        if let Some(node) = self.workload.node {
+            self.promote_new(node);
             return;
         }
         let Some(node) = self.candidate() else {
@@ -158,6 +162,18 @@ impl Cluster {
         for volume in 0..self.faults.volumes {
             let force = self.faults.full_sync && self.is_new(volume);
             self.admins[node].add(Command::Primary(volume as u8, force));
+        }
+    }
+
+    /// Applications use other volumes: one that was not there in time is promoted later.
+    fn promote_new(&mut self, node: usize) {
+        for volume in 0..self.faults.volumes {
+            let secondary = self.state(node, volume).is_some_and(|state| {
+                state.role == Role::Secondary && state.conn >= ConnState::Connected
+            });
+            if self.healed && self.faults.full_sync && secondary && self.is_new(volume) {
+                self.admins[node].add(Command::Primary(volume as u8, true));
+            }
         }
     }
 

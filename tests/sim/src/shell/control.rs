@@ -3,13 +3,14 @@
 use drbd_core::action::{Action, HmacJob};
 use drbd_core::input::Input;
 use drbd_core::link::VolumeIndex;
+use drbd_core::log::Line;
 use drbd_core::put_back::{put_back, Bug};
 use drbd_format::units::BitmapPage;
 
 use crate::digest;
 use crate::disk::{Block, DiskOp, DiskRequest, DiskResult};
 use crate::node::{Busy, Thread, Waiter, Worker};
-use crate::world::World;
+use crate::world::{Said, World};
 
 impl World {
     /// Performs actions until one has to wait.
@@ -62,7 +63,7 @@ impl World {
             Action::CloseDisk { volume } => self.set_control(node, Busy::CloseDisk(volume)),
             Action::CloseSockets => self.close_sockets(node),
             Action::Hmac(job) => self.hmac(node, job),
-            Action::Log { line, .. } => self.log.push((node, line.to_string())),
+            Action::Log { volume, line } => self.say(node, volume, &line),
             Action::ReadBitmap { volume } => self.bitmap_read(node, volume, 0),
             Action::RunHelper {
                 handler,
@@ -117,6 +118,11 @@ impl World {
             Action::NotifyVolume { old, new, .. } => self.diagram.note(old, new),
             Action::NotifyConnection { .. } | Action::Uevent { .. } => {}
         }
+    }
+
+    fn say(&mut self, node: usize, volume: Option<VolumeIndex>, line: &Line) {
+        let text = line.to_string();
+        self.log.push(Said { node, volume, text });
     }
 
     fn set_control(&mut self, node: usize, busy: Busy) {

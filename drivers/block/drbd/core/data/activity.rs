@@ -54,7 +54,9 @@ impl<M: Memory> DataPlane<M> {
             return AlStep::Idle;
         }
         if let Some(page) = page_to_write(disk) {
-            disk.al_page = Some(page);
+            // Bulk writes of the bitmap are not counted (watched on the C driver: `bm:0` after
+            // attach, sync and disconnect).
+            self.volumes[v].totals.bm_writes += 1;
             return AlStep::WriteBitmapPage { page };
         }
         // A page that is still on its way must not change its meaning: wait for its end.
@@ -165,11 +167,6 @@ impl<M: Memory> DataPlane<M> {
         let Some(disk) = &mut place.disk else { return };
         disk.bitmap.page_written(page, ok);
         place.unstable_blocks |= core::mem::take(&mut place.page_flush) && !ok;
-        // Bulk writes of the bitmap are not counted (watched on the C driver: `bm:0` after
-        // attach, sync and disconnect).
-        if disk.al_page.take_if(|due| *due == page).is_some() {
-            place.totals.bm_writes += 1;
-        }
         if !ok {
             self.upcall(Upcall::LocalIoFailed {
                 volume,

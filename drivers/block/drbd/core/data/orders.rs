@@ -28,7 +28,7 @@ impl<M: Memory> DataPlane<M> {
             Order::FailFrozen(volume) => self.fail_frozen(volume, now),
             Order::RestartFrozen => self.restart_frozen(),
             Order::DiskAttached(volume) => self.disk_attached(volume),
-            Order::DiskDetached(volume) => self.disk_detached(volume),
+            Order::DiskDetached(volume) => self.disk_detached(volume, now),
             Order::AbortLocal(volume) => self.abort_local(volume, now),
             Order::Resize {
                 volume,
@@ -371,7 +371,7 @@ impl<M: Memory> DataPlane<M> {
         self.wants.submitters = true;
     }
 
-    fn disk_detached(&mut self, volume: VolumeIndex) {
+    fn disk_detached(&mut self, volume: VolumeIndex, now: Instant) {
         let Some(place) = self.volumes.get_mut(volume.slot()) else {
             return;
         };
@@ -385,6 +385,7 @@ impl<M: Memory> DataPlane<M> {
         self.wants.acks |= self.epochs.has_finished();
         self.release_al_waiters(volume);
         self.forget_references(volume);
+        self.refuse_waiting(volume, now);
         self.wants.submitters = true;
         self.wants.receiver = true;
         self.wants.peer_io = true;

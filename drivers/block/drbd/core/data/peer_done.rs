@@ -127,11 +127,51 @@ impl<M: Memory> DataPlane<M> {
         self.resync_progressed(volume, now);
     }
 
-    /// A read has ended: answer, or compute a digest first.
+    /// The disk is gone. What waits for it on behalf of the peer has failed: the next disk has
+    /// other data, and nobody has locked its extents.
+    pub(crate) fn refuse_waiting(&mut self, volume: VolumeIndex, now: Instant) {
+        while let Some(slot) = self.next_for_disk(volume) {
+            if self.peers[slot].kind.is_write() {
+                self.resync_written(slot, false, now);
+            } else {
+                self.answer_read(slot, false, false, now);
+            }
+        }
+    }
+
+    /// Takes a request out of the lists of those that wait for the disk. Writes of applications
+    /// stay: they are turned away in their order.
+    fn next_for_disk(&mut self, volume: VolumeIndex) -> Option<u32> {
+        let lists = [
+            &mut self.io_ready,
+            &mut self.lock_wait,
+            &mut self.read_wait,
+            &mut self.resync_held,
+        ];
+        for list in lists {
+            let mut at = list.head();
+            while let Some(slot) = at {
+                let peer = &self.peers[slot];
+                if peer.volume == volume && !peer.kind.is_application_write() {
+                    list.remove(&mut self.peers, slot);
+                    return Some(slot);
+                }
+                at = list.after(&self.peers, slot);
+            }
+        }
+        None
+    }
+
+    /// A read has ended.
     fn read_finished(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
-        let (kind, volume) = (self.peers[slot].kind, self.peers[slot].volume);
-        self.peers[slot].ok = ok;
         self.peers[slot].has_pages = true;
+        self.answer_read(slot, ok, all_zero, now);
+    }
+
+    /// Answers a read, or computes a digest first.
+    fn answer_read(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
+        let kind = self.peers[slot].kind;
+        self.peers[slot].ok = ok;
         if self.peers[slot].cancelled {
             self.complete_extent(slot);
             self.retire(slot);
@@ -172,7 +212,6 @@ impl<M: Memory> DataPlane<M> {
             | PeerKind::Trim
             | PeerKind::Write => self.retire(slot),
         }
-        let _ = volume;
     }
 
     /// The digest of a request's pages has been computed; empty: that failed.

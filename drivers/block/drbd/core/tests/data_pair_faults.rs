@@ -306,3 +306,35 @@ fn a_resync_that_has_no_slot_for_a_checksum_comes_to_rest() {
     world.settle();
     world.check_idle();
 }
+
+/// The next disk has other data, and may still be on its way to be attached.
+#[test]
+fn a_request_that_waits_for_a_disk_does_not_wait_for_the_next_one() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.may_fail = true;
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    world.write(0, 16, 8);
+    // The write stays with the disk and keeps its extent.
+    while [7, 8].into_iter().any(|kind| world.step(0, kind)) {}
+    for _ in 0..10 {
+        while [(1, 0), (1, 1), (0, 3), (0, 5)]
+            .into_iter()
+            .any(|(at, kind)| world.step(at, kind))
+        {}
+        world.advance_clock(Duration::from_millis(100));
+    }
+    assert!(world.nodes[0].data.counters(V).unacked > 0, "asked");
+    assert_eq!(world.nodes[0].jobs.len(), 1, "the write only");
+    world.set_disk(0, DiskState::Failed);
+    world.step(0, 6);
+    world.peer_disk_lost(1);
+    world.set_conn(0, ConnState::Connected);
+    world.attach_again(0);
+    world.settle();
+    assert_eq!(world.nodes[0].data.counters(V).read_sectors, 0);
+    world.check_idle();
+}
