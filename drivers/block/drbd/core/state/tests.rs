@@ -400,7 +400,11 @@ fn a_primary_that_connects_without_a_disk_begins_one_generation_only() {
         ..old
     };
     let list = follow_up(old, new, &context);
-    let generations = [FollowUp::PeerDataLost, FollowUp::DisklessPeerPromoted];
+    let generations = [
+        FollowUp::PeerDataLost,
+        FollowUp::DisklessPeerPromoted,
+        FollowUp::DisklessPeerCame,
+    ];
     let count = list
         .iter()
         .filter(|item| generations.contains(item))
@@ -457,6 +461,7 @@ fn every_consequence_can_happen_and_none_follows_from_nothing() {
         FollowUp::SendBitmap,
         FollowUp::PeerDataLost,
         FollowUp::DisklessPeerPromoted,
+        FollowUp::DisklessPeerCame,
         FollowUp::WriteBitmap,
         FollowUp::Negotiate,
         FollowUp::SendState,
