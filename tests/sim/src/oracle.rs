@@ -27,6 +27,8 @@ struct Version {
     acked_at_ns: u64,
     /// Written with forced unit access.
     durable: bool,
+    /// Submitted and not ended: it may come behind whatever is acknowledged meanwhile.
+    flying: bool,
 }
 
 /// All values that a sector may have, oldest first.
@@ -43,6 +45,7 @@ impl History {
         acked: 0,
         acked_at_ns: 0,
         durable: false,
+        flying: false,
     };
 
     /// Index of the oldest version that may be there.
@@ -126,8 +129,23 @@ impl Oracle {
             });
             history.versions.push(Version {
                 value: write.value_at(at),
+                flying: true,
                 ..History::FIRST
             });
+        }
+    }
+
+    /// A write has failed, or its node has lost power: nobody waits for it any more.
+    pub fn failed(&mut self, volume: usize, write: &Write) {
+        for at in 0..write.count {
+            let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) else {
+                continue;
+            };
+            let value = write.value_at(at);
+            let mut versions = history.versions.iter_mut().rev();
+            if let Some(version) = versions.find(|v| v.flying && v.value == value) {
+                version.flying = false;
+            }
         }
     }
 
@@ -141,21 +159,20 @@ impl Oracle {
             history.anything = false;
             let value = write.value_at(at);
             let versions = &mut history.versions;
-            let Some(mut at) = versions.iter().rposition(|v| v.value == value) else {
+            let Some(at) = versions.iter().rposition(|v| v.flying && v.value == value) else {
                 continue;
             };
-            let last = versions.iter().rposition(|version| version.acked > 0);
-            if let Some(last) = last.filter(|last| *last > at) {
-                // Writes to one place go one after the other, not always as they were submitted;
-                // those without an acknowledgement are still to come.
-                let version = versions.remove(at);
-                versions.insert(last, version);
-                at = last;
-            }
-            let version = &mut versions[at];
+            let mut version = versions.remove(at);
             version.acked = self.acks;
             version.acked_at_ns = now_ns;
             version.durable = durable;
+            version.flying = false;
+            // Writes to one place go one after the other, not always as they were submitted: those
+            // that are in flight are still to come.
+            let last = versions.iter().rposition(|version| version.acked > 0);
+            let to = at.max(last.map_or(0, |last| last + 1));
+            versions.insert(to, version);
+            versions[..=to].sort_by_key(|version| version.flying);
             let oldest = history.oldest(Promise::Flushed, self.flushed[volume]);
             history.versions.drain(..oldest);
         }
@@ -167,6 +184,19 @@ impl Oracle {
             if let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) {
                 history.anything = true;
             }
+        }
+    }
+
+    /// The only good disk has lost power: what was acknowledged and is not on it any more is lost,
+    /// unless it was written with forced unit access. A flush makes only the own disk stable.
+    pub fn lost_in_the_cache(&mut self, volume: usize, disk: &Sectors) {
+        for (sector, history) in &mut self.sectors[volume] {
+            let Some(last) = history.versions.iter().rposition(|v| v.acked > 0) else {
+                continue;
+            };
+            let there = disk.get(*sector);
+            let found = history.versions[last..].iter().any(|v| v.value == there);
+            history.anything |= !found && !history.versions[last].durable;
         }
     }
 
@@ -357,6 +387,37 @@ mod tests {
         }
         assert!(oracle.check_read(0, 8, &[writes[2].value]).is_ok());
         assert!(oracle.check_read(0, 8, &[writes[0].value]).is_err());
+    }
+
+    #[test]
+    fn a_durable_write_that_overtakes_one_in_flight_may_be_replaced_by_it() {
+        let mut oracle = Oracle::new(1);
+        let [late, early] = [1, 2].map(|number| Write {
+            value: number << 12,
+            ..ONE
+        });
+        for write in [late, early] {
+            oracle.submitted(0, &write);
+        }
+        oracle.acked(0, &early, true, 0);
+        assert!(!oracle.goes_back(0, ONE.sector, early.value, late.value, false));
+        oracle.acked(0, &late, false, 0);
+        assert!(oracle.check_read(0, ONE.sector, &[late.value]).is_ok());
+        assert!(oracle.check_read(0, ONE.sector, &[early.value]).is_err());
+    }
+
+    #[test]
+    fn a_write_that_failed_does_not_come_behind_a_later_one() {
+        let mut oracle = Oracle::new(1);
+        let [failed, later] = [1, 2].map(|number| Write {
+            value: number << 12,
+            ..ONE
+        });
+        oracle.submitted(0, &failed);
+        oracle.failed(0, &failed);
+        oracle.submitted(0, &later);
+        oracle.acked(0, &later, false, 0);
+        assert!(oracle.check_read(0, ONE.sector, &[failed.value]).is_err());
     }
 
     #[test]

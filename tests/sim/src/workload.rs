@@ -95,11 +95,20 @@ impl Workload {
     }
 
     /// A node has lost power: its requests never end.
-    pub fn forget(&mut self, node: usize) {
-        self.pending.retain(|_, pending| pending.node != node);
+    pub fn forget(&mut self, world: &mut World, node: usize) {
+        self.give_up_pending(world, |pending| pending.node == node);
         if self.node == Some(node) {
             self.node = None;
         }
+    }
+
+    fn give_up_pending(&mut self, world: &mut World, which: impl Fn(&Pending) -> bool) {
+        for pending in self.pending.values().filter(|pending| which(pending)) {
+            if matches!(pending.op, Op::Write | Op::Discard) {
+                world.oracle.failed(pending.volume, &pending.write);
+            }
+        }
+        self.pending.retain(|_, pending| !which(pending));
     }
 
     /// Opens the device on a node that has become Primary.
@@ -107,7 +116,7 @@ impl Workload {
         if self.node == Some(node) {
             return;
         }
-        self.pending.clear();
+        self.give_up_pending(world, |_| true);
         self.under_way.clear();
         let before = self.node.replace(node);
         for volume in 0..volumes {
@@ -296,6 +305,9 @@ impl Workload {
         self.pending.remove(&bio.tag);
         if !ok {
             self.failed += 1;
+            if matches!(pending.op, Op::Write | Op::Discard) {
+                world.oracle.failed(pending.volume, &pending.write);
+            }
             return;
         }
         self.done += 1;
