@@ -498,9 +498,25 @@ impl Cluster {
         self.admins[node].reset();
         self.workload.forget(&mut self.world, node);
         self.world.oracle.power_lost(node, node == self.holder);
+        self.lost_at_the_only_disk(node);
         if self.switch_to.is_some() {
             self.switch_to = None;
             self.workload.resting = false;
+        }
+    }
+
+    /// The Primary has only the disk of a node that has lost power: what it has not made stable
+    /// there is gone, although the Primary itself lives on.
+    fn lost_at_the_only_disk(&mut self, node: usize) {
+        if node == self.holder {
+            return;
+        }
+        for volume in 0..self.faults.volumes {
+            let state = self.state(self.holder, volume);
+            if state.is_some_and(|state| state.disk < DiskState::UpToDate) {
+                let disk = &self.world.nodes[node].disks[volume].live;
+                self.world.oracle.lost_in_the_cache(volume, disk);
+            }
         }
     }
 

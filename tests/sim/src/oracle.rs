@@ -199,6 +199,19 @@ impl Oracle {
         }
     }
 
+    /// The only good disk has lost power: what was acknowledged and is not on it any more is lost,
+    /// unless it was written with forced unit access. A flush makes only the own disk stable.
+    pub fn lost_in_the_cache(&mut self, volume: usize, disk: &Sectors) {
+        for (sector, history) in &mut self.sectors[volume] {
+            let Some(last) = history.versions.iter().rposition(|v| v.acked > 0) else {
+                continue;
+            };
+            let there = disk.get(*sector);
+            let found = history.versions[last..].iter().any(|v| v.value == there);
+            history.anything |= !found && !history.versions[last].durable;
+        }
+    }
+
     /// Mark for a flush that is submitted now.
     pub fn flush_mark(&self) -> u64 {
         self.acks

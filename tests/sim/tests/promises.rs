@@ -82,3 +82,29 @@ fn a_write_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
         assert_eq!(scene.end(), Ok(()));
     }
 }
+
+/// Seed 5191: the Primary lives on without a disk of its own, and the only good disk loses what was
+/// in its cache.
+#[test]
+fn what_the_only_disk_loses_with_its_power_may_be_lost_for_a_primary_that_lives_on() {
+    for seed in 1..10 {
+        let mut scene = Scene::with_seed(seed, Faults::none()).unwrap();
+        scene.cluster.world.nodes[0].disks[0].fail_reads = true;
+        scene.read(800, 8);
+        scene
+            .until("diskless", |cluster| loses_its_disk(cluster, 0))
+            .unwrap();
+        for block in 0..8 {
+            scene.write(64 * block, 8);
+        }
+        scene.written().unwrap();
+        scene.cluster.power_off(1);
+        scene.cluster.power_on(1);
+        scene.until_conn(0, ConnState::WfConnection).unwrap();
+        scene.until_conn(0, ConnState::Connected).unwrap();
+        for block in 0..8 {
+            scene.read(64 * block, 8);
+        }
+        scene.written().unwrap();
+    }
+}

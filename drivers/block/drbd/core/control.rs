@@ -139,6 +139,8 @@ pub struct Volume {
     pub disk: Option<Disk>,
     /// Current UUID of the data last in use.
     pub exposed_uuid: u64,
+    /// The disk that is gone had writes of applications that the peer's has not, whatever its UUID.
+    pub peer_behind: bool,
     /// Size of the device in sectors.
     pub capacity: u64,
     /// The peer's side.
@@ -156,6 +158,10 @@ pub struct Volume {
     pub consider_resync: bool,
     /// A new current UUID is due as soon as I/O goes on.
     pub new_uuid_due: bool,
+    /// A Primary without a disk may take this one: a new current UUID is due when it does.
+    pub uuid_due_if_taken: bool,
+    /// The peer has said that it takes the data of this disk for good.
+    pub taken: bool,
     /// The device grew while the peer was away: sync the new part.
     pub grown: bool,
     /// The peer has been told of a new size and has not answered.
@@ -214,6 +220,7 @@ impl Volume {
         state: VolumeState::INITIAL,
         disk: None,
         exposed_uuid: 0,
+        peer_behind: false,
         capacity: 0,
         peer: PeerVolume {
             uuids: None,
@@ -228,6 +235,8 @@ impl Volume {
         crashed_primary: false,
         consider_resync: false,
         new_uuid_due: false,
+        uuid_due_if_taken: false,
+        taken: false,
         grown: false,
         resize_asked: false,
         opened: 0,
@@ -255,6 +264,7 @@ impl Volume {
             verify_start: 0,
             ring_pending: false,
             missed_writes: false,
+            peer_missed: false,
             al_used: false,
             unsettled: false,
         },

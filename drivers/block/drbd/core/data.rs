@@ -143,6 +143,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) in_flight_sectors: u64,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     missed_writes: bool,
+    /// Ended writes of which the peer may lack some, since its disk was UpToDate.
+    pub(crate) peer_missed: bool,
     /// Writes that came in while the peer had no disk and that are not on ours.
     pub(crate) diskless_writes: u32,
     pub(crate) untracked_writes: u32,
@@ -192,6 +194,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             unanswered: 0,
             in_flight_sectors: 0,
             missed_writes: false,
+            peer_missed: false,
             diskless_writes: 0,
             untracked_writes: 0,
             kept_back: None,
@@ -467,6 +470,7 @@ impl<M: Memory> DataPlane<M> {
         slot.view = *view;
         slot.congested = false;
         slot.missed_writes &= view.state.disk != DiskState::UpToDate;
+        slot.peer_missed &= view.state.pdsk != DiskState::UpToDate;
         slot.flush_failed &= old.disk == view.disk;
         let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
         if given_up {
@@ -540,6 +544,7 @@ impl<M: Memory> DataPlane<M> {
             verify_start: slot.verify_start,
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
+            peer_missed: slot.peer_missed,
             al_used: slot.diskless_writes != 0
                 || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
             unsettled: slot.in_flight_sectors != 0,

@@ -34,6 +34,12 @@ pub enum Quirk {
     /// A former Primary does not mind that its last writes are on their way when it loses the peer
     /// (`reference/states.md` 4, step 4, and A11).
     UnsettledForgotten,
+    /// No generation begins for what is written to a disk that is attached while the other one is
+    /// not there (`reference/states.md` A11).
+    AttachedUntold,
+    /// A generation begins for a diskless Primary that connects, even if it then does not take the
+    /// data (`reference/states.md` A11).
+    GenerationForNobody,
     /// The refusal of a discard names an absurd length (`reference/wire.md` A.5).
     LengthOfNothing,
     /// Padding and block ids that mean nothing hold anything (`reference/wire.md` A.6).
@@ -44,7 +50,7 @@ pub enum Quirk {
 
 impl Quirk {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeFlush,
         Self::BarrierAtOnce,
         Self::ReceiverWaits,
@@ -56,16 +62,19 @@ impl Quirk {
         Self::DiskNotCompared,
         Self::AttachUnanswered,
         Self::UnsettledForgotten,
+        Self::AttachedUntold,
+        Self::GenerationForNobody,
         Self::LengthOfNothing,
         Self::StaleBytes,
         Self::Addresses,
     ];
 
     /// Defects after which the node that has them may show old data for good ones.
-    pub const HARMFUL: [Self; 3] = [
+    pub const HARMFUL: [Self; 4] = [
         Self::AbortedCountsAsGood,
         Self::DiskNotCompared,
         Self::UnsettledForgotten,
+        Self::AttachedUntold,
     ];
 }
 

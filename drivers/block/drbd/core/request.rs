@@ -389,6 +389,15 @@ impl Request {
         matches!(self.local, Local::Done { ok: true }) && matches!(self.answer, Answer::Ok)
     }
 
+    /// It was ended as soon as it was sent, and the peer has said nothing about it.
+    #[inline]
+    pub fn is_promised_by_sending(&self) -> bool {
+        self.completed
+            && self.protocol == Protocol::A
+            && matches!(self.answer, Answer::Ok)
+            && matches!(self.barrier, Barrier::Pending)
+    }
+
     /// Takes note of the states of own and peer's disk, before each event.
     #[inline]
     pub fn note_disks(&mut self, disk: DiskState, pdsk: DiskState) {

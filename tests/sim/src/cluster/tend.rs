@@ -97,7 +97,8 @@ impl Cluster {
     }
 
     /// A node has only its peer's disk; its own one is from the other side of a split brain. It
-    /// steps back and connects once more, with its disk, whose data it gives up.
+    /// steps back and connects once more, with its disk, whose data it gives up: that of all
+    /// volumes, or only those of which the peer has the better data.
     fn give_up_split(&mut self, node: usize) {
         let volumes = self.faults.volumes;
         if self.kept_out[node] < 5 || !self.healed || !self.admins[node].is_idle() {
@@ -113,6 +114,11 @@ impl Cluster {
                 state.is_some_and(|state| state.role == Role::Primary)
             })
             .collect();
+        // Only a connection as a whole can be told to discard data.
+        let promises = &self.world.oracle.promises[..volumes];
+        let poor = |promises: &[Promise; 2], node: usize| promises[node] == Promise::Nothing;
+        let better = |both: &[Promise; 2], node: usize| !poor(both, node) && poor(both, 1 - node);
+        let worthy = promises.iter().any(|both| better(both, node));
         let admin = &mut self.admins[node];
         for (volume, _) in (0..).zip(primary).filter(|(_, primary)| *primary) {
             admin.add(Command::Secondary(volume));
@@ -121,7 +127,12 @@ impl Cluster {
         for volume in 0..volumes as u8 {
             admin.add(Command::Attach(volume));
         }
-        admin.add(Command::Connect(true));
+        for (volume, both) in (0..).zip(promises) {
+            if worthy && better(both, 1 - node) {
+                admin.add(Command::Invalidate(volume));
+            }
+        }
+        admin.add(Command::Connect(!worthy));
     }
 
     fn may_attach(&mut self, node: usize, volume: usize) -> bool {

@@ -58,6 +58,10 @@ impl Control<'_> {
                 self.vol_mut(v).exposed_uuid = current;
             }
         }
+        self.note_peer_behind(v, o, n);
+        if o.conn >= ConnState::Connected && n.conn < ConnState::Connected {
+            self.diskless_peer_went(v);
+        }
         if o.disk == DiskState::Inconsistent
             && o.pdsk == DiskState::Inconsistent
             && o.peer == Role::Secondary
@@ -76,6 +80,40 @@ impl Control<'_> {
             self.act(Action::CloseDisk { volume: v });
             self.vol_mut(v).job = VolumeJob::Detach(Detach::Close);
         }
+    }
+
+    /// A Primary loses its disk. What its bitmap marks for the peer nobody has any more, and the
+    /// peer need not know: it may not have been told of the resync that was to bring it.
+    fn note_peer_behind(&mut self, v: VolumeIndex, o: VolumeState, n: VolumeState) {
+        let lost = o.disk >= DiskState::Inconsistent && n.disk < DiskState::Inconsistent;
+        let volume = self.vol_mut(v);
+        if n.role != Role::Primary || n.disk >= DiskState::Inconsistent {
+            volume.peer_behind = false;
+        } else if lost && n.pdsk != DiskState::UpToDate {
+            volume.peer_behind |= volume.disk.is_some_and(|disk| disk.uuids.bitmap != 0);
+        }
+    }
+
+    /// A Primary without a disk that has taken the data of this disk is going to write.
+    pub(crate) fn begin_generation_if_taken(&mut self, v: VolumeIndex) {
+        let volume = self.vol_mut(v);
+        if !volume.taken || !core::mem::take(&mut volume.uuid_due_if_taken) {
+            return;
+        }
+        let fresh = volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0);
+        if fresh && volume.state.disk == DiskState::UpToDate {
+            self.new_current_uuid(v);
+            self.tell_uuids(v);
+        }
+    }
+
+    /// It is gone before it said that it takes the data: if it did, it may have written.
+    fn diskless_peer_went(&mut self, v: VolumeIndex) {
+        let volume = self.vol_mut(v);
+        volume.uuid_due_if_taken &= volume.facts.bits_set != 0;
+        volume.taken = true;
+        self.begin_generation_if_taken(v);
+        self.vol_mut(v).taken = false;
     }
 
     /// Begin, pause, continuation and end of a resync or verify.
@@ -221,6 +259,10 @@ impl Control<'_> {
                     self.new_current_uuid(v);
                     self.tell_uuids(v);
                 }
+            }
+            FollowUp::DisklessPeerCame => {
+                self.vol_mut(v).uuid_due_if_taken = true;
+                self.begin_generation_if_taken(v);
             }
             FollowUp::DisklessPeerPromoted => {
                 self.new_current_uuid(v);

@@ -229,10 +229,11 @@ impl Control<'_> {
         if undecided && without_disk && state.role == Role::Primary && begun {
             volume.exposed_uuid = set.current;
         }
+        let lacks_writes = volume.peer_behind || volume.facts.peer_missed;
         if undecided
             && without_disk
             && state.role == Role::Primary
-            && volume.exposed_uuid & !1 != set.current & !1
+            && (volume.exposed_uuid & !1 != set.current & !1 || lacks_writes)
         {
             let uuid = volume.exposed_uuid;
             let text = "Can only connect to data with current UUID=";

@@ -65,6 +65,8 @@ impl Control<'_> {
             // under way, and is compared with ours now.
             self.begin_due_generation(v);
         }
+        self.vol_mut(v).taken = ps.conn >= ConnState::Connected && ps.pdsk >= DiskState::Consistent;
+        self.begin_generation_if_taken(v);
         if !self.needs_decision(v, &os, &ps) {
             return self.adopt_peer_state(v, &ps, disk, conn);
         }

@@ -142,6 +142,7 @@ impl<M: Memory> DataPlane<M> {
         }
         self.control_len = 0;
         self.stalled.clear();
+        self.note_unsettled();
         self.unqueue_requests(now);
         if keep {
             while let Some(slot) = self.unacked.head().or(self.asked.head()) {
@@ -163,6 +164,19 @@ impl<M: Memory> DataPlane<M> {
         self.wants.receiver = true;
         self.draining = true;
         self.check_drained();
+    }
+
+    /// In protocol A an application may be done with a write that the peer never gets, and that
+    /// can not be sent again.
+    fn note_unsettled(&mut self) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            let request = &self.requests[slot];
+            if request.is_promised_by_sending() {
+                self.volumes[request.volume.slot()].peer_missed = true;
+            }
+        }
     }
 
     /// Takes everything out of the send queue. What the socket is working on ends with `sent`.

@@ -28,10 +28,12 @@ pub enum FollowUp {
     PeerGotDisk,
     /// A10: send the bitmap.
     SendBitmap,
-    /// A11: the peer's data is out of reach while somebody writes.
+    /// A11: the peer's data is out of reach while somebody writes, from now on or for this disk.
     PeerDataLost,
     /// A12: a diskless peer becomes primary.
     DisklessPeerPromoted,
+    /// A11 when a diskless primary connects, or finds a disk here: it has still to take our data.
+    DisklessPeerCame,
     /// A13, A14, A28: write the changed part of the bitmap.
     WriteBitmap,
     /// A15: attached while connected: ask for the peer's opinion.
@@ -67,18 +69,30 @@ pub struct Context {
     pub version: u32,
 }
 
+/// The peer's data is out of reach.
+fn no_peer_data(s: VolumeState) -> bool {
+    use DiskState::{DUnknown, Inconsistent, Outdated};
+    s.pdsk < Inconsistent || matches!(s.pdsk, DUnknown | Outdated)
+}
+
 /// The peer's data was within reach and is not any more (note below A30).
 fn lost_peer_data(o: VolumeState, n: VolumeState) -> bool {
     use DiskState::{Consistent, DUnknown, Diskless, Failed, Inconsistent, Outdated, UpToDate};
     let had = matches!(o.pdsk, Inconsistent | Consistent | UpToDate);
-    let gone = n.pdsk < Inconsistent || matches!(n.pdsk, DUnknown | Outdated);
-    (had && gone) || (o.pdsk == DUnknown && matches!(n.pdsk, Diskless | Failed | Outdated))
+    (had && no_peer_data(n))
+        || (o.pdsk == DUnknown && matches!(n.pdsk, Diskless | Failed | Outdated))
+}
+
+/// The own disk is attached to what is written already, and gets it alone. (The reference begins
+/// no generation for that.)
+fn attached_alone(o: VolumeState, n: VolumeState) -> bool {
+    matches!(o.disk, DiskState::Attaching | DiskState::Negotiating) && no_peer_data(n)
 }
 
 /// A list of consequences without duplicates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FollowUps {
-    items: [Option<FollowUp>; 20],
+    items: [Option<FollowUp>; 21],
 }
 
 impl FollowUps {
@@ -157,19 +171,20 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
         n.conn == ConnState::WfBitMapS && o.conn != ConnState::WfBitMapS,
         FollowUp::SendBitmap,
     );
-    let lost = lost_peer_data(o, n)
-        && fresh_generation
-        && (somebody_writes || (context.unsettled && !quirk(Quirk::UnsettledForgotten)));
-    list.add(lost, FollowUp::PeerDataLost);
+    let unsettled = context.unsettled && !quirk(Quirk::UnsettledForgotten);
+    let lost = fresh_generation && lost_peer_data(o, n) && (somebody_writes || unsettled);
+    let alone = fresh_generation
+        && attached_alone(o, n)
+        && somebody_writes
+        && !quirk(Quirk::AttachedUntold);
+    let promoted =
+        n.pdsk < Inconsistent && n.peer == primary && o.peer != primary && fresh_generation;
+    let connects = promoted && o.conn < ConnState::Connected && !quirk(Quirk::GenerationForNobody);
+    let came = (connects || alone) && n.role != primary && !(lost && unsettled);
+    list.add(came, FollowUp::DisklessPeerCame);
+    list.add((lost || alone) && !came, FollowUp::PeerDataLost);
     // Once: behind a second new generation the one that the peer's disk may have is lost.
-    list.add(
-        !lost
-            && n.pdsk < Inconsistent
-            && n.peer == primary
-            && o.peer != primary
-            && fresh_generation,
-        FollowUp::DisklessPeerPromoted,
-    );
+    list.add(promoted && !lost && !came, FollowUp::DisklessPeerPromoted);
     list.add(
         n.pdsk < Inconsistent && o.peer == primary && n.peer == Role::Secondary && context.has_disk,
         FollowUp::WriteBitmap,

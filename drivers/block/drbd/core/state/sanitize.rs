@@ -117,8 +117,9 @@ pub fn sanitize(old: VolumeState, s: VolumeState, facts: &Facts) -> (VolumeState
     }
     if s.conn >= ConnState::Connected && s.conn < ConnState::Ahead {
         let connected = s.conn == ConnState::Connected && old.conn >= ConnState::Connected;
-        s.disk = agreed_disk(aborted || (connected && doubtful(old.disk)), s.disk);
-        s.pdsk = agreed_disk(aborted || (connected && doubtful(old.pdsk)), s.pdsk);
+        let not_good = |disk| doubtful(disk) || disk == DiskState::Inconsistent;
+        s.disk = agreed_disk(aborted || (connected && not_good(old.disk)), s.disk);
+        s.pdsk = agreed_disk(aborted || (connected && not_good(old.pdsk)), s.pdsk);
     }
     clamp_disks(&mut s, &mut warning);
     if facts.fencing == Fencing::ResourceAndStonith && peer_to_fence(s) && !peer_to_fence(old) {

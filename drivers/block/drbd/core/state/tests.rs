@@ -151,6 +151,25 @@ fn a_resync_aborted_by_a_failed_disk_leaves_the_old_data_of_the_target_old() {
     assert!(sanitize(aborted, told, &PLAIN).0.pdsk < DiskState::UpToDate);
 }
 
+/// Seed 5273: the source of a resync that had not begun failed. The target, which is not told that
+/// it is Inconsistent, says Outdated.
+#[test]
+fn a_target_that_is_less_bad_than_it_seemed_is_not_good() {
+    let source = VolumeState {
+        role: Role::Primary,
+        conn: ConnState::PausedSyncS,
+        disk: DiskState::UpToDate,
+        pdsk: DiskState::Inconsistent,
+        user_isp: true,
+        ..VolumeState::INITIAL
+    };
+    let failed = Change::disk(DiskState::Failed).apply(source).unwrap();
+    let (aborted, _) = sanitize(source, failed, &PLAIN);
+    assert_eq!(aborted.conn, ConnState::Connected);
+    let told = Change::pdsk(DiskState::Outdated).apply(aborted).unwrap();
+    assert!(sanitize(aborted, told, &PLAIN).0.pdsk < DiskState::UpToDate);
+}
+
 /// One row per connection state and own disk, one column per peer disk.
 fn table(mut cell: impl FnMut(VolumeState) -> String) -> String {
     let mut text = String::new();
@@ -381,7 +400,11 @@ fn a_primary_that_connects_without_a_disk_begins_one_generation_only() {
         ..old
     };
     let list = follow_up(old, new, &context);
-    let generations = [FollowUp::PeerDataLost, FollowUp::DisklessPeerPromoted];
+    let generations = [
+        FollowUp::PeerDataLost,
+        FollowUp::DisklessPeerPromoted,
+        FollowUp::DisklessPeerCame,
+    ];
     let count = list
         .iter()
         .filter(|item| generations.contains(item))
@@ -438,6 +461,7 @@ fn every_consequence_can_happen_and_none_follows_from_nothing() {
         FollowUp::SendBitmap,
         FollowUp::PeerDataLost,
         FollowUp::DisklessPeerPromoted,
+        FollowUp::DisklessPeerCame,
         FollowUp::WriteBitmap,
         FollowUp::Negotiate,
         FollowUp::SendState,

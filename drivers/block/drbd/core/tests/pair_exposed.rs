@@ -1,0 +1,176 @@
+//! Which disk may serve a Primary that has lost its own: none that lacks what applications wrote.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, Protocol, Role};
+use pair::both::{shape, Pair};
+use pair::node::V;
+
+const REFUSED: &str = "Can only connect to data with current UUID=";
+
+fn detach(force: bool) -> AdminRequest {
+    AdminRequest::Detach { volume: V, force }
+}
+
+fn connect() -> AdminRequest {
+    AdminRequest::Connect {
+        config: NetConfig::DEFAULT,
+        digests: DigestLengths {
+            hmac: 32,
+            ..DigestLengths::default()
+        },
+    }
+}
+
+fn alone(pair: &mut Pair) -> bool {
+    pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+}
+
+fn refuses(pair: &mut Pair) -> bool {
+    let log = &pair.a.log;
+    log.iter().any(|line| line.contains(REFUSED)) && pair.a.state().conn == ConnState::StandAlone
+}
+
+/// Both disks of a generation are gone at the same time: nobody could begin another one.
+fn without_disks() -> Pair {
+    let mut pair = Pair::synced();
+    pair.a.sends_left = Some(0);
+    pair.a.fail_local = true;
+    pair.a.write(800, 4096, 0x32);
+    assert_eq!(pair.command(false, detach(true)), 1);
+    pair.a.sends_left = None;
+    pair.a.fail_local = false;
+    pair.until("both diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.a.state().pdsk == DiskState::Diskless
+    });
+    assert!(
+        pair.a.ended.iter().all(Result::is_err),
+        "{:?}",
+        pair.a.ended
+    );
+    pair.a.ended.clear();
+    pair
+}
+
+/// `a` writes, then the other node attaches as well: both have what was written.
+fn written_and_synced(pair: &mut Pair, last_is_a: bool) {
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.node(last_is_a).attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[80 * 512], 9);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
+
+/// Seeds 1068 and 5952.
+#[test]
+fn a_disk_that_is_attached_for_a_diskless_primary_begins_a_generation() {
+    let mut pair = without_disks();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("served", |pair| pair.a.state().pdsk == DiskState::UpToDate);
+    written_and_synced(&mut pair, true);
+}
+
+/// Seed 4912.
+#[test]
+fn a_disk_that_a_primary_attaches_alone_begins_a_generation() {
+    let mut pair = without_disks();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("attached", |pair| {
+        pair.a.state().disk == DiskState::UpToDate
+    });
+    written_and_synced(&mut pair, false);
+}
+
+/// Seeds 3445 and 4154: the peer knows of no later generation, but the bitmap of the disk that is
+/// lost marked what it has not.
+#[test]
+fn a_diskless_primary_does_not_take_a_peer_that_lacks_what_its_bitmap_marked() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(80, 4096, 8);
+    pair.until("both notice", alone);
+    pair.cut = false;
+    for _ in 0..100_000 {
+        pair.round_or_time();
+        if pair.b.state().disk == DiskState::UpToDate && pair.b.state().conn == ConnState::Connected
+        {
+            break;
+        }
+    }
+    // The end of the resync is not heard of.
+    assert!(pair.a.state().is_sync_source(), "{}", shape(&mut pair.a));
+    pair.cut = true;
+    pair.b.data_out.clear();
+    pair.b.meta_out.clear();
+    pair.a.data_in.clear();
+    pair.a.meta_in.clear();
+    pair.until("both notice again", alone);
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    pair.a.fail_local = true;
+    pair.a.write(800, 4096, 0x32);
+    pair.until("diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless
+    });
+    pair.a.fail_local = false;
+    pair.cut = false;
+    pair.until("refused", refuses);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.command(true, connect()), 1);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[80 * 512], 9);
+}
+
+fn protocol_a() -> Pair {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig {
+        protocol: Protocol::A,
+        ..NetConfig::DEFAULT
+    });
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+/// Seed 1935: in protocol A the application is done with a write that is lost on its way, and no
+/// disk is there that has it.
+#[test]
+fn a_diskless_primary_does_not_take_a_peer_that_may_lack_what_it_was_sent() {
+    let mut pair = protocol_a();
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.cut = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.until("both notice", alone);
+    pair.cut = false;
+    pair.until("refused", refuses);
+}
+
+#[test]
+fn a_diskless_primary_takes_a_peer_that_has_acknowledged_all() {
+    let mut pair = protocol_a();
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    pair.pass(Duration::from_secs(1));
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+    pair.cut = true;
+    pair.until("both notice", alone);
+    pair.cut = false;
+    pair.until("served", |pair| pair.a.state().pdsk == DiskState::UpToDate);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[80 * 512], 9);
+}
