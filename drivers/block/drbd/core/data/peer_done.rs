@@ -106,7 +106,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// A write of resync data has ended.
-    fn resync_written(&mut self, slot: u32, ok: bool, now: Instant) {
+    pub(crate) fn resync_written(&mut self, slot: u32, ok: bool, now: Instant) {
         let peer = &mut self.peers[slot];
         peer.ok = ok;
         let (volume, range, cancelled) = (peer.volume, peer.range(), peer.cancelled);
@@ -128,7 +128,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// A read has ended: answer, or compute a digest first.
-    fn read_finished(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
+    pub(crate) fn read_finished(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
         let (kind, volume) = (self.peers[slot].kind, self.peers[slot].volume);
         self.peers[slot].ok = ok;
         self.peers[slot].has_pages = true;
