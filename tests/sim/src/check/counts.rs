@@ -4,7 +4,7 @@ use drbd_core::link::VolumeIndex;
 
 use super::Checker;
 use crate::cluster::Cluster;
-use crate::node::name;
+use crate::node::{name, Worker};
 use crate::world::{World, MILLI, SECOND};
 
 /// `dr` and `dw` are what the disk has read and written since it was attached.
@@ -90,7 +90,7 @@ impl Checker for UsersAgree {
                 let index = VolumeIndex(volume as u8);
                 let world = &mut cluster.world;
                 let disk = &world.nodes[node].disks[volume];
-                let written = [disk.transactions, disk.pages_for_log];
+                let mut written = [disk.transactions, disk.pages_for_log];
                 let Some(alive) = world.nodes[node].alive.as_deref() else {
                     continue;
                 };
@@ -99,6 +99,13 @@ impl Checker for UsersAgree {
                     continue;
                 }
                 let device = &alive.devices[volume];
+                if matches!(
+                    device.worker,
+                    Worker::BitmapPageLock(_) | Worker::BitmapPage(_)
+                ) {
+                    // Somebody else may have written the page in its stead.
+                    written[1] = written[1].max(counters.bm_writes.min(written[1] + 1));
+                }
                 let bios = alive.app.iter().flatten();
                 let app = bios.filter(|bio| bio.volume == index).count() as u64;
                 for (what, counted, done) in [
