@@ -166,7 +166,7 @@ impl Admin {
             Command::Connect(discard_my_data) => AdminRequest::Connect {
                 config: NetConfig {
                     discard_my_data,
-                    ..net_config(faults)
+                    ..net_config(node, faults)
                 },
                 digests: digests(faults),
             },
@@ -233,14 +233,14 @@ fn disk_config(faults: &Faults, disk_size_sectors: u64) -> DiskConfig {
     }
 }
 
-fn net_config(faults: &Faults) -> NetConfig {
+fn net_config(node: usize, faults: &Faults) -> NetConfig {
     let name = |wanted: bool, text: &[u8]| {
         let name = wanted.then(|| Name::new(text)).flatten();
         name.unwrap_or(Name::EMPTY)
     };
     NetConfig {
         protocol: faults.protocol,
-        max_buffers: faults.max_buffers,
+        max_buffers: faults.buffers(node),
         max_epoch_size: faults.max_epoch_size,
         integrity_alg: name(faults.integrity, b"crc32c"),
         csums_alg: name(faults.csums, b"crc32c"),

@@ -10,6 +10,7 @@ use crate::shell::{marks_on_disk, Marks};
 
 mod counts;
 mod leaks;
+mod links;
 mod stable;
 mod suspension;
 mod sync;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(stable::FlushesAreStable::default()),
         Box::new(stable::BarriersAreStable),
         Box::new(stable::NeverBackInTime),
+        Box::new(links::LinksLast::default()),
         Box::new(waiting::SilenceIsNoticed),
         Box::new(waiting::StatesPass::default()),
         Box::new(waiting::RequestsEnd::default()),

@@ -52,6 +52,12 @@ pub enum Actor {
     Check,
     /// Devices grow.
     Grow,
+    /// Both nodes are to read from each other.
+    Cross,
+    /// The application reads as much as it can.
+    ReadAll,
+    /// The link of a node breaks.
+    Break(usize),
     /// The helper that a node has called has fenced the peer.
     Fenced(usize, u32, u32),
 }
@@ -96,6 +102,8 @@ pub struct Cluster {
     pub helped: u32,
     /// State of the connection on both nodes when somebody in a hurry looked last.
     pub(crate) conns: [Option<ConnState>; 2],
+    /// A resync was about to begin when somebody looked last.
+    pub(crate) begins: bool,
     checkers: Vec<Box<dyn Checker>>,
 }
 
@@ -178,6 +186,7 @@ impl Cluster {
             stuck: 0,
             helped: 0,
             conns: [None; 2],
+            begins: false,
             checkers: check::all(),
         };
         (0..2).for_each(|node| cluster.power_on(node));
@@ -357,6 +366,7 @@ impl Cluster {
         self.replicating = replicating;
         self.workload.lost_with_the_disk(&mut self.world);
         self.hurry();
+        self.break_early();
         let mut checkers = std::mem::take(&mut self.checkers);
         for checker in &mut checkers {
             if let Err(text) = checker.after_event(self) {
@@ -588,7 +598,10 @@ impl Cluster {
                     self.admins[node].add(command);
                 }
             }
-            Actor::Grow if self.healed => {}
+            Actor::Grow | Actor::Cross | Actor::Break(_) if self.healed => {}
+            Actor::Cross => self.cross(),
+            Actor::Break(node) => self.break_link(node),
+            Actor::ReadAll => self.workload.read_much(&mut self.world, 0),
             Actor::Grow => self.grow(),
             Actor::Fenced(node, life, run) => self.fenced(node, life, run),
             Actor::Check => {

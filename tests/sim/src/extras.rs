@@ -1,6 +1,7 @@
 //! What happens in some runs besides the faults: administrators in a hurry, devices that grow or
 //! end where a page of the bitmap ends, a fencing helper that takes its time, a tiny activity log,
-//! applications that write to one place twice.
+//! applications that write to one place twice or everywhere at once, links that break while a
+//! resync begins, nodes that read from each other.
 //!
 //! Drawn from a stream of its own, so that the faults of a seed stay what they are.
 
@@ -14,7 +15,9 @@ use drbd_format::units::SectorCount;
 
 use crate::admin::{Admin, Command};
 use crate::cluster::{Actor, Cluster};
+use crate::faults::{Fault, Faults};
 use crate::node::Core;
+use crate::oracle::Promise;
 use crate::random::Random;
 use crate::world::{Event, World, MILLI, SECOND};
 
@@ -36,6 +39,12 @@ pub struct Extras {
     pub log_slots: Option<usize>,
     /// The application writes to a place again before its first write there has ended.
     pub overlap: bool,
+    /// Links break while a resync begins, often after a crash.
+    pub abrupt: bool,
+    /// The application writes all over a device in the moment in which it grows.
+    pub rush: bool,
+    /// Both nodes read from each other at times; this one has few buffers for it.
+    pub crossed: Option<usize>,
 }
 
 impl Extras {
@@ -53,6 +62,23 @@ impl Extras {
             fencing: r.chance(7),
             log_slots: small_log.then(|| r.between(2, 9) as usize),
             overlap: r.chance(15),
+            abrupt: r.chance(8),
+            rush: r.chance(60),
+            crossed: r.chance(5).then(|| r.below(2) as usize),
+        }
+    }
+
+    /// What the extras need of the rest.
+    pub fn shape(&self, faults: &mut Faults) {
+        if self.abrupt {
+            faults.weights[0] = faults.weights[0].max(3);
+        }
+        if self.crossed.is_some() {
+            faults.volumes = 2;
+            faults.depth = 64;
+            faults.slots = (256, 512);
+            faults.disk_sectors = faults.disk_sectors.max(20_000);
+            faults.network.buffer_bytes = 2_000;
         }
     }
 
@@ -127,6 +153,56 @@ impl Cluster {
         if self.faults.extras.first_sectors.is_some() {
             self.world.after(SECOND, Event::Act(Actor::Grow));
         }
+        if self.faults.extras.crossed.is_some() {
+            self.world.after(2 * SECOND, Event::Act(Actor::Cross));
+        }
+    }
+
+    /// The Primary, if it is the one with few buffers, loses one of its disks and reads from its
+    /// peer, which at the same time takes a new copy of the other volume.
+    pub(crate) fn cross(&mut self) {
+        let pause = self.world.random.between(2 * SECOND, 10 * SECOND);
+        self.world.after(pause, Event::Act(Actor::Cross));
+        let Some(few) = self.faults.extras.crossed else {
+            return;
+        };
+        let idle = self.admins.iter().all(Admin::is_idle);
+        let promises = &self.world.oracle.promises;
+        let good = [promises[0][1 - few], promises[1][few]] == [Promise::Everything; 2];
+        let in_sync = self.is_in_sync(0) && self.is_in_sync(1);
+        if !idle || !good || !in_sync || self.workload.node != Some(few) {
+            return;
+        }
+        self.admins[few].add(Command::Detach(0));
+        self.admins[1 - few].add(Command::Invalidate(1));
+        for delay_ms in [5, 20, 60, 200] {
+            self.world
+                .after(delay_ms * MILLI, Event::Act(Actor::ReadAll));
+        }
+    }
+
+    /// A resync is about to begin: the link may break now.
+    pub(crate) fn break_early(&mut self) {
+        if !self.faults.extras.abrupt || self.healed {
+            return;
+        }
+        let begins = (0..2).any(|node| {
+            let conn = self.state(node, 0).map(|state| state.conn);
+            conn.is_some_and(|conn| (ConnState::WfBitMapS..=ConnState::WfSyncUuid).contains(&conn))
+        });
+        if std::mem::replace(&mut self.begins, begins) == begins || !begins {
+            return;
+        }
+        if self.world.random.chance(50) {
+            let node = self.world.random.below(2) as usize;
+            let delay = self.world.random.between(0, 5 * MILLI);
+            self.world.after(delay, Event::Act(Actor::Break(node)));
+        }
+    }
+
+    /// The link breaks.
+    pub(crate) fn break_link(&mut self, node: usize) {
+        self.cause(Fault::Reset, node);
     }
 
     /// The helper has turned the peer off, as `stonith` does.
@@ -166,6 +242,10 @@ impl Cluster {
         let step = self.world.random.between(8, (most - old).min(40_000));
         self.world.sizes[usize::from(volume)] = old + (step & !7);
         self.admins[node].add(Command::Resize(volume));
+        if self.faults.extras.rush {
+            let volume = usize::from(volume);
+            self.workload.write_everywhere(&mut self.world, volume);
+        }
     }
 
     /// A node has missed that its device may be larger now, and cannot connect.

@@ -156,7 +156,7 @@ impl Faults {
             r.between(3_000, 80_000)
         };
         let extras = Extras::draw(seed);
-        Self {
+        let mut faults = Self {
             volumes,
             disk_sectors: extras.disk_sectors().unwrap_or(disk_sectors),
             protocol: r.pick(&[
@@ -201,6 +201,17 @@ impl Faults {
             csums: r.chance(15),
             extras,
             quirks: [Quirks::NONE; 2],
+        };
+        extras.shape(&mut faults);
+        faults
+    }
+
+    /// `max-buffers` of a node.
+    pub fn buffers(&self, node: usize) -> u32 {
+        match self.extras.crossed {
+            Some(few) if few == node => 32,
+            Some(_) => 128,
+            None => self.max_buffers,
         }
     }
 

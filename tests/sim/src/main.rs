@@ -2,14 +2,15 @@
 //!
 //! `drbd-sim seed=N` prints a trace of one run; `drbd-sim n=N [from=M] [jobs=J] [writes=W]` runs
 //! many on all processors and prints the first seed that fails. With `peer=c` one of the two nodes
-//! stands for the C driver, with `peer=` and the name of a quirk it has this one only. With
-//! `diagram=1` it prints Documentation/states.md instead.
+//! stands for the C driver, with `peer=` and the name of a quirk it has this one only. `bug=N` puts
+//! a known bug back. With `diagram=1` it prints Documentation/states.md instead.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use drbd_core::put_back::{select, Bug};
 use drbd_core::quirk::{Quirk, Quirks};
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::diagram::Diagram;
@@ -27,6 +28,8 @@ struct Wanted {
     diagram: bool,
     /// What one of the nodes does as the C driver does.
     peer: Quirks,
+    /// A bug put back.
+    bug: Option<Bug>,
 }
 
 fn parse() -> Result<Wanted, String> {
@@ -41,6 +44,7 @@ fn parse() -> Result<Wanted, String> {
         quiet: false,
         diagram: false,
         peer: Quirks::NONE,
+        bug: None,
     };
     for argument in std::env::args().skip(1) {
         let (name, value) = argument.split_once('=').unwrap_or(("seed", &argument));
@@ -60,9 +64,14 @@ fn parse() -> Result<Wanted, String> {
             "all" => wanted.keep_going = number != 0,
             "quiet" => wanted.quiet = number != 0,
             "diagram" => wanted.diagram = number != 0,
+            "bug" => {
+                wanted.bug = (1..=30)
+                    .contains(&number)
+                    .then(|| Bug::ALL[number as usize - 1])
+            }
             _ => {
                 return Err(format!(
-                    "{name}: not known; seed, n, from, jobs, writes, all, peer"
+                    "{name}: not known; seed, n, from, jobs, writes, all, peer, bug"
                 ))
             }
         }
@@ -95,6 +104,7 @@ struct Outcome {
 fn run(seed: u64, wanted: &Wanted, verbose: bool) -> Outcome {
     let mut cluster = Cluster::new(seed, Faults::draw_with(seed, wanted.peer));
     cluster.world.verbose = verbose;
+    select(wanted.bug);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         drbd_sim::complete_run(&mut cluster, wanted.writes, HEAL_LIMIT_NS);
     }));

@@ -2,7 +2,7 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use drbd_core::put_back::{select, Bug};
+use drbd_core::put_back::{select, set_block_bits, Bug};
 
 use crate::cluster::{Cluster, HEAL_LIMIT_NS};
 use crate::faults::Faults;
@@ -20,9 +20,14 @@ pub struct Hunt {
     pub found: Option<(u64, String)>,
 }
 
+/// Bits of the number of a block that [`Bug::ResyncRequestBeyond8TiB`] leaves here: its boundary is
+/// at 16 MiB. A device beyond 8 TiB has a bitmap of 256 MiB, on each node and for each volume.
+const BLOCK_BITS: u32 = 12;
+
 /// Runs one seed with a bug put back; returns what was found wrong.
 pub fn run(bug: Option<Bug>, seed: u64, writes: u64) -> Option<String> {
     select(bug);
+    set_block_bits(BLOCK_BITS);
     let mut cluster = Cluster::new(seed, Faults::draw(seed));
     let result = catch_unwind(AssertUnwindSafe(|| {
         crate::complete_run(&mut cluster, writes, HEAL_LIMIT_NS);

@@ -83,6 +83,8 @@ pub struct Network {
     /// Delays and sizes.
     pub quality: Quality,
     lives: [Option<u32>; 2],
+    /// When the last stall ends.
+    stalled_until_ns: u64,
 }
 
 impl Network {
@@ -94,6 +96,7 @@ impl Network {
             cut: false,
             quality,
             lives: [None, None],
+            stalled_until_ns: 0,
         }
     }
 
@@ -222,6 +225,12 @@ impl Network {
     /// Lets one stream rest until a point in time. Returns that point.
     pub fn stall(&mut self, end: EndId, until_ns: u64) {
         self.ends[end].stalled_until_ns = until_ns;
+        self.stalled_until_ns = self.stalled_until_ns.max(until_ns);
+    }
+
+    /// Tells whether something may be on its way for longer than the network takes.
+    pub fn is_disturbed(&self, now_ns: u64) -> bool {
+        self.cut || self.stalled_until_ns > now_ns
     }
 
     /// All ends, to be looked at again after the network has healed.

@@ -178,6 +178,39 @@ impl Workload {
         self.submit(world, node, volume, op, (sector, count));
     }
 
+    /// Submits a write to each extent of the activity log, as far as nothing is there.
+    pub(crate) fn write_everywhere(&mut self, world: &mut World, volume: usize) {
+        let Some((node, capacity)) = self.open_device(world, volume) else {
+            return;
+        };
+        for sector in (0..capacity.saturating_sub(8)).step_by(8192).take(40) {
+            if self.pending_at(volume, sector, 8) == 0 {
+                self.submit(world, node, volume, Op::Write, (sector, 8));
+            }
+        }
+    }
+
+    /// Submits as many reads as may be in flight.
+    pub(crate) fn read_much(&mut self, world: &mut World, volume: usize) {
+        let Some((node, capacity)) = self.open_device(world, volume) else {
+            return;
+        };
+        for _ in self.pending.len()..self.depth {
+            let count = 100.min(capacity);
+            let sector = world.random.below(capacity - count + 1);
+            if self.pending_at(volume, sector, count) == 0 {
+                self.submit(world, node, volume, Op::Read, (sector, count));
+            }
+        }
+    }
+
+    /// The node and the size of a device that is in use.
+    fn open_device(&self, world: &mut World, volume: usize) -> Option<(usize, u64)> {
+        let node = self.node.filter(|_| !self.resting && self.left > 0)?;
+        let device = &world.alive(node)?.devices[volume];
+        (!device.read_only).then_some((node, device.capacity))
+    }
+
     /// Submits one request to the device of the node that is Primary.
     pub fn submit(
         &mut self,

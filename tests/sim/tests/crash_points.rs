@@ -100,6 +100,36 @@ fn detach_and_attach_of_the_secondary() {
     survives(&only(Fault::Detach), 40);
 }
 
+/// The disk of a Primary leaves and comes back: its activity log begins anew, and the first
+/// transaction may be torn like any other.
+#[test]
+fn detach_and_attach_of_the_primary() {
+    let mut faults = Faults::none();
+    faults.volatile = false;
+    loses_power(|seed, crash| {
+        let mut cluster = Cluster::new(seed, faults.clone());
+        cluster.crash = crash;
+        cluster.run(20);
+        cluster.run_until_idle(HEAL_LIMIT_NS);
+        let before = cluster.block_writes;
+        let node = cluster.holder;
+        for command in [Command::Detach(0), Command::Attach(0)] {
+            cluster.admins[node].add(command);
+        }
+        cluster.run_for(500 * MILLI);
+        cluster.workload.left = 20;
+        cluster.world.after(0, Event::Act(Actor::Work));
+        cluster.run_for(500 * MILLI);
+        cluster.heal();
+        cluster.run_until_idle(HEAL_LIMIT_NS);
+        cluster.check_end();
+        Outcome {
+            failure: cluster.world.failure,
+            blocks: [before, cluster.block_writes],
+        }
+    });
+}
+
 #[test]
 fn the_role_moves() {
     survives(&only(Fault::Switch), 40);

@@ -2,7 +2,7 @@
 //! also runs with the bug put back that it is about (`Documentation/testing.md`).
 
 use drbd_core::put_back::Bug;
-use drbd_format::types::ConnState;
+use drbd_format::types::{ConnState, DiskState};
 
 use drbd_sim::admin::Command;
 use drbd_sim::faults::Faults;
@@ -68,4 +68,48 @@ fn a_promotion_during_the_handshake_leaves_nobody_behind() {
         }
         Ok(())
     });
+}
+
+/// Seed 3476 with a C node: a Primary without a disk, which lives on that of its peer, attaches its
+/// own old one, and the peer's fails before it was compared.
+#[test]
+fn an_old_disk_is_not_taken_for_good_when_that_of_the_peer_fails() {
+    for moment in 0..30 {
+        let mut faults = Faults::none();
+        faults.disk_latency_ns = (MILLI, MILLI);
+        faults.network.delay_min_ns = 5 * MILLI;
+        faults.network.delay_max_ns = 10 * MILLI;
+        let mut scene = Scene::with_seed(1 + moment, faults).unwrap();
+        scene.write(800, 8);
+        scene.written().unwrap();
+        let fails = |scene: &mut Scene, node: usize, fails| {
+            scene.cluster.world.nodes[node].disks[0].fail_reads = fails;
+        };
+        fails(&mut scene, 0, true);
+        scene.read(800, 8);
+        scene
+            .until("diskless", |cluster| {
+                let state = cluster.state(0, 0);
+                state.is_some_and(|state| state.disk == DiskState::Diskless)
+            })
+            .unwrap();
+        scene.written().unwrap();
+        scene.write(800, 8);
+        scene.written().unwrap();
+        fails(&mut scene, 0, false);
+        fails(&mut scene, 1, true);
+        scene.read(1600, 8);
+        scene.steps(moment).unwrap();
+        scene.cluster.admins[0].add(Command::Attach(0));
+        scene
+            .until("attached, or not", |cluster| {
+                let state = cluster.state(0, 0);
+                let open = [DiskState::Attaching, DiskState::Negotiating];
+                cluster.admins[0].is_idle()
+                    && state.is_some_and(|state| !open.contains(&state.disk))
+            })
+            .unwrap();
+        scene.read(800, 8);
+        assert_eq!(scene.end(), Ok(()), "after {moment} events");
+    }
 }

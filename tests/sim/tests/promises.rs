@@ -108,3 +108,51 @@ fn what_the_only_disk_loses_with_its_power_may_be_lost_for_a_primary_that_lives_
         scene.written().unwrap();
     }
 }
+
+/// Seed 989 with a C node: the disk fails when the new generation is written to it, in the moment
+/// of the promotion. Its peer has a write that was under way before, and becomes the better one.
+#[test]
+fn nobody_has_seen_what_is_on_a_disk_that_fails_at_the_promotion() {
+    let mut tried = 0;
+    for seed in 1..40 {
+        let mut scene = Scene::with_seed(seed, Faults::none()).unwrap();
+        scene.write(800, 8);
+        let has_it = |cluster: &Cluster, node: usize| {
+            let disk = &cluster.world.nodes[node].disks[0];
+            disk.live.get(800) != 0
+        };
+        scene
+            .until("on the peer", |cluster| has_it(cluster, 1))
+            .unwrap();
+        if has_it(&scene.cluster, 0) {
+            continue;
+        }
+        tried += 1;
+        scene.cluster.world.net.cut = true;
+        scene.cluster.power_off(0);
+        scene.cluster.power_on(0);
+        scene
+            .until("attached", |cluster| cluster.admins[0].is_idle())
+            .unwrap();
+        scene.cluster.admins[0].add(Command::Primary(0, false));
+        scene.cluster.world.nodes[0].disks[0].fail_writes = true;
+        scene
+            .until("diskless", |cluster| loses_its_disk(cluster, 0))
+            .unwrap();
+        // While the node is Primary the peer begins a generation for it, and is refused.
+        scene.mend();
+        for _ in 0..5 {
+            scene
+                .until("refused, or connected", |cluster| {
+                    let state = cluster.state(0, 0);
+                    state.is_some_and(|state| {
+                        matches!(state.conn, ConnState::StandAlone | ConnState::Connected)
+                    })
+                })
+                .unwrap();
+            scene.connect();
+        }
+        assert_eq!(scene.end(), Ok(()), "seed {seed}");
+    }
+    assert!(tried > 0);
+}

@@ -430,9 +430,13 @@ impl<M: Memory> DataPlane<M> {
         if slot.disk.is_some() {
             return Err(memory);
         }
+        // From the first block of the ring on: only there may the very first transaction be torn
+        // (`reference/metadata.md` 3.6). Numbers of before never come back.
+        let blocks = memory.al_place.striping.blocks();
+        let number = slot.tr_number.checked_next_multiple_of(blocks);
         slot.disk = Some(Disk {
             bitmap: Bitmap::new(memory.bitmap, memory.pages),
-            al: ActivityLog::new(memory.al_extents, slot.tr_number),
+            al: ActivityLog::new(memory.al_extents, number.unwrap_or(0)),
             extents: ResyncExtents::new(memory.resync_extents),
             al_place: memory.al_place,
             volatile_cache: memory.volatile_cache,

@@ -121,6 +121,17 @@ mod chosen {
 
     std::thread_local! {
         static CHOSEN: Cell<Option<Bug>> = const { Cell::new(None) };
+        static BLOCK_BITS: Cell<u32> = const { Cell::new(31) };
+    }
+
+    /// Bits that are left of the number of a block with [`Bug::ResyncRequestBeyond8TiB`].
+    pub fn block_bits() -> u32 {
+        BLOCK_BITS.get()
+    }
+
+    /// Leaves fewer of them from now on: simulated devices are smaller than 8 TiB.
+    pub fn set_block_bits(bits: u32) {
+        BLOCK_BITS.set(bits);
     }
 
     /// Puts a bug back for whatever the present thread does from now on; `None`: none.
@@ -135,7 +146,14 @@ mod chosen {
 }
 
 #[cfg(any(test, feature = "put-back"))]
-pub use chosen::{put_back, select};
+pub use chosen::{block_bits, put_back, select, set_block_bits};
+
+/// Bits that are left of the number of a block with [`Bug::ResyncRequestBeyond8TiB`].
+#[cfg(not(any(test, feature = "put-back")))]
+#[inline(always)]
+pub const fn block_bits() -> u32 {
+    31
+}
 
 /// Tells whether this bug is put back: never.
 #[cfg(not(any(test, feature = "put-back")))]

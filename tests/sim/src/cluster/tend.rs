@@ -306,26 +306,41 @@ impl Cluster {
         if connected {
             self.world.oracle.synced(volume);
         }
-        // Without good data of its own it shows what the peer's disk holds.
-        let remote = self.state(node, volume).is_some_and(|state| {
-            state.disk < DiskState::UpToDate && state.pdsk == DiskState::UpToDate
-        });
-        let shown = if remote { 1 - node } else { node };
-        let disk = &self.world.nodes[shown].disks[volume].live;
-        let checked = self.world.oracle.check_disk(volume, shown, disk);
-        self.world.oracle.adopt(volume, shown, disk);
-        if let Err(text) = checked {
-            let name = self.world.nodes[node].name();
-            self.world.fail_data(format!("promoted {name}: {text}"));
+        if let Some(shown) = self.shown(node, volume) {
+            let disk = &self.world.nodes[shown].disks[volume].live;
+            let checked = self.world.oracle.check_disk(volume, shown, disk);
+            self.world.oracle.adopt(volume, shown, disk);
+            if let Err(text) = checked {
+                let name = self.world.nodes[node].name();
+                self.world.fail_data(format!("promoted {name}: {text}"));
+            }
         }
         if connected {
             self.world.oracle.promises[volume] = [Promise::Everything; 2];
         }
-        let last = volume + 1 == self.faults.volumes;
-        if last {
+        let volumes = self.faults.volumes;
+        if volume + 1 < volumes {
+            return;
+        }
+        if (0..volumes).all(|volume| self.shown(node, volume).is_some()) {
             self.holder = node;
-            let volumes = self.faults.volumes;
             self.workload.move_to(&mut self.world, node, volumes);
+        } else {
+            // Its disk has failed meanwhile: nobody has seen anything.
+            for volume in 0..volumes as u8 {
+                self.admins[node].add(Command::Secondary(volume));
+            }
+        }
+    }
+
+    /// The node whose disk a node shows to applications: its own, or that of its peer if its own
+    /// one is no good.
+    fn shown(&mut self, node: usize, volume: usize) -> Option<usize> {
+        let state = self.state(node, volume)?;
+        if state.disk == DiskState::UpToDate {
+            Some(node)
+        } else {
+            (state.pdsk == DiskState::UpToDate).then_some(1 - node)
         }
     }
 }

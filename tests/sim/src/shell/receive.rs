@@ -105,7 +105,9 @@ impl World {
             }
             Packet::Fixed(_) => {
                 let end = self.end(node, false);
-                let followed = end.is_some_and(|end| self.net.readable(end) != 0);
+                // Who takes no packet before a barrier is carried out leaves nothing for the next.
+                let waits = self.alive(node).is_some_and(|alive| alive.at_barrier);
+                let followed = !waits && end.is_some_and(|end| self.net.readable(end) != 0);
                 let incoming = self.with(node, |alive, now| {
                     alive.core.data_packet(&bytes, followed, now)
                 });

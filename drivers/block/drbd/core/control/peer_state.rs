@@ -1,6 +1,6 @@
 //! P_STATE: what the peer says about itself (`reference/states.md` 3.11, P1 to P11).
 
-use drbd_format::types::{ConnState, DiskState};
+use drbd_format::types::{ConnState, DiskState, Role};
 
 use super::decide::Decision;
 use super::engine::{Flags, SUCCESS};
@@ -235,7 +235,9 @@ impl Control<'_> {
             && matches!(conn, ConnState::Connected | ConnState::WfBitMapS)
             && (compared || quirk(Quirk::DiskNotCompared))
         {
-            if let Some((saved, _)) = self.vol(v).saved {
+            if self.is_left_with_old_data(v, ps) && !quirk(Quirk::DiskNotCompared) {
+                change = change.and(Change::disk(DiskState::Failed));
+            } else if let Some((saved, _)) = self.vol(v).saved {
                 change = change.and(Change::disk(saved));
             }
         }
@@ -267,6 +269,16 @@ impl Control<'_> {
             net.discard_my_data = false;
         }
         Handled::Done
+    }
+
+    /// The peer, whose disk has failed or left, has shown newer data to our applications than what
+    /// is on the disk that we are attaching.
+    fn is_left_with_old_data(&self, v: VolumeIndex, ps: &VolumeState) -> bool {
+        let volume = self.vol(v);
+        let current = volume.disk.map(|disk| disk.uuids.current);
+        ps.disk < DiskState::Negotiating
+            && volume.state.role == Role::Primary
+            && current.is_some_and(|current| !self.is_exposed(v, current))
     }
 
     /// Rule P11: the peer has been restarted; what was frozen can not be sent again.

@@ -106,7 +106,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// A write of resync data has ended.
-    fn resync_written(&mut self, slot: u32, ok: bool, now: Instant) {
+    pub(crate) fn resync_written(&mut self, slot: u32, ok: bool, now: Instant) {
         let peer = &mut self.peers[slot];
         peer.ok = ok;
         let (volume, range, cancelled) = (peer.volume, peer.range(), peer.cancelled);
@@ -130,7 +130,7 @@ impl<M: Memory> DataPlane<M> {
     /// The disk is gone. What waits for it on behalf of the peer has failed: the next disk has
     /// other data, and nobody has locked its extents.
     pub(crate) fn refuse_waiting(&mut self, volume: VolumeIndex, now: Instant) {
-        while let Some(slot) = self.next_for_disk(volume) {
+        while let Some(slot) = self.take_waiting(volume) {
             if self.peers[slot].kind.is_write() {
                 self.resync_written(slot, false, now);
             } else {
@@ -141,7 +141,7 @@ impl<M: Memory> DataPlane<M> {
 
     /// Takes a request out of the lists of those that wait for the disk. Writes of applications
     /// stay: they are turned away in their order.
-    fn next_for_disk(&mut self, volume: VolumeIndex) -> Option<u32> {
+    fn take_waiting(&mut self, volume: VolumeIndex) -> Option<u32> {
         let lists = [
             &mut self.io_ready,
             &mut self.lock_wait,
@@ -169,7 +169,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Answers a read, or computes a digest first.
-    fn answer_read(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
+    pub(crate) fn answer_read(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
         let kind = self.peers[slot].kind;
         self.peers[slot].ok = ok;
         if self.peers[slot].cancelled {

@@ -35,34 +35,47 @@ impl<M: Memory> DataPlane<M> {
                 return Some(self.start_peer(slot, now));
             }
         }
-        if let Some(slot) = self.next_read() {
-            return Some(self.start_peer(slot, now));
-        }
-        if let Some(slot) = self.lock_next() {
-            return Some(self.start_peer(slot, now));
-        }
-        if let Some(slot) = self.next_write(self.resync_held) {
-            self.resync_held.remove(&mut self.peers, slot);
-            return Some(self.start_peer(slot, now));
-        }
-        while let Some(slot) = self.next_write(self.held) {
-            self.held.remove(&mut self.peers, slot);
+        loop {
+            let slot = self.next_for_disk()?;
             if !self.turn_away(slot, now) && !self.needs_log(slot) {
                 return Some(self.start_peer(slot, now));
             }
         }
-        None
     }
 
-    /// A write of the peer's applications does not go to a disk that is given up: if it is for its
-    /// activity log, nothing would say after a crash that the disk may differ there.
+    /// Takes the next request out whose turn has come.
+    fn next_for_disk(&mut self) -> Option<u32> {
+        if let Some(slot) = self.next_read() {
+            return Some(slot);
+        }
+        if let Some(slot) = self.lock_next() {
+            return Some(slot);
+        }
+        if let Some(slot) = self.next_write(self.resync_held) {
+            self.resync_held.remove(&mut self.peers, slot);
+            return Some(slot);
+        }
+        let slot = self.next_write(self.held)?;
+        self.held.remove(&mut self.peers, slot);
+        Some(slot)
+    }
+
+    /// Nothing goes to a disk that is given up, or to the one that is attached next and not yet
+    /// compared. For a write that is for the activity log, nothing would say after a crash that the
+    /// disk may differ there.
     fn turn_away(&mut self, slot: u32, now: Instant) -> bool {
         let peer = &self.peers[slot];
-        let serves = self.volumes[peer.volume.slot()].has_disk();
-        if serves || !peer.kind.is_application_write() {
+        let kind = peer.kind;
+        if self.volumes[peer.volume.slot()].has_disk() {
             return false;
         }
-        self.write_finished(slot, false, now);
+        if kind.is_application_write() {
+            self.write_finished(slot, false, now);
+        } else if kind.is_write() {
+            self.resync_written(slot, false, now);
+        } else {
+            self.answer_read(slot, false, false, now);
+        }
         true
     }
 
@@ -122,6 +135,10 @@ impl<M: Memory> DataPlane<M> {
         let slot = self.lock_wait.head()?;
         let peer = &self.peers[slot];
         let (volume, extent) = (peer.volume, peer.sector.resync_extent().0);
+        if !self.volumes[volume.slot()].has_disk() {
+            self.lock_wait.remove(&mut self.peers, slot);
+            return Some(slot);
+        }
         match self.begin_extent(volume, extent, SERVE_LIMIT) {
             Begin::Locked => {
                 self.lock_wait.remove(&mut self.peers, slot);

@@ -5,7 +5,7 @@ use drbd_format::units::{BitIndex, Sector, SectorCount, SectorRange};
 use crate::bitmap::block_range;
 use crate::config::DiskConfig;
 use crate::link::Side;
-use crate::put_back::{put_back, Bug};
+use crate::put_back::{block_bits, put_back, Bug};
 use crate::resync::rate::Rate;
 use crate::time::{Duration, Instant};
 
@@ -182,7 +182,7 @@ pub fn merge(
     is_set: impl Fn(BitIndex) -> bool,
 ) -> SectorRange {
     let first = if put_back(Bug::ResyncRequestBeyond8TiB) {
-        BitIndex(first.0 & 0x7fff_ffff)
+        BitIndex(first.0 & ((1 << block_bits()) - 1))
     } else {
         first
     };

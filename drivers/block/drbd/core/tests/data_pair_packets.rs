@@ -10,7 +10,7 @@ mod world;
 use drbd_core::link::{LinkError, LocalError, Upcall};
 use drbd_core::request::IoError;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, Protocol, ReadBalancing};
+use drbd_format::types::{ConnState, DiskState, Protocol, ReadBalancing};
 use drbd_format::wire::command::Command;
 use node::V;
 use world::World;
@@ -115,6 +115,36 @@ fn a_read_that_the_peers_disk_fails_is_tried_again() {
     assert_eq!(world.nodes[0].results[&read], Ok(()));
     world.check_reads(0);
     world.check_idle();
+}
+
+/// What the peer has asked for waits for its turn when the disk is lost, and another one comes.
+#[test]
+fn a_read_of_the_peer_does_not_go_to_the_disk_that_comes_after_the_one_it_was_for() {
+    for resync in [false, true] {
+        let mut world = World::new(1, SECTORS, Protocol::C);
+        if resync {
+            full_sync(&mut world);
+        } else {
+            world.connect_diskless(1);
+            world.read(1, 0, 8);
+        }
+        for _ in 0..10 {
+            while (0..10).any(|kind| world.step(1, kind) || (kind != 5 && world.step(0, kind))) {}
+            world.advance_clock(Duration::from_millis(100));
+        }
+        assert!(world.nodes[0].data.has_peer_io());
+        let jobs = world.nodes[0].jobs.len();
+        world.set_disk(0, DiskState::Attaching);
+        while world.step(0, 5) {}
+        assert_eq!(world.nodes[0].jobs.len(), jobs, "none of them reads");
+        assert!(!world.nodes[0].data.has_peer_io());
+        while world.step(0, 2) {}
+        assert_eq!(
+            world.nodes[0].data.counters(V).unacked,
+            0,
+            "all were answered"
+        );
+    }
 }
 
 #[test]
