@@ -323,6 +323,12 @@ impl Disk {
         request.is_some_and(|(request, _)| matches!(request.op, DiskOp::WriteBlock(_)))
     }
 
+    /// Tells whether a request that was begun makes sectors read as zero.
+    pub fn is_discard(&self, id: u64) -> bool {
+        let request = self.running.get(&id);
+        request.is_some_and(|(request, _)| matches!(request.op, DiskOp::Zero { .. }))
+    }
+
     /// Drops a request that was begun: nothing of it reaches the disk.
     pub fn forget(&mut self, id: u64) {
         self.running.remove(&id);

@@ -83,7 +83,10 @@ impl Cluster {
         self.admins[victim].add(Command::Disconnect);
         let mut worthy = false;
         for volume in 0..self.faults.volumes {
-            if self.world.oracle.promises[volume][victim] == Promise::Nothing {
+            let good = self
+                .state(self.holder, volume)
+                .is_some_and(|state| state.disk == DiskState::UpToDate);
+            if good && self.world.oracle.promises[volume][victim] == Promise::Nothing {
                 self.admins[victim].add(Command::Invalidate(volume as u8));
             } else {
                 worthy = true;
