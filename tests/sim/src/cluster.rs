@@ -393,6 +393,18 @@ impl Cluster {
         })
     }
 
+    /// No new size of the volume is on its way.
+    fn has_one_size(&mut self, volume: usize) -> bool {
+        let [a, b] = [0, 1].map(|node| {
+            let alive = self.world.alive(node)?;
+            let (_, volumes) = alive.core.control_state();
+            let told = &volumes[volume];
+            let waits = told.blocks > 0 || told.resize_asked;
+            (!waits).then_some(alive.devices[volume].capacity)
+        });
+        a.is_some() && a == b
+    }
+
     /// Nothing is in flight on behalf of applications. In protocol A an acknowledged write is still
     /// on its way; its barrier ack tells of its arrival.
     pub fn is_quiet(&mut self) -> bool {
@@ -422,7 +434,8 @@ impl Cluster {
         let idle = self.workload.left == 0
             && self.is_quiet()
             && self.admins.iter().all(Admin::is_idle)
-            && (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
+            && (0..self.faults.volumes)
+                .all(|volume| self.is_in_sync(volume) && self.has_one_size(volume));
         self.rested = Some(idle);
         idle
     }

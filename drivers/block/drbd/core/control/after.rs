@@ -1,6 +1,6 @@
 //! Consequences of a committed change: at once (`reference/states.md` 3.8) and afterwards (3.9).
 
-use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
+use drbd_format::types::{ConnState, DiskState, OnIoError, Protocol, Role};
 
 use super::engine::{Flags, Work};
 use super::jobs::{Detach, Then, VolumeJob};
@@ -252,8 +252,11 @@ impl Control<'_> {
             }
             FollowUp::PeerDataLost => {
                 // What is frozen here is not written. The writes of a diskless Primary come in
-                // nevertheless: only this disk has them.
-                if self.suspended() && n.role == Role::Primary {
+                // nevertheless: only this disk has them. In protocol A the peer may lack writes that
+                // have ended, and that nobody can send again.
+                let promises = self.s.net.is_some_and(|net| net.protocol == Protocol::A);
+                let lacks = promises && self.vol(v).facts.unsettled;
+                if self.suspended() && n.role == Role::Primary && !lacks {
                     self.vol_mut(v).new_uuid_due = true;
                 } else {
                     self.new_current_uuid(v);

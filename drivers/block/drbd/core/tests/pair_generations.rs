@@ -9,7 +9,7 @@ use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::state::VolumeState;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::types::{ConnState, DiskState, Uuid, UuidSet};
+use drbd_format::types::{ConnState, DiskState, Protocol, Role, Uuid, UuidSet};
 use pair::both::Pair;
 use pair::node::V;
 
@@ -144,4 +144,34 @@ fn a_sync_uuid_from_before_an_attach_does_not_hold_up_the_peer() {
         pair.b.state().disk == DiskState::Negotiating
     });
     pair.until("in sync", Pair::in_sync);
+}
+
+/// They have ended and can not be sent again: the generation does not wait for the end of the
+/// suspension.
+#[test]
+fn writes_of_protocol_a_that_are_lost_while_io_is_suspended_are_synced() {
+    let mut pair = Pair::new();
+    pair.attach();
+    let config = NetConfig {
+        protocol: Protocol::A,
+        ..NetConfig::DEFAULT
+    };
+    pair.connect(config);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair.cut = true;
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    let volume = V;
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    pair.cut = false;
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    pair.until("still in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
