@@ -119,11 +119,16 @@ impl Control<'_> {
             let stable = !self.exists(v)
                 || self.vol(v).disk.is_none()
                 || self.vol(v).md.is_stable(held.needs);
-            if !stable || self.orders.room() < 8 {
+            // The peer has to know that a disk has failed before it gets the first write that is
+            // not on it: it alone can mark what differs.
+            let failed = self.exists(v) && self.vol(v).state.disk == DiskState::Failed;
+            if !(stable || failed) || self.orders.room() < 8 {
                 return;
             }
             self.outbox.pop();
-            self.order(held.order);
+            if stable || !is_about_resync(&held.order) {
+                self.order(held.order);
+            }
         }
     }
 
@@ -191,13 +196,7 @@ impl Control<'_> {
             let Some(held) = self.outbox.pop() else {
                 return;
             };
-            let dropped = match held.order {
-                Order::Send(item) => {
-                    item.volume == v && matches!(item.kind, ControlKind::SyncUuid(_))
-                }
-                _ => false,
-            };
-            if !dropped {
+            if held.volume != v || !is_about_resync(&held.order) {
                 // There is room: it was just taken out.
                 let _ = self.outbox.push(held);
             }
@@ -432,5 +431,15 @@ impl Control<'_> {
             volume: v,
             all: false,
         });
+    }
+}
+
+/// What a resync begins with: of no use without the disk, and a sync UUID that is on no disk must
+/// not get on the peer's.
+fn is_about_resync(order: &Order) -> bool {
+    match order {
+        Order::Send(item) => matches!(item.kind, ControlKind::SyncUuid(_)),
+        Order::SendBitmap(_) => true,
+        _ => false,
     }
 }
