@@ -206,21 +206,7 @@ impl Control<'_> {
     ) -> Step<AttachStep> {
         let state = self.state(v);
         let uuids = Uuids::from_array(facts.uuids);
-        let exposed = self.vol(v).exposed_uuid;
-        let primary = state.role == Role::Primary || state.peer == Role::Primary;
-        if state.pdsk != DiskState::UpToDate
-            && exposed != 0
-            && primary
-            && !self.is_exposed(v, uuids.current)
-        {
-            let text = "Can only attach to data with current UUID=";
-            self.log(
-                v,
-                Line::Uuid {
-                    text,
-                    uuid: exposed,
-                },
-            );
+        if self.is_not_what_was_lost(v, uuids.current) {
             return self.attach_failed(v, code::DATA_NOT_CURRENT);
         }
         let user = config.disk_size_sectors;
@@ -254,6 +240,22 @@ impl Control<'_> {
             return Step::Next(AttachStep::Layout);
         }
         self.attach_bitmap(v, false)
+    }
+
+    /// Check 16: the peer's disk is not there, and this one has not what applications saw last.
+    fn is_not_what_was_lost(&mut self, v: VolumeIndex, current: u64) -> bool {
+        let state = self.state(v);
+        let uuid = self.vol(v).exposed_uuid;
+        let primary = state.role == Role::Primary || state.peer == Role::Primary;
+        let other = state.pdsk != DiskState::UpToDate
+            && uuid != 0
+            && primary
+            && !self.is_exposed(v, current);
+        if other {
+            let text = "Can only attach to data with current UUID=";
+            self.log(v, Line::Uuid { text, uuid });
+        }
+        other
     }
 
     fn install_disk(
@@ -344,6 +346,10 @@ impl Control<'_> {
         let Some(disk) = self.vol(v).disk else {
             return self.attach_failed(v, code::IO_MD_DISK);
         };
+        if self.is_not_what_was_lost(v, disk.uuids.current) {
+            // The peer's disk has gone since.
+            return self.attach_failed(v, code::DATA_NOT_CURRENT);
+        }
         let facts = self.vol(v).facts;
         let state = self.state(v);
         self.log(

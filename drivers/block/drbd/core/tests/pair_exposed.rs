@@ -66,7 +66,7 @@ fn written_and_synced(pair: &mut Pair, last_is_a: bool) {
     pair.node(last_is_a).attach(DiskConfig::DEFAULT);
     pair.until("synced", Pair::in_sync);
     assert_eq!(pair.a.disk.data[80 * 512], 9);
-    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+    assert!(pair.a.disk.data == pair.b.disk.data);
 }
 
 /// Seeds 1068 and 5952.
@@ -78,10 +78,25 @@ fn a_disk_that_is_attached_for_a_diskless_primary_begins_a_generation() {
     written_and_synced(&mut pair, true);
 }
 
-/// Seed 4912.
+/// Seed 4912: the disk was lost before it was marked as that of a Primary.
 #[test]
 fn a_disk_that_a_primary_attaches_alone_begins_a_generation() {
-    let mut pair = without_disks();
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.run();
+    pair.a.fail_metadata = true;
+    pair.b.fail_metadata = true;
+    pair.a.admin(AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: false,
+    });
+    pair.until("both diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.a.state().pdsk == DiskState::Diskless
+    });
+    assert_eq!(pair.a.state().role, Role::Primary);
+    pair.a.fail_metadata = false;
+    pair.b.fail_metadata = false;
     pair.a.attach(DiskConfig::DEFAULT);
     pair.until("attached", |pair| {
         pair.a.state().disk == DiskState::UpToDate
@@ -173,4 +188,21 @@ fn a_diskless_primary_takes_a_peer_that_has_acknowledged_all() {
     pair.a.attach(DiskConfig::DEFAULT);
     pair.until("synced", Pair::in_sync);
     assert_eq!(pair.a.disk.data[80 * 512], 9);
+}
+
+/// Seed 6080: the link breaks while the disk is being attached, before it is compared.
+#[test]
+fn a_disk_that_missed_writes_is_not_good_because_the_link_broke_meanwhile() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    let before = pair.a.answers.len();
+    pair.a.attach(DiskConfig::DEFAULT);
+    assert_eq!(pair.a.state().disk, DiskState::Attaching);
+    pair.cut = true;
+    assert!(pair.a.notice_end(true));
+    pair.run();
+    assert_eq!(pair.a.answers[before].1, 150);
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
 }
