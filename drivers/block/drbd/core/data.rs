@@ -29,7 +29,7 @@ use crate::time::{Duration, Instant};
 mod acks;
 mod activity;
 mod complete;
-mod conflict;
+pub(crate) mod conflict;
 mod meta_in;
 mod orders;
 mod peer_done;

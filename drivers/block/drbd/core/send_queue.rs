@@ -11,6 +11,7 @@ use drbd_format::wire::payload::{
     Barrier as BarrierPacket, BlockId, BlockRange, BlockRequest, Data, DataFlags, Trim,
 };
 
+use crate::data::conflict::is_newer;
 use crate::data::{DataPlane, Outgoing, Payload, QueuedItem, SentToken};
 use crate::link::ControlItem;
 use crate::memory::Memory;
@@ -247,7 +248,11 @@ impl<M: Memory> DataPlane<M> {
                 let seq = place.seq;
                 let syncs = place.view.state.conn >= drbd_format::types::ConnState::SyncSource
                     && place.view.state.conn <= drbd_format::types::ConnState::PausedSyncT;
-                let flags = data_flags(request, self.link.terms.version.number(), syncs);
+                // Not if a later write, which may be to the same blocks, is kept from the peer.
+                let kept = place.kept_back;
+                let good = syncs && !kept.is_some_and(|kept| is_newer(kept, request.epoch));
+                let version = self.link.terms.version.number();
+                let flags = data_flags(request, version, syncs, good);
                 let zeroes = request.op == Op::WriteZeroes;
                 let packet = match request.op {
                     Op::Discard | Op::WriteZeroes => {
@@ -396,7 +401,7 @@ impl<M: Memory> DataPlane<M> {
 }
 
 /// Flags of a write (`reference/wire.md` 3.3, 5.2, 5.4).
-fn data_flags(request: &Request, version: u32, syncs: bool) -> DataFlags {
+fn data_flags(request: &Request, version: u32, syncs: bool, good: bool) -> DataFlags {
     let mut flags = DataFlags::NONE;
     let mut set = |condition: bool, flag: DataFlags| {
         if condition {
@@ -404,7 +409,7 @@ fn data_flags(request: &Request, version: u32, syncs: bool) -> DataFlags {
         }
     };
     set(request.sync, DataFlags::RW_SYNC);
-    set(syncs, DataFlags::MAY_SET_IN_SYNC);
+    set(good, DataFlags::MAY_SET_IN_SYNC);
     if version >= 95 {
         set(request.fua, DataFlags::FUA);
         set(request.preflush, DataFlags::FLUSH);
