@@ -7,6 +7,7 @@ use drbd_format::wire::settings::{self, Sizes};
 
 use super::engine::{Flags, SUCCESS};
 use super::jobs::VolumeJob;
+use super::sync::has_no_use_for_sync_uuid;
 use super::{Control, Disk, Progress};
 use crate::generation::{Uuids, FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::handshake::Stage;
@@ -121,7 +122,7 @@ impl Control<'_> {
                 let written = !marks || self.vol(volume).bitmap_io != Progress::Running;
                 (due && written)
                     || state.conn < ConnState::Connected
-                    || state.disk <= DiskState::Negotiating
+                    || has_no_use_for_sync_uuid(&state)
             }
             Some(Pending::EarlySizes { volume, .. }) => {
                 let job = self.vol(volume).job;

@@ -14,7 +14,7 @@ use crate::link::{ControlKind, LinkError, Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
 use crate::state::transition::StateError;
-use crate::state::{mask, Change};
+use crate::state::{mask, Change, VolumeState};
 
 impl Control<'_> {
     /// Resets the book-keeping of a run.
@@ -132,8 +132,7 @@ impl Control<'_> {
             return Handled::Fail(LinkError::ProtocolError);
         }
         if !matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind) {
-            if state.disk <= DiskState::Negotiating {
-                // The disk went away meanwhile, or is another one; there is nothing to begin.
+            if has_no_use_for_sync_uuid(&state) {
                 return Handled::Done;
             }
             self.s.link.pending = Some(Pending::SyncUuid {
@@ -402,4 +401,11 @@ impl Control<'_> {
             self.end_fencing();
         }
     }
+}
+
+/// A disk went away meanwhile, ours or that of the source, or is another one: there is nothing to
+/// begin.
+pub(super) fn has_no_use_for_sync_uuid(state: &VolumeState) -> bool {
+    let source_is_gone = state.conn == ConnState::Connected && state.pdsk < DiskState::Inconsistent;
+    state.disk <= DiskState::Negotiating || source_is_gone
 }
