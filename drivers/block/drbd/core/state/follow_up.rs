@@ -135,7 +135,9 @@ fn data_access(o: VolumeState, n: VolumeState, context: &Context, list: &mut Fol
 
 /// A8 to A14: resync, generations, bitmap.
 fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list: &mut FollowUps) {
-    use DiskState::{Attaching, DUnknown, Diskless, Failed, Inconsistent, UpToDate};
+    use DiskState::{
+        Attaching, DUnknown, Diskless, Failed, Inconsistent, Negotiating, Outdated, UpToDate,
+    };
     let primary = Role::Primary;
     // A lost peer is Unknown in the new state: then only the own role counts.
     let somebody_writes = n.role == primary || n.peer == primary;
@@ -161,6 +163,13 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
         && fresh_generation
         && (somebody_writes || (context.unsettled && !quirk(Quirk::UnsettledForgotten)));
     list.add(lost, FollowUp::PeerDataLost);
+    // The peer's data went while there was no disk for a new generation.
+    let alone = n.pdsk < Inconsistent || matches!(n.pdsk, DUnknown | Outdated);
+    let back = matches!(o.disk, Attaching | Negotiating);
+    list.add(
+        back && alone && fresh_generation && somebody_writes,
+        FollowUp::PeerDataLost,
+    );
     // Once: behind a second new generation the one that the peer's disk may have is lost.
     list.add(
         !lost
