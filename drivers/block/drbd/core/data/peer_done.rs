@@ -106,7 +106,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// A write of resync data has ended.
-    fn resync_written(&mut self, slot: u32, ok: bool, now: Instant) {
+    pub(crate) fn resync_written(&mut self, slot: u32, ok: bool, now: Instant) {
         let peer = &mut self.peers[slot];
         peer.ok = ok;
         let (volume, range, cancelled) = (peer.volume, peer.range(), peer.cancelled);
