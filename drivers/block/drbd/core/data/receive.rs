@@ -413,9 +413,12 @@ impl<M: Memory> DataPlane<M> {
         peer.wants_write_ack = write;
     }
 
-    /// Without a disk the write is refused, but counts for its epoch.
+    /// Without a disk the write is refused, but counts for its epoch. One that is being attached
+    /// lacks it: the peer may have sent its bitmap before it hears of this.
     fn refuse_write(&mut self, slot: u32) {
-        let epoch = self.peers[slot].epoch;
+        let peer = &self.peers[slot];
+        let (volume, range, epoch) = (peer.volume, peer.range(), peer.epoch);
+        self.volumes[volume.slot()].set_out_of_sync(range);
         self.epochs.write_finished(epoch);
         self.advance_epochs();
         self.queue_ack(slot, Ack::Neg);
@@ -459,7 +462,6 @@ impl<M: Memory> DataPlane<M> {
     /// Digest and payload of a peer request have been received into its pages; `digest_ok` is
     /// `false` if the digest does not match.
     pub fn peer_payload(&mut self, id: PeerId, digest_ok: bool, now: Instant) {
-        let _ = now;
         if self.peers.get(id).map(|peer| peer.stage) != Some(Stage::Receiving) {
             return;
         }
@@ -473,6 +475,10 @@ impl<M: Memory> DataPlane<M> {
         }
         if self.peers[id.slot].kind.is_application_write() {
             self.receive_ack(id.slot);
+        } else if !self.peers[id.slot].holds_extent {
+            // Meanwhile the disk or the resync for which it was asked for has gone.
+            self.resync_written(id.slot, false, now);
+            return;
         }
         self.hold(id.slot);
     }

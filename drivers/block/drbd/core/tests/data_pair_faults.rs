@@ -338,3 +338,44 @@ fn a_request_that_waits_for_a_disk_does_not_wait_for_the_next_one() {
     assert_eq!(world.nodes[0].data.counters(V).read_sectors, 0);
     world.check_idle();
 }
+
+/// What the peer hears of its end comes on another way than the bitmaps, and may be later.
+#[test]
+fn a_write_that_is_refused_while_a_disk_is_attached_is_marked_on_both_nodes() {
+    let mut world = World::new(1, SECTORS, Protocol::A);
+    world.connect();
+    world.set_disk(1, DiskState::Negotiating);
+    world.write(0, 16, 8);
+    world.settle();
+    for node in &world.nodes {
+        assert!(node.is_set(2));
+    }
+    world.check_idle();
+}
+
+/// The disk is lost and another one attached while data for the first one are being received.
+#[test]
+fn data_of_a_resync_do_not_reach_the_next_disk() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    world.nodes[1].hold_payload = true;
+    world.run_until(|world| world.nodes[1].held_payload.is_some());
+    world.set_disk(1, DiskState::Failed);
+    world.peer_disk_lost(0);
+    world.set_conn(1, ConnState::Connected);
+    world.attach_again(1);
+    world.nodes[1].order(&Order::SetAllBits(V));
+    let (now, node) = (world.now, &mut world.nodes[1]);
+    let weight = node.weight();
+    let (id, ok) = node.held_payload.take().expect("held");
+    node.hold_payload = false;
+    node.data.peer_payload(id, ok, now);
+    world.settle();
+    assert_eq!(world.nodes[1].weight(), weight);
+    assert_eq!(world.nodes[1].data.counters(V).written_sectors, 0);
+    world.check_idle();
+}

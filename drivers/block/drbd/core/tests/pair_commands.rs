@@ -471,17 +471,21 @@ fn synced_with_room_to_grow() -> Pair {
     pair
 }
 
+/// To all that the devices have.
+fn grow(force: bool) -> AdminRequest {
+    AdminRequest::Resize {
+        volume: V,
+        size_sectors: 0,
+        force,
+        assume_clean: false,
+        max_capacity_sectors: SECTORS,
+    }
+}
+
 #[test]
 fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
     let mut pair = synced_with_room_to_grow();
-    let request = AdminRequest::Resize {
-        volume: V,
-        size_sectors: 0,
-        force: false,
-        assume_clean: false,
-        max_capacity_sectors: SECTORS,
-    };
-    assert_eq!(pair.command(true, request), 101);
+    assert_eq!(pair.command(true, grow(false)), 101);
     pair.until("new space synced", Pair::in_sync);
     assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
     pair.until("really", |pair| pair.a.disk.data == pair.b.disk.data);
@@ -535,19 +539,40 @@ fn space_that_came_while_a_disk_was_away_is_synced() {
     pair.until("diskless", |pair| {
         pair.a.state().pdsk == DiskState::Diskless
     });
-    let request = AdminRequest::Resize {
-        volume: V,
-        size_sectors: 0,
-        force: true,
-        assume_clean: false,
-        max_capacity_sectors: SECTORS,
-    };
-    assert_eq!(pair.command(true, request), 101, "{:#?}", pair.a.log);
+    assert_eq!(pair.command(true, grow(true)), 101, "{:#?}", pair.a.log);
     pair.a.write(SECTORS - 8, 4096, 9);
     pair.run();
     pair.b.attach(DiskConfig::DEFAULT);
     pair.until("synced", Pair::in_sync);
     assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
+    pair.until("really", |pair| pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Something else changes before the peer has answered to a new size: the resync of the new space
+/// begins at once, and the answer does not begin another one.
+#[test]
+fn new_space_is_synced_once_if_the_state_changes_before_the_peer_answers() {
+    let mut pair = synced_with_room_to_grow();
+    let answers = pair.a.answers.len();
+    pair.a.admin(grow(false));
+    while pair.a.answers.len() == answers {
+        assert!(pair.a.step(), "{:#?}", pair.a.log);
+    }
+    pair.a.admin(AdminRequest::PauseSync { volume: V });
+    while pair.a.step() {}
+    assert!(said(&pair.a.log, "Resync of new storage"), "not yet");
+    assert_eq!(pair.b.capacity, 4096);
+    assert_eq!(
+        pair.command(true, AdminRequest::ResumeSync { volume: V }),
+        101
+    );
+    pair.until("grown", |pair| pair.b.capacity == SECTORS);
+    pair.until("synced", Pair::in_sync);
+    for node in [&pair.a, &pair.b] {
+        let begun = |line: &&String| line.contains("Resync of new storage");
+        assert_eq!(node.log.iter().filter(begun).count(), 1);
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 0);
+    }
     pair.until("really", |pair| pair.a.disk.data == pair.b.disk.data);
 }
 

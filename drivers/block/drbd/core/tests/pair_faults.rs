@@ -683,3 +683,26 @@ fn what_comes_on_the_meta_socket_while_the_link_is_closed_is_thrown_away() {
     node.core.handle(&Input::LinkLost(error), node.now);
     assert_eq!(node.core.meta_bytes(&[0x11; 4096], node.now), Ok(4096));
 }
+
+/// Link and disk of a Primary go together, and nobody has begun a new generation here. The disk
+/// comes back alone: what is written then is not of the generation of the peer's data.
+#[test]
+fn a_disk_that_comes_back_to_a_lonely_primary_gets_a_new_generation() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.admin(AdminRequest::Detach {
+        volume: V,
+        force: true,
+    });
+    pair.until("alone", |pair| {
+        let state = pair.a.state();
+        state.disk == DiskState::Diskless && state.conn < ConnState::Connected
+    });
+    let before = pair.a.log.len();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("attached", |pair| {
+        pair.a.state().disk == DiskState::UpToDate
+    });
+    let log = &pair.a.log[before..];
+    assert!(said(log, "new current UUID"), "{log:#?}");
+}

@@ -101,6 +101,9 @@ pub(crate) struct Node {
     pub(crate) bitmap_disk: HashMap<u32, Vec<u8>>,
     pub(crate) stalled: bool,
     pub(crate) broken: bool,
+    /// Payloads of the peer's writes are on their way; the last one, and whether its digest fits.
+    pub(crate) hold_payload: bool,
+    pub(crate) held_payload: Option<(PeerId, bool)>,
     pub(crate) now: Instant,
 }
 
@@ -144,6 +147,8 @@ impl Node {
             bitmap_disk: HashMap::new(),
             stalled: false,
             broken: false,
+            hold_payload: false,
+            held_payload: None,
             now: Instant(1),
         };
         node.order(&Order::NewVolume(V, VolumeNumber(0)));
@@ -342,6 +347,9 @@ impl Node {
 
     /// Takes one packet out of the bytes that the peer sent.
     pub(crate) fn receive(&mut self, stream: &mut VecDeque<u8>) -> bool {
+        if self.held_payload.is_some() {
+            return false;
+        }
         if self.stalled {
             self.stalled = false;
             let incoming = self.data.data_retry(self.now);
@@ -382,6 +390,10 @@ impl Node {
                 let data = take(stream, len_bytes as usize);
                 let ok = sum.is_empty() || sum == digest(&data);
                 assert!(self.pages.insert(id.slot, data).is_none(), "slot in use");
+                if self.hold_payload {
+                    self.held_payload = Some((id, ok));
+                    return false;
+                }
                 self.data.peer_payload(id, ok, self.now);
             }
             Incoming::AppPayload {
