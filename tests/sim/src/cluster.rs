@@ -104,6 +104,8 @@ pub struct Cluster {
     pub(crate) conns: [Option<ConnState>; 2],
     /// A resync was about to begin when somebody looked last.
     pub(crate) begins: bool,
+    /// When a resize was answered last.
+    resized_ns: Option<u64>,
     checkers: Vec<Box<dyn Checker>>,
 }
 
@@ -187,6 +189,7 @@ impl Cluster {
             helped: 0,
             conns: [None; 2],
             begins: false,
+            resized_ns: None,
             checkers: check::all(),
         };
         (0..2).for_each(|node| cluster.power_on(node));
@@ -431,7 +434,12 @@ impl Cluster {
         if let Some(idle) = self.rested {
             return idle;
         }
-        let idle = self.workload.left == 0
+        // The peer grows behind the answer, then the new space is synced.
+        let settled = self
+            .resized_ns
+            .is_none_or(|at| self.world.now_ns >= at + SECOND);
+        let idle = settled
+            && self.workload.left == 0
             && self.is_quiet()
             && self.admins.iter().all(Admin::is_idle)
             && (0..self.faults.volumes)

@@ -43,8 +43,8 @@ pub struct Extras {
     pub abrupt: bool,
     /// The application writes all over a device in the moment in which it grows.
     pub rush: bool,
-    /// Both nodes read from each other at times; this one has few buffers for it.
-    pub crossed: Option<usize>,
+    /// Both nodes read from each other at times, and the first one has few buffers for it.
+    pub crossed: bool,
 }
 
 impl Extras {
@@ -64,7 +64,7 @@ impl Extras {
             overlap: r.chance(15),
             abrupt: r.chance(8),
             rush: r.chance(60),
-            crossed: r.chance(5).then(|| r.below(2) as usize),
+            crossed: r.chance(5),
         }
     }
 
@@ -73,12 +73,14 @@ impl Extras {
         if self.abrupt {
             faults.weights[0] = faults.weights[0].max(3);
         }
-        if self.crossed.is_some() {
+        if self.crossed {
             faults.volumes = 2;
-            faults.depth = 64;
+            // Whatever else happened would keep them from it.
+            faults.pause_ns = None;
+            faults.depth = faults.depth.min(4);
             faults.slots = (256, 512);
             faults.disk_sectors = faults.disk_sectors.max(20_000);
-            faults.network.buffer_bytes = 2_000;
+            faults.network.buffer_bytes = 500;
         }
     }
 
@@ -153,31 +155,30 @@ impl Cluster {
         if self.faults.extras.first_sectors.is_some() {
             self.world.after(SECOND, Event::Act(Actor::Grow));
         }
-        if self.faults.extras.crossed.is_some() {
-            self.world.after(2 * SECOND, Event::Act(Actor::Cross));
+        if self.faults.extras.crossed {
+            self.world.after(SECOND, Event::Act(Actor::Cross));
         }
     }
 
-    /// The Primary, if it is the one with few buffers, loses one of its disks and reads from its
-    /// peer, which at the same time takes a new copy of the other volume.
+    /// The Secondary takes a new copy of one volume. Meanwhile the Primary, if it is the node with
+    /// few buffers, loses its disk of the other one and reads from the Secondary.
     pub(crate) fn cross(&mut self) {
-        let pause = self.world.random.between(2 * SECOND, 10 * SECOND);
+        let pause = self.world.random.between(300 * MILLI, 3 * SECOND);
         self.world.after(pause, Event::Act(Actor::Cross));
-        let Some(few) = self.faults.extras.crossed else {
-            return;
-        };
         let idle = self.admins.iter().all(Admin::is_idle);
         let promises = &self.world.oracle.promises;
-        let good = [promises[0][1 - few], promises[1][few]] == [Promise::Everything; 2];
+        let good = [promises[0][1], promises[1][0]] == [Promise::Everything; 2];
         let in_sync = self.is_in_sync(0) && self.is_in_sync(1);
-        if !idle || !good || !in_sync || self.workload.node != Some(few) {
+        if !idle || !good || !in_sync || self.workload.node != Some(0) {
             return;
         }
-        self.admins[few].add(Command::Detach(0));
-        self.admins[1 - few].add(Command::Invalidate(1));
-        for delay_ms in [5, 20, 60, 200] {
-            self.world
-                .after(delay_ms * MILLI, Event::Act(Actor::ReadAll));
+        self.admins[1].add(Command::Invalidate(1));
+        let detach = Actor::Command(0, Command::Detach(0));
+        let delay = self.world.random.between(MILLI, 300 * MILLI);
+        self.world.after(delay, Event::Act(detach));
+        for more in 0..60 {
+            let at = delay + more * 20 * MILLI;
+            self.world.after(at, Event::Act(Actor::ReadAll));
         }
     }
 
@@ -195,9 +196,19 @@ impl Cluster {
         }
         if self.world.random.chance(50) {
             let node = self.world.random.below(2) as usize;
-            let delay = self.world.random.between(0, 5 * MILLI);
+            let most = 3 * self.faults.network.delay_max_ns + self.faults.disk_latency_ns.1;
+            let delay = self.world.random.between(0, most);
             self.world.after(delay, Event::Act(Actor::Break(node)));
         }
+    }
+
+    /// Who knows that links break waits for the peer, which may have crashed, before a promotion.
+    pub(crate) fn has_patience(&mut self) -> bool {
+        let apart = (0..2).any(|node| {
+            let state = self.state(node, 0);
+            state.is_none_or(|state| state.conn < ConnState::Connected)
+        });
+        self.faults.extras.abrupt && !self.healed && apart && !self.world.random.chance(5)
     }
 
     /// The link breaks.

@@ -208,10 +208,10 @@ impl Faults {
 
     /// `max-buffers` of a node.
     pub fn buffers(&self, node: usize) -> u32 {
-        match self.extras.crossed {
-            Some(few) if few == node => 32,
-            Some(_) => 128,
-            None => self.max_buffers,
+        match (self.extras.crossed, node) {
+            (true, 0) => 32,
+            (true, _) => 128,
+            (false, _) => self.max_buffers,
         }
     }
 

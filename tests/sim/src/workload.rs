@@ -190,12 +190,12 @@ impl Workload {
         }
     }
 
-    /// Submits as many reads as may be in flight.
+    /// Submits many large reads.
     pub(crate) fn read_much(&mut self, world: &mut World, volume: usize) {
         let Some((node, capacity)) = self.open_device(world, volume) else {
             return;
         };
-        for _ in self.pending.len()..self.depth {
+        for _ in self.pending.len()..64 {
             let count = 100.min(capacity);
             let sector = world.random.below(capacity - count + 1);
             if self.pending_at(volume, sector, count) == 0 {

@@ -10,7 +10,8 @@ use crate::world::SECOND;
 pub(super) struct LinksLast {
     /// Lines of the log that were looked at.
     seen: usize,
-    quiet_since_ns: u64,
+    /// When the network disturbed last.
+    disturbed_ns: Option<u64>,
 }
 
 impl LinksLast {
@@ -30,11 +31,13 @@ impl Checker for LinksLast {
         let new = world.log.get(self.seen..).unwrap_or(&[]);
         self.seen = world.log.len();
         let given_up = new.iter().find(|said| said.text.contains("-> Timeout )"));
-        let span_ns = world.now_ns - self.quiet_since_ns;
+        let too_early = |at| world.now_ns - at <= Self::LIMIT_NS;
         if !quiet {
-            self.quiet_since_ns = world.now_ns;
-        } else if let Some(said) = given_up.filter(|_| span_ns > Self::LIMIT_NS) {
-            return Err(said.text.clone());
+            self.disturbed_ns = Some(world.now_ns);
+        } else if let Some(said) = given_up {
+            if !self.disturbed_ns.is_some_and(too_early) {
+                return Err(said.text.clone());
+            }
         }
         Ok(())
     }

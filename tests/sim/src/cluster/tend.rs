@@ -156,6 +156,9 @@ impl Cluster {
             self.promote_new(node);
             return;
         }
+        if self.has_patience() {
+            return;
+        }
         let Some(node) = self.candidate() else {
             return;
         };
@@ -276,6 +279,7 @@ impl Cluster {
             Command::Primary(volume, _) if is_success(code) => {
                 self.promoted(node, usize::from(volume));
             }
+            Command::Resize(_) => self.resized_ns = Some(self.world.now_ns),
             Command::Attach(volume) if code == RetCode::DATA_NOT_CURRENT.0 => {
                 self.step_back(node, usize::from(volume));
             }
