@@ -6,7 +6,7 @@ use drbd_core::link::VolumeNumber;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
 
-use crate::pair::node::{Node, V};
+use super::node::{Node, V};
 
 pub(crate) const SECTORS: u64 = 1024 * 8 + 24;
 
