@@ -6,6 +6,8 @@ mod data_pair_faults_tests;
 mod data_pair_packets_tests;
 #[path = "../../../drivers/block/drbd/core/tests/data_pair.rs"]
 mod data_pair_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_attach.rs"]
+mod pair_attach_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_cancel.rs"]
 mod pair_cancel_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_commands.rs"]
