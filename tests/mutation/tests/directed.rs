@@ -24,5 +24,7 @@ mod pair_policies_tests;
 mod pair_status_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair.rs"]
 mod pair_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_versions.rs"]
+mod pair_versions_tests;
 #[path = "../../../drivers/block/drbd/core/tests/replay.rs"]
 mod replay_tests;
