@@ -14,6 +14,8 @@ mod pair_cancel_tests;
 mod pair_commands_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_faults.rs"]
 mod pair_faults_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_generations.rs"]
+mod pair_generations_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_helpers.rs"]
 mod pair_helpers_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_hostile.rs"]
