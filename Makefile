@@ -12,7 +12,7 @@ CARGO   := $(SCRIPTS)/cargo
 CHOSEN  := $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
 	$(if $(filter command%,$(origin CC)),CC=$(CC))
 
-export KEEP T N SEED PEER KERNEL PAIR TOOLS AWAKE
+export KEEP T N SEED PEER KERNEL PAIR TOOLS AWAKE SHARD JOBS
 
 .PHONY: help build tools check test demo sim mutants coverage nodes golden fuzz bench fmt doc install clean
 
@@ -45,9 +45,10 @@ sim: ## the core in a simulator: SEED=<n> repeats one run with a trace, N=<n> ru
 	@$(CARGO) run --quiet --profile sim -p drbd-sim -- \
 		$(if $(SEED),seed=$(SEED),n=$(or $(N),1000) all=1) $(if $(PEER),peer=$(PEER))
 
-mutants: ## known bugs put back until random seeds notice: BUG=<n> one of them, N=<seeds> at most
-	@$(CARGO) run --quiet --profile sim -p drbd-sim --bin drbd-mutants -- \
-		n=$(or $(N),2000) $(if $(BUG),bug=$(BUG))
+mutants: ## bugs put back until seeds notice (BUG=<n>, N=<seeds>), then generated ones: SHARD=<k>/<n>, SCORE=1
+	@$(if $(SHARD)$(SCORE),,$(CARGO) run --quiet --profile sim -p drbd-sim --bin drbd-mutants -- \
+		n=$(or $(N),2000) $(if $(BUG),bug=$(BUG)))
+	@$(if $(BUG),,$(SCRIPTS)/mutants $(if $(SCORE),score,run))
 
 coverage: ## lines, packet handlers and state transitions of the two crates that tests run; N=<seeds>
 	@$(SCRIPTS)/coverage

@@ -413,8 +413,8 @@ impl Control<'_> {
             ),
             (
                 "data-integrity-alg",
-                self.version() < 87
-                    || net.integrity_alg.as_bytes() == peer.integrity_alg.as_bytes(),
+                // Before version 87 the peer names none, and has none.
+                net.integrity_alg.as_bytes() == peer.integrity_alg.as_bytes(),
             ),
         ];
         if let Some((option, _)) = checks.iter().find(|(_, fits)| !fits) {

@@ -10,4 +10,6 @@ pub use state::{mask, VolumeState};
 pub use transition::{Change, StateError};
 
 #[cfg(test)]
+mod tally_tests;
+#[cfg(test)]
 mod tests;

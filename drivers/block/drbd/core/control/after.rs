@@ -252,8 +252,8 @@ impl Control<'_> {
             }
             FollowUp::PeerDataLost => {
                 // What is frozen here is not written. The writes of a diskless Primary come in
-                // nevertheless: only this disk has them. In protocol A the peer may lack writes that
-                // have ended, and that nobody can send again.
+                // nevertheless: only this disk has them. In protocol A the peer may lack writes
+                // that have ended, and that nobody can send again.
                 let promises = self.s.net.is_some_and(|net| net.protocol == Protocol::A);
                 let lacks = promises && self.vol(v).facts.unsettled;
                 if self.suspended() && n.role == Role::Primary && !lacks {

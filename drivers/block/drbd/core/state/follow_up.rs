@@ -203,7 +203,7 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
     use ConnState::{
         Ahead, Connected, StartingSyncS, StartingSyncT, SyncSource, VerifyS, WfReportParams,
     };
-    use DiskState::{Attaching, Diskless, Failed, Inconsistent, UpToDate};
+    use DiskState::{Attaching, Diskless, Failed, Inconsistent, Negotiating, UpToDate};
     let enters = |conn: ConnState| n.conn == conn && o.conn != conn;
     let disk_enters = |disk: DiskState| n.disk == disk && o.disk != disk;
     let connected = n.conn >= Connected;

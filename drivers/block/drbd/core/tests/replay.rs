@@ -8,7 +8,7 @@ mod pair {
 }
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
 
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
@@ -41,9 +41,11 @@ impl Recorded {
 }
 
 fn recorded(name: &str) -> Vec<u8> {
-    let mut path = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    path.push("../../../../tests/golden/recorded/plain");
-    path.push(name);
+    // Of whichever package these tests are compiled with.
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden = package.ancestors().map(|top| top.join("tests/golden"));
+    let golden = golden.filter(|folder| folder.is_dir()).last();
+    let path = golden.unwrap_or_default().join("recorded/plain").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

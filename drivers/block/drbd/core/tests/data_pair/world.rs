@@ -9,7 +9,7 @@ use drbd_format::types::{ConnState, DiskState, OnIoError, Protocol, ReadBalancin
 use drbd_format::units::{Sector, SectorCount};
 use drbd_format::wire::features::{FeatureFlags, ProtocolVersion, Terms};
 
-use crate::node::{Bio, Node, V};
+use super::node::{Bio, Node, V};
 
 pub(crate) struct World {
     pub(crate) nodes: [Node; 2],
@@ -654,7 +654,7 @@ impl World {
     pub(crate) fn check_al(&self) {
         let node = &self.nodes[0];
         for job in &node.jobs {
-            let crate::node::Job::App(id, _) = job else {
+            let super::node::Job::App(id, _) = job else {
                 continue;
             };
             let io = node.bios[&id.slot].io;

@@ -1,12 +1,14 @@
 //! Two nodes and the network between them.
 
+use std::collections::VecDeque;
+
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::VolumeNumber;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
 
-use crate::pair::node::{Node, V};
+use super::node::{Node, V};
 
 pub(crate) const SECTORS: u64 = 1024 * 8 + 24;
 
@@ -19,6 +21,8 @@ pub(crate) struct Pair {
     pub(crate) breaks_in: Option<u32>,
     /// First byte of each node's challenge.
     pub(crate) random: [u8; 2],
+    /// The newest version of the protocol that each node hears the other one speaks.
+    pub(crate) version: u32,
 }
 
 impl Pair {
@@ -29,6 +33,7 @@ impl Pair {
             cut: false,
             breaks_in: None,
             random: [1, 2],
+            version: 101,
         };
         for node in [&mut pair.a, &mut pair.b] {
             node.admin(AdminRequest::NewVolume {
@@ -104,6 +109,9 @@ impl Pair {
         }
         if self.cut {
             return active;
+        }
+        for node in [&mut self.a, &mut self.b] {
+            speak(&mut node.data_out, self.version);
         }
         active |= carry(&mut self.a, &mut self.b);
         active |= carry(&mut self.b, &mut self.a);
@@ -216,6 +224,16 @@ impl Pair {
         assert_eq!(pair.role(true, Role::Primary, true), 1);
         pair.until("first sync", Pair::in_sync);
         pair
+    }
+}
+
+/// Lowers the newest version that P_CONNECTION_FEATURES offers, and the features of later ones.
+fn speak(stream: &mut VecDeque<u8>, version: u32) {
+    const OFFER: [u8; 6] = [0x83, 0x74, 0x02, 0x67, 0xff, 0xfe];
+    if version < 101 && stream.iter().take(6).eq(&OFFER) {
+        for (at, byte) in (12..20).zip([[0; 4], version.to_be_bytes()].concat()) {
+            stream[at] = byte;
+        }
     }
 }
 

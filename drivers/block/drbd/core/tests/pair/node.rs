@@ -82,6 +82,7 @@ pub(crate) struct Node {
     pub(crate) answers: Vec<(Ticket, i32)>,
     pub(crate) read_only: bool,
     pub(crate) capacity: u64,
+    pub(crate) max_bio_bytes: u32,
     pub(crate) helpers: Vec<&'static str>,
     pub(crate) exits: HashMap<&'static str, u8>,
     /// Set while helpers run on and on.
@@ -149,6 +150,7 @@ impl Node {
             answers: Vec::new(),
             read_only: true,
             capacity: 0,
+            max_bio_bytes: 0,
             helpers: Vec::new(),
             exits: HashMap::new(),
             hold_helpers: false,
@@ -452,9 +454,9 @@ impl Node {
             Action::SetCapacity { capacity, .. } => self.capacity = capacity.0,
             Action::SetReadOnly { read_only, .. } => self.read_only = read_only,
             Action::StartConnect => self.connecting = true,
+            Action::SetLimits { max_bio_bytes, .. } => self.max_bio_bytes = max_bio_bytes,
             Action::NotifyConnection { .. }
             | Action::NotifyVolume { .. }
-            | Action::SetLimits { .. }
             | Action::Uevent { .. } => {}
         }
     }

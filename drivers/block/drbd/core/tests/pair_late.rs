@@ -1,0 +1,177 @@
+//! What two resources make of generations that do not quite fit, and of packets that come late.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::state::VolumeState;
+use drbd_format::disk::superblock::MdFlags;
+use drbd_format::types::{ConnState, DiskState, Protocol, Role, Uuid, UuidSet};
+use pair::both::Pair;
+use pair::node::V;
+
+const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
+
+fn connect(config: NetConfig) -> AdminRequest {
+    AdminRequest::Connect {
+        config,
+        digests: DigestLengths::default(),
+    }
+}
+
+fn said(log: &[String], text: &str) -> bool {
+    log.iter().any(|line| line.contains(text))
+}
+
+/// The peer corrects its generations before it tells them; then only its state says what it has
+/// decided.
+#[test]
+fn a_disk_that_is_attached_follows_what_the_peer_has_decided() {
+    let mut pair = Pair::synced();
+    pair.command(false, DISCONNECT);
+    pair.run();
+    pair.a.crash(99);
+    pair.b.crash(98);
+    pair.run();
+    let common = [Uuid(0xa0), Uuid(0xb0), Uuid(0xc0), Uuid(0xd0)];
+    let [current, start, first, second] = common;
+    pair.a.edit_superblock(|it| {
+        it.uuids = UuidSet {
+            current,
+            bitmap: Uuid(0),
+            history: [start, first],
+        };
+        it.flags = it.flags.with(MdFlags::CRASHED_PRIMARY, true);
+    });
+    pair.b.edit_superblock(|it| {
+        it.uuids = UuidSet {
+            current,
+            bitmap: start,
+            history: [first, second],
+        };
+    });
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", |pair| {
+        let good = |state: VolumeState| {
+            state.conn == ConnState::Connected && state.disk == DiskState::UpToDate
+        };
+        good(pair.a.state()) && good(pair.b.state())
+    });
+    assert!(said(&pair.b.log, "by rule 34"), "{:#?}", pair.b.log);
+}
+
+/// Otherwise the peer sees equal generations where a node has found that it missed the end of a
+/// resync; that node sends its bitmap, and nobody expects it.
+#[test]
+fn a_peer_that_is_faster_is_told_the_generations_that_were_compared() {
+    let mut pair = Pair::synced();
+    pair.command(false, DISCONNECT);
+    pair.command(true, DISCONNECT);
+    pair.a.crash(99);
+    pair.b.crash(98);
+    pair.run();
+    let [current, start, first, second] = [Uuid(0xa0), Uuid(0xb0), Uuid(0xc0), Uuid(0xd0)];
+    pair.a.edit_superblock(|it| {
+        it.uuids = UuidSet {
+            current,
+            bitmap: start,
+            history: [first, second],
+        };
+    });
+    pair.b.edit_superblock(|it| {
+        it.uuids = UuidSet {
+            current,
+            bitmap: Uuid(0),
+            history: [start, first],
+        };
+    });
+    pair.attach();
+    // Its features only.
+    pair.a.sends_left = Some(1);
+    pair.connect(NetConfig::DEFAULT);
+    assert!(said(&pair.a.log, "by rule 34"), "{:#?}", pair.a.log);
+    pair.a.sends_left = None;
+    pair.until("in sync", |pair| {
+        pair.a.state().conn == ConnState::Connected && pair.b.state().conn == ConnState::Connected
+    });
+    assert!(said(&pair.b.log, "by rule 35"), "{:#?}", pair.b.log);
+}
+
+/// It belongs to a resync of the disk that was there before, which no comparison will bring back.
+#[test]
+fn a_sync_uuid_from_before_an_attach_does_not_hold_up_the_peer() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    pair.b.admin(connect(NetConfig::DEFAULT));
+    while pair.b.state().conn != ConnState::WfSyncUuid {
+        pair.round_or_time();
+    }
+    // What b says gets through, not what a says.
+    let alone = |pair: &mut Pair, wanted: fn(&mut Pair) -> bool| {
+        for _ in 0..1000 {
+            if wanted(pair) {
+                return;
+            }
+            pair.a.step();
+            pair.b.step();
+            pair.a.data_in.append(&mut pair.b.data_out);
+            pair.a.meta_in.append(&mut pair.b.meta_out);
+        }
+        panic!("{} {}", pair.a.state(), pair.b.state());
+    };
+    alone(&mut pair, |pair| {
+        pair.a.state().conn == ConnState::SyncSource
+    });
+    let volume = V;
+    pair.b.admin(AdminRequest::Detach {
+        volume,
+        force: true,
+    });
+    alone(&mut pair, |pair| pair.b.state().disk == DiskState::Diskless);
+    alone(&mut pair, |pair| {
+        pair.a.state().conn == ConnState::Connected
+    });
+    pair.b.attach(DiskConfig::DEFAULT);
+    alone(&mut pair, |pair| {
+        pair.b.state().disk == DiskState::Negotiating
+    });
+    pair.until("in sync", Pair::in_sync);
+}
+
+/// They have ended and can not be sent again: the generation does not wait for the end of the
+/// suspension.
+#[test]
+fn writes_of_protocol_a_that_are_lost_while_io_is_suspended_are_synced() {
+    let mut pair = Pair::new();
+    pair.attach();
+    let config = NetConfig {
+        protocol: Protocol::A,
+        ..NetConfig::DEFAULT
+    };
+    pair.connect(config);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair.cut = true;
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    let volume = V;
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    pair.cut = false;
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    pair.until("still in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}

@@ -1,0 +1,244 @@
+//! Peers that speak older versions of the protocol, back to 86: what works with each, and what is
+//! refused because the peer would not understand it.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_format::types::{ConnState, DiskState, Protocol, Role};
+use drbd_format::wire::command::Command;
+use pair::both::{Pair, SECTORS};
+use pair::node::V;
+
+const VERSIONS: std::ops::RangeInclusive<u32> = 86..=101;
+const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
+
+fn connect(config: NetConfig) -> AdminRequest {
+    let digests = DigestLengths::default();
+    AdminRequest::Connect { config, digests }
+}
+
+fn said(log: &[String], what: &str) -> bool {
+    log.iter().any(|line| line.contains(what))
+}
+
+fn fresh(version: u32) -> Pair {
+    let mut pair = Pair::new();
+    pair.version = version;
+    pair.attach();
+    pair
+}
+
+/// In sync, `a` primary.
+fn synced(version: u32) -> Pair {
+    let mut pair = fresh(version);
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+#[test]
+fn peers_of_every_version_sync_write_leave_and_catch_up() {
+    for version in VERSIONS {
+        let mut pair = synced(version);
+        let agreed = format!("Agreed network protocol version {version}");
+        assert!(said(&pair.a.log, &agreed), "{:#?}", pair.a.log);
+        pair.a.write(16, 8192, 0xaa);
+        pair.run();
+        assert!(pair.a.disk.data == pair.b.disk.data, "version {version}");
+        assert_eq!(pair.command(false, DISCONNECT), 101, "version {version}");
+        pair.a.write(160, 8192, 0xbb);
+        pair.run();
+        assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+        pair.until("caught up", Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data, "version {version}");
+        let sent = pair.a.core.counters(V).sent_sectors;
+        assert!((16..SECTORS / 2).contains(&sent), "{sent} of {version}");
+    }
+}
+
+#[test]
+fn each_version_is_sent_the_packets_it_knows() {
+    let (new, old) = (Command::ConnStChgReq, Command::StateChgReq);
+    for version in VERSIONS {
+        let mut pair = synced(version);
+        assert_eq!(pair.command(false, DISCONNECT), 101);
+        let sent = &pair.b.sent;
+        let has = |command: Command| sent.contains(&command.to_wire());
+        assert_eq!(has(Command::SyncParam), version < 89, "{version}");
+        assert_eq!(has(Command::SyncParam89), version >= 89, "{version}");
+        assert_eq!((has(new), has(old)), (version >= 100, version < 100));
+    }
+}
+
+#[test]
+fn a_trial_needs_a_peer_that_knows_trials() {
+    let trial = NetConfig {
+        tentative: true,
+        ..NetConfig::DEFAULT
+    };
+    for version in [91, 92] {
+        let mut pair = fresh(version);
+        assert_eq!(pair.command(true, connect(trial)), 1);
+        assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+        let alone = |pair: &mut Pair| pair.a.state().conn == ConnState::StandAlone;
+        pair.until("over", alone);
+        let refused = said(&pair.a.log, "--dry-run is not supported by peer");
+        assert_eq!(refused, version < 92, "{:#?}", pair.a.log);
+        assert_eq!(said(&pair.a.log, "dry-run connect:"), version >= 92);
+    }
+}
+
+#[test]
+fn requests_are_no_larger_than_the_version_allows() {
+    for version in VERSIONS {
+        let pair = synced(version);
+        let limit = match version {
+            ..=94 => 32 << 10,
+            95..=99 => 128 << 10,
+            _ => 1 << 20,
+        };
+        assert_eq!(pair.a.max_bio_bytes, limit, "version {version}");
+        assert_eq!(pair.b.max_bio_bytes, limit, "version {version}");
+    }
+}
+
+#[test]
+fn the_first_sync_is_skipped_only_with_a_peer_that_knows_how() {
+    let request = AdminRequest::NewCurrentUuid {
+        volume: V,
+        clear_bitmap: true,
+    };
+    for version in [89, 90] {
+        let mut pair = fresh(version);
+        pair.connect(NetConfig::DEFAULT);
+        let code = if version < 90 { 151 } else { 101 };
+        assert_eq!(pair.command(true, request), code, "version {version}");
+        pair.run();
+        assert_eq!(pair.in_sync(), version >= 90, "version {version}");
+    }
+}
+
+#[test]
+fn verify_needs_a_peer_that_knows_it() {
+    let config = NetConfig {
+        verify_alg: Name::new(b"crc32c").unwrap(),
+        ..NetConfig::DEFAULT
+    };
+    let verify = AdminRequest::Verify {
+        volume: V,
+        start: None,
+        stop: u64::MAX,
+    };
+    for version in [87, 88, 89] {
+        let mut pair = fresh(version);
+        for on_a in [true, false] {
+            let digests = DigestLengths {
+                verify: 4,
+                ..DigestLengths::default()
+            };
+            pair.node(on_a)
+                .admin(AdminRequest::Connect { config, digests });
+        }
+        pair.run();
+        assert_eq!(pair.role(true, Role::Primary, true), 1);
+        pair.until("first sync", Pair::in_sync);
+        let code = if version < 88 { -17 } else { 1 };
+        assert_eq!(pair.command(true, verify), code, "version {version}");
+    }
+}
+
+#[test]
+fn space_is_called_clean_only_to_a_peer_that_knows_the_word() {
+    for version in [92, 93] {
+        let mut pair = Pair::new();
+        pair.version = version;
+        let config = DiskConfig {
+            disk_size_sectors: 4096,
+            ..DiskConfig::DEFAULT
+        };
+        pair.a.attach(config);
+        pair.b.attach(config);
+        pair.run();
+        pair.connect(NetConfig::DEFAULT);
+        assert_eq!(pair.role(true, Role::Primary, true), 1);
+        pair.until("first sync", Pair::in_sync);
+        let resize = AdminRequest::Resize {
+            volume: V,
+            size_sectors: SECTORS,
+            force: false,
+            assume_clean: true,
+            max_capacity_sectors: SECTORS,
+        };
+        let code = if version < 93 { 153 } else { 101 };
+        assert_eq!(pair.command(true, resize), code, "version {version}");
+    }
+}
+
+#[test]
+fn options_that_both_must_share_change_online_only_with_a_peer_that_can_be_told() {
+    let changes = [
+        NetConfig {
+            protocol: Protocol::B,
+            ..NetConfig::DEFAULT
+        },
+        NetConfig {
+            two_primaries: true,
+            ..NetConfig::DEFAULT
+        },
+        NetConfig::DEFAULT,
+    ];
+    for version in [99, 100] {
+        for config in changes {
+            let mut pair = synced(version);
+            let digests = DigestLengths::default();
+            let request = AdminRequest::NetOptions { config, digests };
+            let refused = version < 100 && config != NetConfig::DEFAULT;
+            let code = if refused { 163 } else { 101 };
+            assert_eq!(pair.command(true, request), code, "version {version}");
+            pair.run();
+            let told = Command::ProtocolUpdate.to_wire();
+            assert_eq!(pair.a.sent.contains(&told), version >= 100);
+            assert_eq!(pair.a.state().conn, ConnState::Connected);
+        }
+    }
+}
+
+/// Before version 87 a peer cannot name any, so it has none.
+#[test]
+fn a_digest_of_the_data_that_the_peer_does_not_name_ends_the_connection() {
+    let config = NetConfig {
+        integrity_alg: Name::new(b"crc32c").unwrap(),
+        ..NetConfig::DEFAULT
+    };
+    for version in VERSIONS {
+        let mut pair = fresh(version);
+        assert_eq!(pair.command(true, connect(config)), 1);
+        assert_eq!(pair.command(false, connect(NetConfig::DEFAULT)), 1);
+        let alone = |pair: &mut Pair| pair.a.state().conn == ConnState::StandAlone;
+        pair.until("refused", alone);
+        assert!(said(&pair.a.log, "data-integrity-alg"), "{version}");
+    }
+}
+
+#[test]
+fn a_disk_is_given_back_with_its_peer_of_every_version() {
+    for version in VERSIONS {
+        let mut pair = synced(version);
+        let detach = AdminRequest::Detach {
+            volume: V,
+            force: false,
+        };
+        assert_eq!(pair.command(false, detach), 1, "version {version}");
+        pair.a.write(160, 8192, 0xbb);
+        pair.run();
+        pair.b.attach(DiskConfig::DEFAULT);
+        pair.until("caught up", Pair::in_sync);
+        assert_eq!(pair.b.state().disk, DiskState::UpToDate);
+        assert!(pair.a.disk.data == pair.b.disk.data, "version {version}");
+    }
+}

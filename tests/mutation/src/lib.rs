@@ -1,0 +1,21 @@
+//! What cargo-mutants runs for each small change of the two crates besides unit tests, in as few
+//! programs as can be: each is linked anew for every change. See `scripts/mutants`.
+
+use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
+use drbd_sim::faults::Faults;
+
+/// Writes of each run.
+const WRITES: u64 = 500;
+
+/// Runs seeds of the simulator.
+///
+/// # Panics
+///
+/// At the first that fails: what is asked here is whether there is one.
+pub fn all_good(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let mut cluster = Cluster::new(seed, Faults::draw(seed));
+        drbd_sim::complete_run(&mut cluster, WRITES, HEAL_LIMIT_NS);
+        assert_eq!(cluster.world.failure, None, "seed {seed}");
+    }
+}

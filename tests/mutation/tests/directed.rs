@@ -1,0 +1,36 @@
+//! The tests of `core/tests` as one program: it is linked anew for every change.
+
+#[path = "../../../drivers/block/drbd/core/tests/data_pair_faults.rs"]
+mod data_pair_faults_tests;
+#[path = "../../../drivers/block/drbd/core/tests/data_pair_packets.rs"]
+mod data_pair_packets_tests;
+#[path = "../../../drivers/block/drbd/core/tests/data_pair.rs"]
+mod data_pair_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_attach.rs"]
+mod pair_attach_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_cancel.rs"]
+mod pair_cancel_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_commands.rs"]
+mod pair_commands_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_exposed.rs"]
+mod pair_exposed_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_faults.rs"]
+mod pair_faults_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_generations.rs"]
+mod pair_generations_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_helpers.rs"]
+mod pair_helpers_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_hostile.rs"]
+mod pair_hostile_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_late.rs"]
+mod pair_late_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_policies.rs"]
+mod pair_policies_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_status.rs"]
+mod pair_status_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair.rs"]
+mod pair_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_versions.rs"]
+mod pair_versions_tests;
+#[path = "../../../drivers/block/drbd/core/tests/replay.rs"]
+mod replay_tests;
