@@ -474,7 +474,8 @@ impl<M: Memory> DataPlane<M> {
         slot.view = *view;
         slot.congested = false;
         slot.missed_writes &= view.state.disk != DiskState::UpToDate;
-        slot.peer_missed &= view.state.pdsk != DiskState::UpToDate;
+        let good = |view: &View| view.state.pdsk == DiskState::UpToDate;
+        slot.peer_missed &= good(&old) || !good(view);
         slot.flush_failed &= old.disk == view.disk;
         let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
         if given_up {

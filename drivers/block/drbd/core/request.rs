@@ -389,6 +389,12 @@ impl Request {
         matches!(self.local, Local::Done { ok: true }) && matches!(self.answer, Answer::Ok)
     }
 
+    /// The own disk has it, or is going to.
+    #[inline]
+    pub fn has_local_part(&self) -> bool {
+        matches!(self.local, Local::InFlight | Local::Done { ok: true })
+    }
+
     /// It was ended as soon as it was sent, and the peer has said nothing about it.
     #[inline]
     pub fn is_promised_by_sending(&self) -> bool {

@@ -145,7 +145,11 @@ impl<M: Memory> DataPlane<M> {
         ack: &BlockAck,
         now: Instant,
     ) -> Result<(), LinkError> {
-        match self.acked_write(ack) {
+        let slot = self.acked_write(ack);
+        // If the own disk is lost now nobody has it, though its application may be done.
+        let only_here = slot.is_none_or(|slot| self.requests[slot].has_local_part());
+        self.volumes[volume.slot()].peer_missed |= only_here;
+        match slot {
             Some(slot) => self.apply(slot, Event::NegAcked, now),
             // Forgotten already (protocols A and B): the range differs now.
             None if put_back(Bug::PeerWriteErrorForgotten) => {}

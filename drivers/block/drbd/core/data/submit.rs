@@ -328,6 +328,11 @@ impl<M: Memory> DataPlane<M> {
         request.admitted = true;
         request.epoch = self.epoch;
         request.protocol = self.link.protocol;
+        let agreed = self.link.terms.version.number();
+        if request.protocol == Protocol::A && state.disk != DiskState::UpToDate && agreed >= 100 {
+            // No good disk is here: that it was sent means nothing.
+            request.protocol = Protocol::C;
+        }
         self.epoch_writes += 1;
         self.log.push(&mut self.requests, slot);
         if state.replicates() {

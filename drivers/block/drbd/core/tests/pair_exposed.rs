@@ -157,19 +157,38 @@ fn protocol_a() -> Pair {
     pair
 }
 
-/// Seed 1935: in protocol A the application is done with a write that is lost on its way, and no
-/// disk is there that has it.
+/// Seed 1935: in protocol A the application is done with a write that is lost on its way, and the
+/// disk that has it fails.
 #[test]
 fn a_diskless_primary_does_not_take_a_peer_that_may_lack_what_it_was_sent() {
     let mut pair = protocol_a();
-    assert_eq!(pair.command(true, detach(false)), 1);
     pair.cut = true;
     pair.a.write(80, 4096, 9);
     pair.run();
     assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.fail_local = true;
+    pair.a.write(800, 4096, 0x32);
     pair.until("both notice", alone);
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
     pair.cut = false;
     pair.until("refused", refuses);
+}
+
+/// Seed 7723: nothing but the peer's disk is good, so its word is waited for, in protocol A too.
+#[test]
+fn a_write_of_a_diskless_primary_ends_when_the_peer_has_it() {
+    let mut pair = protocol_a();
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.a.write(80, 4096, 8);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.cut = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended.len(), 1);
+    pair.until("both notice", alone);
+    pair.run();
+    assert!(pair.a.ended[1].is_err());
 }
 
 #[test]
