@@ -13,6 +13,7 @@ use crate::generation::{FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::input::AdminRequest;
 use crate::link::{Order, VolumeIndex};
 use crate::put_back::{put_back, Bug};
+use crate::state::transition::StateError;
 use crate::state::Change;
 
 /// Steps of commands that work on a volume's metadata.
@@ -96,6 +97,10 @@ impl Control<'_> {
         let state = self.vol(v).state;
         if self.vol(v).disk.is_none() || state.disk < DiskState::Inconsistent {
             return Step::Done(code::NO_DISK);
+        }
+        if matches!(self.vol(v).job, VolumeJob::SetAll(_, Then::Handshake)) {
+            // A full sync is about to begin already, with an exchange of the bitmaps.
+            return Step::Done(StateError::ResyncRunning.code());
         }
         let role = if remote {
             Role::Primary

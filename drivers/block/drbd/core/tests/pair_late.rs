@@ -175,3 +175,19 @@ fn writes_of_protocol_a_that_are_lost_while_io_is_suspended_are_synced() {
     assert!(pair.a.disk.data == pair.b.disk.data);
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
+
+/// A request for another one would meet a handshake that has decided already, and the nodes would
+/// begin two different ones.
+#[test]
+fn an_invalidate_is_refused_while_a_full_sync_is_about_to_begin() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    pair.b.hold_bitmap = true;
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.run();
+    let volume = V;
+    assert_eq!(pair.command(false, AdminRequest::Invalidate { volume }), -8);
+    pair.b.release_bitmap();
+    pair.until("first sync", Pair::in_sync);
+}
