@@ -143,6 +143,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) in_flight_sectors: u64,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     missed_writes: bool,
+    /// The bitmap names all blocks that an Inconsistent disk lacks: it was synced with it.
+    pub(crate) bits_known: bool,
     /// Ended writes of which the peer may lack some, since its disk was UpToDate.
     pub(crate) peer_missed: bool,
     /// Writes that came in while the peer had no disk and that are not on ours.
@@ -194,6 +196,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             unanswered: 0,
             in_flight_sectors: 0,
             missed_writes: false,
+            bits_known: false,
             peer_missed: false,
             diskless_writes: 0,
             untracked_writes: 0,
@@ -474,6 +477,14 @@ impl<M: Memory> DataPlane<M> {
         slot.view = *view;
         slot.congested = false;
         slot.missed_writes &= view.state.disk != DiskState::UpToDate;
+        // Behind the exchange; before it only the peer knows what this disk has missed.
+        let syncs = matches!(
+            view.state.conn,
+            ConnState::SyncTarget | ConnState::PausedSyncT
+        );
+        slot.bits_known |= syncs || view.state.disk == DiskState::UpToDate;
+        slot.bits_known &=
+            view.state.disk >= DiskState::Inconsistent && view.state.conn != ConnState::WfBitMapT;
         let good = |view: &View| view.state.pdsk == DiskState::UpToDate;
         slot.peer_missed &= good(&old) || !good(view);
         slot.flush_failed &= old.disk == view.disk;

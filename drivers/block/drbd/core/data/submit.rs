@@ -266,10 +266,11 @@ impl<M: Memory> DataPlane<M> {
         let local_disk = place.local_in_flight;
         let pending = place.peer_pending;
         let balancing = place.view.disk.read_balancing;
+        let bits_known = place.bits_known;
         let local = match place.usable_disk() {
             Some(_) if state.disk == DiskState::UpToDate => true,
             Some(disk) if state.disk == DiskState::Inconsistent => {
-                disk.bitmap.count_range(range) == 0
+                bits_known && disk.bitmap.count_range(range) == 0
             }
             Some(_) | None => false,
         };

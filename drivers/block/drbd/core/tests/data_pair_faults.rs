@@ -199,6 +199,24 @@ fn a_bitmap_to_be_sent_from_a_disk_that_fails_holds_up_no_requests() {
     assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
 }
 
+/// Only the peer, whose disk has failed, knew which blocks the disk that was attached has missed.
+#[test]
+fn nothing_is_read_from_an_inconsistent_disk_before_its_bitmap_is_complete() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect_diskless(0);
+    world.write(0, 16, 8);
+    world.settle();
+    world.attach_again(0);
+    world.set_conn(0, ConnState::WfBitMapT);
+    world.set_disk(0, DiskState::Inconsistent);
+    world.peer_disk_lost(0);
+    let read = world.read(0, 16, 8);
+    assert_eq!(
+        world.nodes[0].results.get(&read),
+        Some(&Err(IoError::NoData))
+    );
+}
+
 /// By the time it gets to the disk the peer may have a disk again, or be gone.
 #[test]
 fn a_write_of_a_diskless_peer_is_marked_when_it_arrives() {
