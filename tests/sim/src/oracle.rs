@@ -251,7 +251,7 @@ impl Oracle {
         };
         match history.versions.iter().rposition(|v| v.value == new) {
             Some(at) => at < old_at && (history.versions[at].acked > 0 || new == 0),
-            // Forgotten: replaced long ago, or interrupted, and the disk of the peer is slow with it.
+            // Forgotten: replaced long ago, or interrupted and the peer's disk is slow with it.
             None => new < old,
         }
     }

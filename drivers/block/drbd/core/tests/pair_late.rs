@@ -191,3 +191,33 @@ fn an_invalidate_is_refused_while_a_full_sync_is_about_to_begin() {
     pair.b.release_bitmap();
     pair.until("first sync", Pair::in_sync);
 }
+
+/// Seed 9840: the state waited for a superblock that was being written, the writes did not. They
+/// are on the peer's disk only, and nobody else can mark them.
+#[test]
+fn the_peer_hears_of_a_failed_disk_before_it_gets_a_write_that_is_not_on_it() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.a.hold_metadata = true;
+    let (volume, role) = (V, Role::Primary);
+    pair.a.admin(AdminRequest::SetRole {
+        volume,
+        role,
+        force: false,
+    });
+    pair.run();
+    assert_eq!(pair.a.state().role, Role::Primary);
+    pair.a.fail_local = true;
+    pair.a.write(800, 4096, 0x51);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Failed);
+    pair.a.write(1600, 4096, 0x52);
+    pair.run();
+    assert_eq!(pair.b.disk.data[1600 * 512], 0x52);
+    assert!(pair.b.core.bit_is_set(V, 200));
+    pair.a.fail_local = false;
+    pair.a.release_metadata();
+    pair.until("detached", |pair| {
+        pair.b.state().pdsk == DiskState::Diskless
+    });
+}
