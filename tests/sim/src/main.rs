@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use drbd_core::put_back::{select, Bug};
+use drbd_core::put_back::Bug;
 use drbd_core::quirk::{Quirk, Quirks};
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::diagram::Diagram;
@@ -65,9 +65,10 @@ fn parse() -> Result<Wanted, String> {
             "quiet" => wanted.quiet = number != 0,
             "diagram" => wanted.diagram = number != 0,
             "bug" => {
-                wanted.bug = (1..=30)
-                    .contains(&number)
-                    .then(|| Bug::ALL[number as usize - 1])
+                let place = (number as usize).checked_sub(1);
+                let bug = place.and_then(|place| Bug::ALL.get(place));
+                let unknown = || format!("{argument}: there are {}", Bug::ALL.len());
+                wanted.bug = Some(*bug.ok_or_else(unknown)?);
             }
             _ => {
                 return Err(format!(
@@ -104,7 +105,7 @@ struct Outcome {
 fn run(seed: u64, wanted: &Wanted, verbose: bool) -> Outcome {
     let mut cluster = Cluster::new(seed, Faults::draw_with(seed, wanted.peer));
     cluster.world.verbose = verbose;
-    select(wanted.bug);
+    drbd_sim::mutants::choose(wanted.bug);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         drbd_sim::complete_run(&mut cluster, wanted.writes, HEAL_LIMIT_NS);
     }));

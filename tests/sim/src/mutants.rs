@@ -24,10 +24,15 @@ pub struct Hunt {
 /// at 16 MiB. A device beyond 8 TiB has a bitmap of 256 MiB, on each node and for each volume.
 const BLOCK_BITS: u32 = 12;
 
-/// Runs one seed with a bug put back; returns what was found wrong.
-pub fn run(bug: Option<Bug>, seed: u64, writes: u64) -> Option<String> {
+/// Puts a bug back for the runs of this thread.
+pub fn choose(bug: Option<Bug>) {
     select(bug);
     set_block_bits(BLOCK_BITS);
+}
+
+/// Runs one seed with a bug put back; returns what was found wrong.
+pub fn run(bug: Option<Bug>, seed: u64, writes: u64) -> Option<String> {
+    choose(bug);
     let mut cluster = Cluster::new(seed, Faults::draw(seed));
     let result = catch_unwind(AssertUnwindSafe(|| {
         crate::complete_run(&mut cluster, writes, HEAL_LIMIT_NS);

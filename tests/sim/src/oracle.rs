@@ -421,23 +421,6 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_overtakes_one_in_flight_does_not_make_it_forgotten() {
-        let mut oracle = Oracle::new(1);
-        let writes = [1, 2, 3].map(|number| Write {
-            value: number << 12,
-            ..ONE
-        });
-        for write in &writes {
-            oracle.submitted(0, write);
-        }
-        for number in [1, 0, 2] {
-            oracle.acked(0, &writes[number], true, 0);
-        }
-        assert!(oracle.check_read(0, 8, &[writes[2].value]).is_ok());
-        assert!(oracle.check_read(0, 8, &[writes[0].value]).is_err());
-    }
-
-    #[test]
     fn a_flush_promises_nothing_about_another_volume() {
         let mut oracle = Oracle::new(2);
         for volume in 0..2 {

@@ -394,7 +394,7 @@ pub struct Facts {
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     pub missed_writes: bool,
-    /// Without a disk applications were told of writes that the peer may never have got.
+    /// Applications were told of writes that the peer may never have got.
     pub peer_missed: bool,
     /// Requests hold extents of the activity log, or will.
     pub al_used: bool,

@@ -280,8 +280,10 @@ impl Control<'_> {
         // of a disk that is being attached: its decision counts.
         let negotiating = self.state(v).disk == DiskState::Negotiating && hg.abs() < 100;
         match peer.conn {
-            ConnState::WfBitMapS if hg == 0 || (negotiating && hg > 0) => hg = -1,
-            ConnState::WfBitMapT if hg == 0 || (negotiating && hg < 0) => hg = 1,
+            ConnState::WfBitMapS if negotiating && hg > 0 => hg = -hg,
+            ConnState::WfBitMapT if negotiating && hg < 0 => hg = -hg,
+            ConnState::WfBitMapS if hg == 0 => hg = -1,
+            ConnState::WfBitMapT if hg == 0 => hg = 1,
             // The peer does not know that the device grew while its disk was not there: the
             // bitmaps name the new space, and it follows.
             _ if hg == 0 && self.vol(v).grown => {
