@@ -29,7 +29,7 @@ use crate::time::{Duration, Instant};
 mod acks;
 mod activity;
 mod complete;
-pub(crate) mod conflict;
+mod conflict;
 mod meta_in;
 mod orders;
 mod peer_done;
@@ -252,6 +252,13 @@ impl<M: Memory> VolumeSlot<M> {
             }
         }
         cleared
+    }
+
+    /// A write later than those of this epoch, which may be to the same blocks, was kept from the
+    /// peer.
+    pub(crate) fn keeps_back_later_than(&self, epoch: u32) -> bool {
+        self.kept_back
+            .is_some_and(|kept| conflict::is_newer(kept, epoch))
     }
 
     /// A counter that the control plane may be waiting for is zero.

@@ -11,7 +11,6 @@ use drbd_format::wire::payload::{
     Barrier as BarrierPacket, BlockId, BlockRange, BlockRequest, Data, DataFlags, Trim,
 };
 
-use crate::data::conflict::is_newer;
 use crate::data::{DataPlane, Outgoing, Payload, QueuedItem, SentToken};
 use crate::link::ControlItem;
 use crate::memory::Memory;
@@ -248,9 +247,7 @@ impl<M: Memory> DataPlane<M> {
                 let seq = place.seq;
                 let syncs = place.view.state.conn >= drbd_format::types::ConnState::SyncSource
                     && place.view.state.conn <= drbd_format::types::ConnState::PausedSyncT;
-                // Not if a later write, which may be to the same blocks, is kept from the peer.
-                let kept = place.kept_back;
-                let good = syncs && !kept.is_some_and(|kept| is_newer(kept, request.epoch));
+                let good = syncs && !place.keeps_back_later_than(request.epoch);
                 let version = self.link.terms.version.number();
                 let flags = data_flags(request, version, syncs, good);
                 let zeroes = request.op == Op::WriteZeroes;

@@ -3,7 +3,6 @@
 
 use drbd_format::types::{ConnState, OnIoError};
 
-use super::conflict::is_newer;
 use super::{DataPlane, Done, DoneKind};
 use crate::link::{LocalError, Upcall, VolumeIndex};
 use crate::memory::Memory;
@@ -216,8 +215,7 @@ impl<M: Memory> DataPlane<M> {
             && put_back(Bug::WriteWhileBitmapsTravel);
         if marks && !everywhere && !forgets {
             place.set_out_of_sync(range);
-        } else if marks && in_sync && !place.kept_back.is_some_and(|kept| is_newer(kept, epoch)) {
-            // A later write that the peer did not get may have been to the same blocks.
+        } else if marks && in_sync && !place.keeps_back_later_than(epoch) {
             place.set_in_sync(range, now);
             self.resync_progressed(volume, now);
         }

@@ -81,7 +81,7 @@ impl<M: Memory> DataPlane<M> {
 }
 
 /// Compares sequence numbers, which wrap.
-pub(crate) fn is_newer(one: u32, other: u32) -> bool {
+pub(super) fn is_newer(one: u32, other: u32) -> bool {
     let distance = one.wrapping_sub(other);
     distance != 0 && distance < 1 << 31
 }

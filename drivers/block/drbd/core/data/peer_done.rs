@@ -131,11 +131,19 @@ impl<M: Memory> DataPlane<M> {
     /// other data, and nobody has locked its extents.
     pub(crate) fn refuse_waiting(&mut self, volume: VolumeIndex, now: Instant) {
         while let Some(slot) = self.take_waiting(volume) {
-            if self.peers[slot].kind.is_write() {
-                self.resync_written(slot, false, now);
-            } else {
-                self.answer_read(slot, false, false, now);
-            }
+            self.refuse(slot, now);
+        }
+    }
+
+    /// A request that is in no list any more has failed without having been with the disk.
+    pub(crate) fn refuse(&mut self, slot: u32, now: Instant) {
+        let kind = self.peers[slot].kind;
+        if kind.is_application_write() {
+            self.write_finished(slot, false, now);
+        } else if kind.is_write() {
+            self.resync_written(slot, false, now);
+        } else {
+            self.answer_read(slot, false, false, now);
         }
     }
 
@@ -169,7 +177,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Answers a read, or computes a digest first.
-    pub(crate) fn answer_read(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
+    fn answer_read(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
         let kind = self.peers[slot].kind;
         self.peers[slot].ok = ok;
         if self.peers[slot].cancelled {

@@ -64,19 +64,11 @@ impl<M: Memory> DataPlane<M> {
     /// compared. For a write that is for the activity log, nothing would say after a crash that the
     /// disk may differ there.
     fn turn_away(&mut self, slot: u32, now: Instant) -> bool {
-        let peer = &self.peers[slot];
-        let kind = peer.kind;
-        if self.volumes[peer.volume.slot()].has_disk() {
-            return false;
+        let gone = !self.volumes[self.peers[slot].volume.slot()].has_disk();
+        if gone {
+            self.refuse(slot, now);
         }
-        if kind.is_application_write() {
-            self.write_finished(slot, false, now);
-        } else if kind.is_write() {
-            self.resync_written(slot, false, now);
-        } else {
-            self.answer_read(slot, false, false, now);
-        }
-        true
+        gone
     }
 
     /// Tells whether [`Self::next_peer_io`] may have an answer; it is cheap.
