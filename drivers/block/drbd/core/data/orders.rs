@@ -58,7 +58,7 @@ impl<M: Memory> DataPlane<M> {
                 };
                 self.start_verify(volume, side, first, BitIndex(stop.0.div_ceil(8)), now);
             }
-            Order::StopResync(volume) => self.stop_resync(volume),
+            Order::StopResync(volume) => self.stop_resync(volume, now),
             Order::CheckResyncDone(volume) => self.check_resync_done(volume, now),
             Order::NewEpoch => self.close_epoch(now),
             Order::WriteRing(volume) => self.write_ring(volume),
@@ -157,7 +157,7 @@ impl<M: Memory> DataPlane<M> {
             let place = &mut self.volumes[volume.slot()];
             place.bitmap_send = BitmapSend::Idle;
             place.bitmap_receive = None;
-            self.stop_resync(volume);
+            self.stop_resync(volume, now);
         }
         self.close_epoch(now);
         self.wants.submitters = true;
@@ -512,7 +512,7 @@ impl<M: Memory> DataPlane<M> {
         self.wants.sender = true;
     }
 
-    fn stop_resync(&mut self, volume: VolumeIndex) {
+    fn stop_resync(&mut self, volume: VolumeIndex, now: Instant) {
         let Some(place) = self.volumes.get_mut(volume.slot()) else {
             return;
         };
@@ -542,6 +542,7 @@ impl<M: Memory> DataPlane<M> {
                 self.peers[slot].counted = false;
             }
         }
+        self.refuse_resync_data(volume, now);
         self.resync_timer = None;
         self.wake_volume(volume);
         self.wants.peer_io = true;

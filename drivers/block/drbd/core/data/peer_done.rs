@@ -105,11 +105,14 @@ impl<M: Memory> DataPlane<M> {
         self.resync_progressed(volume, now);
     }
 
-    /// A write of resync data has ended.
+    /// A write of resync data has ended. It says something about the blocks only in the run for
+    /// which the data were asked: the bits of the next run are another matter. The peer hears how
+    /// the write ended all the same (a C source counts a refusal among the failures of its run).
     pub(crate) fn resync_written(&mut self, slot: u32, ok: bool, now: Instant) {
         let peer = &mut self.peers[slot];
         peer.ok = ok;
         let (volume, range, cancelled) = (peer.volume, peer.range(), peer.cancelled);
+        let current = peer.holds_extent;
         self.leave_tree(slot);
         if cancelled {
             self.complete_extent(slot);
@@ -117,9 +120,10 @@ impl<M: Memory> DataPlane<M> {
             return;
         }
         let place = &mut self.volumes[volume.slot()];
-        if ok {
+        if ok && current {
             place.set_in_sync(range, now);
-        } else if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
+        } else if let (true, Some(disk), Some(session)) = (current, &place.disk, &mut place.session)
+        {
             session.failed += disk.bitmap.count_range(range);
         }
         self.complete_extent(slot);
@@ -132,6 +136,18 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn refuse_waiting(&mut self, volume: VolumeIndex, now: Instant) {
         while let Some(slot) = self.take_waiting(volume) {
             self.refuse(slot, now);
+        }
+    }
+
+    /// The run is over. Its data that are not with the disk yet do not go there any more.
+    pub(crate) fn refuse_resync_data(&mut self, volume: VolumeIndex, now: Instant) {
+        let mut at = self.resync_held.head();
+        while let Some(slot) = at {
+            at = self.resync_held.after(&self.peers, slot);
+            if self.peers[slot].volume == volume {
+                self.resync_held.remove(&mut self.peers, slot);
+                self.refuse(slot, now);
+            }
         }
     }
 

@@ -397,3 +397,51 @@ fn data_of_a_resync_do_not_reach_the_next_disk() {
     assert_eq!(world.nodes[1].data.counters(V).written_sectors, 0);
     world.check_idle();
 }
+
+/// The run of the target ends while data for it wait for their turn, or are with the disk.
+fn data_of_a_run_that_has_ended(at_the_disk: bool) {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    let held = |world: &World| {
+        let node = &world.nodes[1];
+        node.data.has_peer_io() && node.data.counters(V).received_sectors != 0
+    };
+    // All but the disk of the target, or all but what goes to it.
+    let skip = if at_the_disk { 6 } else { 5 };
+    for _ in 0..100 {
+        for at in 0..2 {
+            while (0..9).any(|kind| (at, kind) != (1, skip) && world.step(at, kind)) {}
+        }
+        world.advance_clock(Duration::from_millis(1));
+    }
+    assert!(at_the_disk || held(&world));
+    let (weight, written) = (
+        world.nodes[1].weight(),
+        world.nodes[1].data.counters(V).written_sectors,
+    );
+    for at in 0..2 {
+        world.nodes[at].order(&Order::StopResync(V));
+        world.set_conn(at, ConnState::Connected);
+    }
+    world.settle();
+    let node = &world.nodes[1];
+    assert_eq!(node.weight(), weight, "calls nothing good");
+    if !at_the_disk {
+        assert_eq!(node.data.counters(V).written_sectors, written);
+    }
+    world.check_idle();
+}
+
+#[test]
+fn data_of_a_resync_that_has_ended_do_not_go_to_the_disk() {
+    data_of_a_run_that_has_ended(false);
+}
+
+#[test]
+fn data_of_a_resync_that_has_ended_call_no_blocks_good() {
+    data_of_a_run_that_has_ended(true);
+}
