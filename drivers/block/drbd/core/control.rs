@@ -281,6 +281,11 @@ impl Volume {
         al_resuming: false,
         former_primary: FormerPrimary::No,
     };
+
+    /// The peer's disk may lack writes of applications, of which no generation tells.
+    pub(crate) const fn lacks_writes(&self) -> bool {
+        self.peer_behind || self.facts.peer_missed
+    }
 }
 
 /// Decisions and settings of the resource that last between calls.

@@ -70,11 +70,12 @@ impl Quirk {
     ];
 
     /// Defects after which the node that has them may show old data for good ones.
-    pub const HARMFUL: [Self; 4] = [
+    pub const HARMFUL: [Self; 5] = [
         Self::AbortedCountsAsGood,
         Self::DiskNotCompared,
         Self::UnsettledForgotten,
         Self::AttachedUntold,
+        Self::GenerationForNobody,
     ];
 }
 

@@ -139,6 +139,10 @@ impl Checker for NeverBackInTime {
         "never back in time"
     }
 
+    fn is_about_data(&self) -> bool {
+        true
+    }
+
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         match cluster.world.witness.went_back.take() {
             Some((node, text)) => Err(format!("on {}: {text}", name(node))),

@@ -8,6 +8,7 @@ use super::Control;
 use crate::action::{Action, Handler};
 use crate::link::{Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
+use crate::quirk::{quirk, Quirk};
 use crate::state::follow_up::{follow_up, Context, FollowUp};
 use crate::state::{mask, Change, VolumeState};
 
@@ -97,7 +98,8 @@ impl Control<'_> {
     /// A Primary without a disk that has taken the data of this disk is going to write.
     pub(crate) fn begin_generation_if_taken(&mut self, v: VolumeIndex) {
         let volume = self.vol_mut(v);
-        if !volume.taken || !core::mem::take(&mut volume.uuid_due_if_taken) {
+        let taken = volume.taken || (volume.uuid_due_if_taken && quirk(Quirk::GenerationForNobody));
+        if !taken || !core::mem::take(&mut volume.uuid_due_if_taken) {
             return;
         }
         let fresh = volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0);

@@ -226,21 +226,16 @@ impl Control<'_> {
         let undecided = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
         let without_disk = state.disk < DiskState::Inconsistent;
         // The peer may have begun its generation for our writes and not have told it.
-        let begun = volume.facts.missed_writes && volume.exposed_uuid & !1 == set.bitmap & !1;
+        let begun = volume.facts.missed_writes
+            && volume.exposed_uuid & !1 == set.bitmap & !1
+            && !volume.lacks_writes();
         if undecided && without_disk && state.role == Role::Primary && begun {
             volume.exposed_uuid = set.current;
         }
-        let lacks_writes = volume.peer_behind || volume.facts.peer_missed;
-        if undecided
-            && without_disk
-            && state.role == Role::Primary
-            && (volume.exposed_uuid & !1 != set.current & !1 || lacks_writes)
-        {
-            let uuid = volume.exposed_uuid;
-            let text = "Can only connect to data with current UUID=";
-            self.log(v, Line::Uuid { text, uuid });
-            return Handled::Fail(LinkError::StandAlone);
+        if undecided && self.must_refuse_data(v) {
+            return self.refuse_data(v);
         }
+        let volume = self.vol_mut(v);
         if !without_disk {
             self.skip_initial_sync(v, &set, flags);
         } else if state.role == Role::Primary
@@ -260,6 +255,25 @@ impl Control<'_> {
             );
         }
         Handled::Done
+    }
+
+    /// The disk of the peer, which has told its UUIDs, is not the one whose data a Primary without
+    /// a disk has shown to applications, or lacks some of their writes.
+    pub(crate) fn must_refuse_data(&self, v: VolumeIndex) -> bool {
+        let volume = self.vol(v);
+        volume.state.disk < DiskState::Inconsistent
+            && volume.state.role == Role::Primary
+            && volume.peer.uuids.is_some_and(|uuids| {
+                volume.lacks_writes() || volume.exposed_uuid & !1 != uuids.current & !1
+            })
+    }
+
+    /// Ends the connection to a peer that [`Self::must_refuse_data`] is about.
+    pub(crate) fn refuse_data(&mut self, v: VolumeIndex) -> Handled {
+        let uuid = self.vol(v).exposed_uuid;
+        let text = "Can only connect to data with current UUID=";
+        self.log(v, Line::Uuid { text, uuid });
+        Handled::Fail(LinkError::StandAlone)
     }
 
     /// The peer declares both disks equal although they were never synced

@@ -65,7 +65,7 @@ impl Control<'_> {
             // under way, and is compared with ours now.
             self.begin_due_generation(v);
         }
-        self.vol_mut(v).taken = ps.conn >= ConnState::Connected && ps.pdsk >= DiskState::Consistent;
+        self.vol_mut(v).taken = ps.conn >= ConnState::Connected && ps.pdsk == DiskState::UpToDate;
         self.begin_generation_if_taken(v);
         if !self.needs_decision(v, &os, &ps) {
             return self.adopt_peer_state(v, &ps, disk, conn);
@@ -223,6 +223,11 @@ impl Control<'_> {
             disk
         };
         self.vol_mut(v).consider_resync = false;
+        // Our disk was lost behind the comparison, of which the peer need not know.
+        let becomes_good = os.pdsk < DiskState::UpToDate && disk == DiskState::UpToDate;
+        if becomes_good && self.must_refuse_data(v) && !quirk(Quirk::AbortedCountsAsGood) {
+            return self.refuse_data(v);
+        }
         let paused = ps.aftr_isp || ps.user_isp;
         let mut change = Change::conn(conn)
             .and(Change::peer(ps.role))

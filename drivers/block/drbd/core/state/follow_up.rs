@@ -32,7 +32,8 @@ pub enum FollowUp {
     PeerDataLost,
     /// A12: a diskless peer becomes primary.
     DisklessPeerPromoted,
-    /// A11 when a diskless primary connects, or finds a disk here: it has still to take our data.
+    /// A11 when a diskless primary connects, finds a disk here, or loses its own: it has still to
+    /// take our data.
     DisklessPeerCame,
     /// A13, A14, A28: write the changed part of the bitmap.
     WriteBitmap,
@@ -179,8 +180,10 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
         && !quirk(Quirk::AttachedUntold);
     let promoted =
         n.pdsk < Inconsistent && n.peer == primary && o.peer != primary && fresh_generation;
-    let connects = promoted && o.conn < ConnState::Connected && !quirk(Quirk::GenerationForNobody);
-    let came = (connects || alone) && n.role != primary && !(lost && unsettled);
+    let connects = promoted && o.conn < ConnState::Connected;
+    // It may never have compared its data with ours.
+    let doubts = lost && n.peer == primary && n.conn >= ConnState::Connected;
+    let came = (connects || alone || doubts) && n.role != primary && !(lost && unsettled);
     list.add(came, FollowUp::DisklessPeerCame);
     list.add((lost || alone) && !came, FollowUp::PeerDataLost);
     // Once: behind a second new generation the one that the peer's disk may have is lost.

@@ -225,3 +225,27 @@ fn a_disk_that_missed_writes_is_not_good_because_the_link_broke_meanwhile() {
     assert_eq!(pair.a.answers[before].1, 150);
     assert_eq!(pair.a.state().disk, DiskState::Diskless);
 }
+
+/// Seed 4054 with a C peer: its UUIDs came while the disk still was there, and called it the
+/// target; it has seen none of ours, and calls its disk good.
+#[test]
+fn a_diskless_primary_does_not_take_a_peer_that_was_to_be_its_target() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(80, 4096, 9);
+    pair.until("both notice", alone);
+    pair.a.fail_metadata = true;
+    pair.a.sends_left = Some(1);
+    pair.cut = false;
+    pair.until("diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless
+    });
+    pair.a.sends_left = None;
+    pair.until("refused", refuses);
+    pair.a.fail_metadata = false;
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.command(true, connect()), 1);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[80 * 512], 9);
+}
