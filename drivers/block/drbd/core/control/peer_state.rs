@@ -161,6 +161,18 @@ impl Control<'_> {
         {
             return PeerDisk::Is(UpToDate);
         }
+        // Sent before the peer knew that it may let its disk go. It comes back only through a
+        // comparison.
+        if os.pdsk == DiskState::Failed
+            && os.conn == ConnState::Connected
+            && matches!(
+                disk,
+                Inconsistent | DiskState::Outdated | Consistent | UpToDate
+            )
+            && ps.disk == disk
+        {
+            return PeerDisk::Is(DiskState::Failed);
+        }
         PeerDisk::Is(disk)
     }
 

@@ -242,3 +242,29 @@ fn what_a_node_without_a_disk_throws_away_is_bounded() {
     assert_eq!(receive(&mut pair.b, &resync), Incoming::Drain { len_bytes });
     assert!(pair.b.core.counters(V).unacked <= 2);
 }
+
+/// Seed 9593 with a C peer: a target had all the data when the answer to its request came late,
+/// and called the disk good that it was going to detach. What was written meanwhile is not on it.
+#[test]
+fn the_disk_of_a_peer_that_may_detach_it_does_not_become_good() {
+    let mut pair = Pair::synced();
+    let word = pair.b.state().to_word() & !(mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN);
+    pair.b.admin(AdminRequest::Detach {
+        volume: V,
+        force: false,
+    });
+    for _ in 0..1000 {
+        pair.round();
+        if pair.a.state().pdsk == DiskState::Failed {
+            break;
+        }
+    }
+    assert_eq!(pair.a.state().pdsk, DiskState::Failed);
+    let word = StateWord(word);
+    receive(&mut pair.a, &Packet::State(State { word }));
+    pair.a.step();
+    assert_eq!(pair.a.state().pdsk, DiskState::Failed);
+    pair.until("detached", |pair| {
+        pair.a.state().pdsk == DiskState::Diskless
+    });
+}
