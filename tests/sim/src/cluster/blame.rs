@@ -34,8 +34,9 @@ impl Cluster {
     }
 
     /// It is still the source of a resync that has ended ([`Quirk::FailedResyncStays`],
-    /// [`Quirk::EndSeenOnce`]), or has not told the other node what its disk is worth
-    /// ([`Quirk::AttachUnanswered`]).
+    /// [`Quirk::EndSeenOnce`]), has not told the other node what its disk is worth
+    /// ([`Quirk::AttachUnanswered`]), or goes on with a disk that the other node has refused
+    /// ([`Quirk::DiskNotCompared`]).
     fn is_stuck(&mut self, node: usize, volume: usize) -> bool {
         let (Some(own), Some(other)) = (self.state(node, volume), self.state(1 - node, volume))
         else {
@@ -49,6 +50,11 @@ impl Cluster {
         let unanswered = quirks.contains(Quirk::AttachUnanswered)
             && own.conn == ConnState::Connected
             && other.disk == DiskState::Negotiating;
-        stays || unanswered
+        let refused = quirks.contains(Quirk::DiskNotCompared)
+            && own.conn == ConnState::Connected
+            && own.disk == DiskState::UpToDate
+            && other.conn == ConnState::Connected
+            && other.pdsk < DiskState::Inconsistent;
+        stays || unanswered || refused
     }
 }
