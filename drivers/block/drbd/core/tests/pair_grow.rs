@@ -7,6 +7,7 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::AdminRequest;
+use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{Pair, SECTORS};
 use pair::node::V;
@@ -189,4 +190,47 @@ fn new_space_is_synced_if_the_peer_refuses_what_it_was_asked_meanwhile() {
     pair.run();
     assert_eq!(pair.command(true, AdminRequest::ResumeSync { volume }), 101);
     all_is_grown_and_in_sync(&mut pair);
+}
+
+/// Seed 101172: a state from before the target began counted as the end of its run. The next
+/// generation of the source is too far ahead of a target that has not ended.
+#[test]
+fn a_source_does_not_end_before_a_target_that_pauses() {
+    let mut pair = synced_with_room_to_grow();
+    announce(&mut pair);
+    let volume = V;
+    let (pause, resume) = (
+        AdminRequest::PauseSync { volume },
+        AdminRequest::ResumeSync { volume },
+    );
+    // The source begins with any change of its state.
+    pair.a.admin(pause);
+    while pair.a.step() {}
+    assert_eq!(pair.a.state().conn, ConnState::PausedSyncS);
+    for request in [pause, resume] {
+        pair.b.admin(request);
+        while pair.b.step() {}
+        pair.a.data_in.append(&mut pair.b.data_out);
+        while pair.a.step() {}
+    }
+    pair.b.hold_peer_io = true;
+    assert_eq!(pair.command(true, resume), 101);
+    pair.run();
+    assert_eq!(pair.command(false, pause), 101);
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::PausedSyncT);
+    pair.b.hold_peer_io = false;
+    for _ in 0..10 {
+        pair.pass(Duration::from_millis(100));
+        assert_eq!(pair.a.state().conn, ConnState::PausedSyncS);
+    }
+    pair.cut = true;
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    assert_eq!(pair.command(false, resume), 101);
+    pair.cut = false;
+    all_is_grown_and_in_sync(&mut pair);
+    let full = |line: &String| line.contains("full sync required after drbd_sync_handshake");
+    assert_eq!(pair.a.log.iter().filter(|line| full(line)).count(), 1);
 }
