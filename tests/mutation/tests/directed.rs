@@ -18,6 +18,8 @@ mod pair_exposed_tests;
 mod pair_faults_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_generations.rs"]
 mod pair_generations_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_grow.rs"]
+mod pair_grow_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_helpers.rs"]
 mod pair_helpers_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_hostile.rs"]

@@ -464,9 +464,17 @@ impl Cluster {
                     Some(state) => {
                         let counters = self.world.core(node).map(|core| {
                             let c = core.counters(VolumeIndex(volume as u8));
+                            let told = &core.control_state().1[volume];
                             format!(
-                                "lo {} pe {} ua {} ap {} oos {}",
-                                c.local, c.pending, c.unacked, c.app, c.out_of_sync_bits
+                                "lo {} pe {} ua {} ap {} oos {}; size {}, {} blocks, asked {}",
+                                c.local,
+                                c.pending,
+                                c.unacked,
+                                c.app,
+                                c.out_of_sync_bits,
+                                told.capacity,
+                                told.blocks,
+                                told.resize_asked
                             )
                         });
                         text += &format!(" {state} {}", counters.unwrap_or_default());

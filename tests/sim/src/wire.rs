@@ -21,7 +21,7 @@ pub struct SentWrite {
     pub count: u64,
     /// Content of the first one; the next ones count up. 0 for all: a discard.
     pub value: u64,
-    /// Its place among all that this node has sent.
+    /// Its place among all that both nodes have sent.
     number: u64,
     /// How often the peer's disk was opened, and failed, when it was sent.
     disk: (u64, u64),
@@ -33,7 +33,6 @@ struct Sent {
     writes: Vec<SentWrite>,
     /// Epochs whose barrier has been sent, by its number.
     closed: VecDeque<(u32, Vec<SentWrite>)>,
-    count: u64,
     /// Last write with a value, by what all values of a write have in common; last discard of a
     /// sector.
     newest: HashMap<u64, u64, BuildHasherDefault<BlockHasher>>,
@@ -46,6 +45,7 @@ struct Sent {
 #[derive(Debug, Default)]
 pub struct Wire {
     sent: [Sent; 2],
+    count: u64,
 }
 
 fn common(value: u64) -> u64 {
@@ -99,21 +99,21 @@ impl Wire {
         let Some((sector, count, value)) = write else {
             return;
         };
-        sent.count += 1;
+        self.count += 1;
         sent.writes.push(SentWrite {
             volume,
             sector,
             count,
             value,
-            number: sent.count,
+            number: self.count,
             disk: peer_disks.get(volume).map_or((0, 0), health),
         });
         if value != 0 {
-            sent.newest.insert(common(value), sent.count);
+            sent.newest.insert(common(value), self.count);
         } else {
             let sectors = sector..sector + count;
             sent.discards
-                .extend(sectors.map(|sector| ((volume, sector), sent.count)));
+                .extend(sectors.map(|sector| ((volume, sector), self.count)));
         }
     }
 
@@ -148,11 +148,36 @@ impl Wire {
             }
             let bad = writes.into_iter().find(|write| {
                 let disk = disks.get(write.volume);
-                in_use[write.volume] && disk.is_some_and(|disk| !sent.is_stable(write, disk))
+                in_use[write.volume] && disk.is_some_and(|disk| !self.is_stable(node, write, disk))
             });
             unstable = unstable.or(bad.map(|write| (number, write)));
         }
         unstable
+    }
+
+    /// A loss of power of the node would leave this write of the peer's, or a later one, where it
+    /// was written. The ack may come late: then the node may have become Primary and have written
+    /// and discarded itself.
+    fn is_stable(&self, node: usize, write: &SentWrite, disk: &Disk) -> bool {
+        // A disk that has failed meanwhile has other ways to say so.
+        let same = write.disk == health(disk) && !disk.fail_writes;
+        let later = |found: &u64| *found >= write.number;
+        !same
+            || (0..write.count).all(|at| {
+                let sector = write.sector + at;
+                match disk.stable(sector) {
+                    0 => {
+                        let at = (write.volume, sector);
+                        let gone = |sent: &Sent| sent.discards.get(&at).is_some_and(later);
+                        write.value == 0 || self.sent.iter().any(gone)
+                    }
+                    // Resync may have brought what was never sent as a write.
+                    value => self.sent[1 - node]
+                        .newest
+                        .get(&common(value))
+                        .map_or(common(value) > common(write.value), later),
+                }
+            })
     }
 }
 
@@ -167,30 +192,5 @@ impl Sent {
                 return;
             }
         }
-    }
-
-    /// A loss of power would leave this write, or a later one, where it was written.
-    fn is_stable(&self, write: &SentWrite, disk: &Disk) -> bool {
-        // A disk that has failed meanwhile has other ways to say so.
-        let same = write.disk == health(disk) && !disk.fail_writes;
-        let later = |found: &u64| *found >= write.number;
-        !same
-            || (0..write.count).all(|at| {
-                let sector = write.sector + at;
-                match disk.stable(sector) {
-                    0 => {
-                        write.value == 0
-                            || self
-                                .discards
-                                .get(&(write.volume, sector))
-                                .is_some_and(later)
-                    }
-                    // Resync may have brought what was never sent as a write.
-                    value => self
-                        .newest
-                        .get(&common(value))
-                        .map_or(common(value) > common(write.value), later),
-                }
-            })
     }
 }

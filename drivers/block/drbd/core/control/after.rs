@@ -79,7 +79,7 @@ impl Control<'_> {
             self.order(Order::View(v));
             self.order(Order::DiskDetached(v));
             self.act(Action::CloseDisk { volume: v });
-            self.vol_mut(v).job = VolumeJob::Detach(Detach::Close);
+            self.begin_job(v, VolumeJob::Detach(Detach::Close));
         }
     }
 
@@ -283,10 +283,7 @@ impl Control<'_> {
             FollowUp::StartFullSync => self.start_full_sync(v, n.conn),
             FollowUp::DiskFailed => self.disk_failed(v),
             FollowUp::DiskGone => self.tell_state(v),
-            FollowUp::SyncGrown => {
-                self.vol_mut(v).grown = false;
-                self.resync_after_grow(v);
-            }
+            FollowUp::SyncGrown => self.sync_grown(v),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use drbd_format::types::{ConnState, DiskState, Fencing};
 
+use super::jobs::VolumeJob;
 use super::Control;
 use crate::action::Action;
 use crate::link::{ControlKind, Order, VolumeIndex};
@@ -217,6 +218,19 @@ impl Control<'_> {
     /// As [`Self::set_state`], but asks the peer first if the change concerns both nodes. Call it
     /// again with the same arguments while it is pending.
     pub(crate) fn request(&mut self, v: VolumeIndex, change: Change, flags: Flags) -> Answer {
+        let of_conn = change.names(mask::CONN);
+        if of_conn && matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
+            // A new size is being written; a resync would end that.
+            return Answer::Pending;
+        }
+        let answer = self.ask(v, change, flags);
+        if of_conn && answer != Answer::Pending {
+            self.sync_grown_after_all(v);
+        }
+        answer
+    }
+
+    fn ask(&mut self, v: VolumeIndex, change: Change, flags: Flags) -> Answer {
         let Some(Evaluated { old, new, .. }) = self.evaluate(v, change, flags) else {
             return Answer::Ready(StateError::NotSupported.code());
         };

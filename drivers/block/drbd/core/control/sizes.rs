@@ -15,7 +15,7 @@ use crate::action::Action;
 use crate::link::{LinkError, Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
-use crate::state::Change;
+use crate::state::{mask, Change};
 
 /// Largest request of all, in bytes.
 const BIO_MAX: u32 = 1 << 20;
@@ -221,8 +221,7 @@ impl Control<'_> {
         if self.vol(v).grown && self.vol(v).state.conn == ConnState::Connected {
             let state = self.vol(v).state;
             if state.disk >= DiskState::Inconsistent && state.pdsk >= DiskState::Inconsistent {
-                self.vol_mut(v).grown = false;
-                self.resync_after_grow(v);
+                self.sync_grown(v);
             }
         }
         Handled::Done
@@ -317,8 +316,33 @@ impl Control<'_> {
         }
     }
 
+    /// Syncs the space by which the device has grown, unless the peer has been asked for something
+    /// that takes its place: it may be about to begin that.
+    pub(crate) fn sync_grown(&mut self, v: VolumeIndex) {
+        let asks = self
+            .s
+            .two_phase
+            .is_some_and(|asked| asked.volume == Some(v) && asked.change.names(mask::CONN));
+        if !asks {
+            self.vol_mut(v).grown = false;
+            self.resync_after_grow(v);
+        }
+    }
+
+    /// What the peer was asked for has come to nothing: the new space is still to be synced, if
+    /// both nodes have got that far.
+    pub(crate) fn sync_grown_after_all(&mut self, v: VolumeIndex) {
+        let volume = self.vol(v);
+        let usable = volume.state.disk.min(volume.state.pdsk) >= DiskState::Inconsistent;
+        let applied =
+            !matches!(self.s.link.pending, Some(Pending::Sizes { volume, .. }) if volume == v);
+        if volume.grown && !volume.resize_asked && usable && applied {
+            self.sync_grown(v);
+        }
+    }
+
     /// Syncs the space by which the device has grown (`reference/metadata.md` 6.6).
-    pub(crate) fn resync_after_grow(&mut self, v: VolumeIndex) {
+    fn resync_after_grow(&mut self, v: VolumeIndex) {
         let state = self.state(v);
         if state.conn != ConnState::Connected {
             return;

@@ -653,6 +653,9 @@ impl<M: Memory> DataPlane<M> {
             self.queue_ack(slot, ack);
             return Ok(Incoming::Done);
         }
+        if kind.holds_extent() {
+            self.target_asks(volume);
+        }
         if !self.peers[slot].set_digest(request.digest) {
             return VIOLATION;
         }

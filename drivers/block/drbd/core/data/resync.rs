@@ -402,6 +402,14 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
+    /// The target asks for a block. What it said before its first request was not about this run.
+    pub(crate) fn target_asks(&mut self, volume: VolumeIndex) {
+        if let Some(session) = &mut self.volumes[volume.slot()].session {
+            session.peer_ended &= session.peer_asked;
+            session.peer_asked = true;
+        }
+    }
+
     /// `Order::CheckResyncDone`: the peer says the run is over.
     pub(crate) fn check_resync_done(&mut self, volume: VolumeIndex, now: Instant) {
         let place = &mut self.volumes[volume.slot()];

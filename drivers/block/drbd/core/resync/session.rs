@@ -61,6 +61,8 @@ pub struct Session {
     pub cancelled: bool,
     /// The end has been reported.
     pub reported: bool,
+    /// The peer has asked for a block.
+    pub peer_asked: bool,
     /// The peer has said that the run is over.
     pub peer_ended: bool,
     /// Use checksums.
@@ -97,6 +99,7 @@ impl Session {
             same_checksum: 0,
             cancelled: false,
             reported: false,
+            peer_asked: false,
             peer_ended: false,
             checksums: false,
             rate: Rate::new(now, config),

@@ -118,6 +118,12 @@ pub fn follow_up(o: VolumeState, n: VolumeState, context: &Context) -> FollowUps
     data_access(o, n, context, &mut list);
     sync_and_generations(o, n, context, &mut list);
     tell_peer(o, n, context, &mut list);
+    // Behind the state: a peer that sees no reason for an exchange follows that, and has no use for
+    // a bitmap that comes first.
+    list.add(
+        n.conn == ConnState::WfBitMapS && o.conn != ConnState::WfBitMapS,
+        FollowUp::SendBitmap,
+    );
     list
 }
 
@@ -167,10 +173,6 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
                 && n.pdsk != DUnknown
                 && !quirk(Quirk::AttachUnanswered)),
         FollowUp::PeerGotDisk,
-    );
-    list.add(
-        n.conn == ConnState::WfBitMapS && o.conn != ConnState::WfBitMapS,
-        FollowUp::SendBitmap,
     );
     let unsettled = context.unsettled && !quirk(Quirk::UnsettledForgotten);
     let lost = fresh_generation && lost_peer_data(o, n) && (somebody_writes || unsettled);

@@ -1,0 +1,236 @@
+//! New sizes that meet something else: a lost link, another command, a disk that goes.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::AdminRequest;
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, Role};
+use pair::both::{Pair, SECTORS};
+use pair::node::V;
+
+/// The size of the device before it grows by one block.
+const FRONT: u64 = SECTORS - 8;
+
+/// A Primary in sync with its peer, on devices of which only the front is used.
+fn synced_with_room_to_grow() -> Pair {
+    let mut pair = Pair::new();
+    let config = DiskConfig {
+        disk_size_sectors: FRONT,
+        ..DiskConfig::DEFAULT
+    };
+    pair.a.attach(config);
+    pair.b.attach(config);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+/// To all that the devices have.
+fn grow(force: bool) -> AdminRequest {
+    AdminRequest::Resize {
+        volume: V,
+        size_sectors: 0,
+        force,
+        assume_clean: false,
+        max_capacity_sectors: SECTORS,
+    }
+}
+
+/// The node tells its peer of the new size, which does not get there.
+fn announce(pair: &mut Pair) {
+    let answers = pair.a.answers.len();
+    pair.a.admin(grow(false));
+    while pair.a.answers.len() == answers {
+        assert!(pair.a.step(), "{:#?}", pair.a.log);
+    }
+    while pair.a.step() {}
+    assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, FRONT));
+}
+
+/// Lets both nodes work, a moment at a time, until `wanted` holds.
+fn rounds(pair: &mut Pair, wanted: impl Fn(&mut Pair) -> bool) {
+    for _ in 0..1000 {
+        if wanted(pair) {
+            return;
+        }
+        pair.round_or_time();
+    }
+    panic!("{} {}", pair.a.state(), pair.b.state());
+}
+
+/// Lets both nodes work; what `a` says on its meta socket does not get through.
+fn without_acks_of_a(pair: &mut Pair) {
+    for _ in 0..1000 {
+        pair.a.step();
+        pair.b.step();
+        pair.b.data_in.append(&mut pair.a.data_out);
+        pair.a.data_in.append(&mut pair.b.data_out);
+        pair.a.meta_in.append(&mut pair.b.meta_out);
+    }
+}
+
+fn all_is_grown_and_in_sync(pair: &mut Pair) {
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    for node in [&mut pair.a, &mut pair.b] {
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 0);
+        assert!(!node.core.view(V).io_blocked);
+    }
+}
+
+/// Seed 55327: applications would wait for a size that nobody writes any more.
+#[test]
+fn a_disk_that_is_given_up_while_it_gets_a_new_size_leaves_io_free() {
+    let mut pair = synced_with_room_to_grow();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    let (volume, force) = (V, false);
+    assert_eq!(
+        pair.command(false, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.b.write(800, 4096, 0x77);
+    pair.run();
+    let config = DiskConfig {
+        disk_size_sectors: FRONT,
+        ..DiskConfig::DEFAULT
+    };
+    pair.b.sends_left = Some(0);
+    pair.b.attach(config);
+    rounds(&mut pair, |pair| {
+        pair.b.state().disk == DiskState::Negotiating
+    });
+    pair.run();
+    pair.b.hold_metadata = true;
+    assert_eq!(pair.command(true, grow(true)), 101);
+    rounds(&mut pair, |pair| {
+        pair.b.state().disk == DiskState::Negotiating && pair.b.core.view(V).io_blocked
+    });
+    pair.breaks_in = Some(0);
+    pair.until("given up", |pair| {
+        pair.b.state().disk == DiskState::Diskless
+    });
+    pair.b.release_metadata();
+    pair.b.sends_left = None;
+    pair.until("connected", |pair| {
+        pair.b.state().conn >= ConnState::Connected
+    });
+    assert!(!pair.b.core.view(V).io_blocked);
+    pair.b.attach(DiskConfig::DEFAULT);
+    all_is_grown_and_in_sync(&mut pair);
+}
+
+/// Seed 43566: only one node knows that the device has grown. The other one follows its state, and
+/// has no use for a bitmap that comes first.
+#[test]
+fn a_peer_that_sees_equal_generations_hears_of_the_exchange_before_the_bitmap_comes() {
+    let mut pair = synced_with_room_to_grow();
+    let volume = V;
+    // Without a new generation for the time when the peer is away.
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
+    announce(&mut pair);
+    pair.b.sends_left = Some(0);
+    rounds(&mut pair, |pair| {
+        pair.b.state().conn == ConnState::WfSyncUuid
+    });
+    pair.breaks_in = Some(0);
+    pair.b.sends_left = None;
+    // Its features only: it hears all that the peer says first.
+    pair.a.sends_left = Some(1);
+    pair.until("decided", |pair| {
+        pair.a.state().conn == ConnState::WfBitMapS
+    });
+    pair.a.sends_left = None;
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    all_is_grown_and_in_sync(&mut pair);
+}
+
+/// Seeds 49653 and 62689: the peer has agreed to a full sync and begins it. A resync of the new
+/// space alone leaves it waiting for ever.
+#[test]
+fn a_full_sync_that_the_peer_has_agreed_to_is_not_given_up_for_the_new_space() {
+    for late in [false, true] {
+        let mut pair = synced_with_room_to_grow();
+        announce(&mut pair);
+        let volume = V;
+        pair.b.admin(AdminRequest::Invalidate { volume });
+        while pair.b.step() {}
+        if late {
+            without_acks_of_a(&mut pair);
+            assert_eq!(pair.a.state().conn, ConnState::SyncSource, "{late}");
+        } else {
+            pair.b.hold_metadata = true;
+            pair.run();
+            pair.b.release_metadata();
+        }
+        all_is_grown_and_in_sync(&mut pair);
+        let moved = pair.b.core.counters(V).received_sectors;
+        assert!(moved >= SECTORS, "{late}: {moved}");
+    }
+}
+
+/// As above, but the peer refuses: the new space is still to be synced.
+#[test]
+fn new_space_is_synced_if_the_peer_refuses_what_it_was_asked_meanwhile() {
+    let mut pair = synced_with_room_to_grow();
+    announce(&mut pair);
+    let volume = V;
+    pair.b.admin(AdminRequest::Invalidate { volume });
+    while pair.b.step() {}
+    // Something has begun there.
+    pair.a.admin(AdminRequest::PauseSync { volume });
+    while pair.a.step() {}
+    pair.run();
+    assert_eq!(pair.command(true, AdminRequest::ResumeSync { volume }), 101);
+    all_is_grown_and_in_sync(&mut pair);
+}
+
+/// Seed 101172: a state from before the target began counted as the end of its run. The next
+/// generation of the source is too far ahead of a target that has not ended.
+#[test]
+fn a_source_does_not_end_before_a_target_that_pauses() {
+    let mut pair = synced_with_room_to_grow();
+    announce(&mut pair);
+    let volume = V;
+    let (pause, resume) = (
+        AdminRequest::PauseSync { volume },
+        AdminRequest::ResumeSync { volume },
+    );
+    // The source begins with any change of its state.
+    pair.a.admin(pause);
+    while pair.a.step() {}
+    assert_eq!(pair.a.state().conn, ConnState::PausedSyncS);
+    for request in [pause, resume] {
+        pair.b.admin(request);
+        while pair.b.step() {}
+        pair.a.data_in.append(&mut pair.b.data_out);
+        while pair.a.step() {}
+    }
+    pair.b.hold_peer_io = true;
+    assert_eq!(pair.command(true, resume), 101);
+    pair.run();
+    assert_eq!(pair.command(false, pause), 101);
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::PausedSyncT);
+    pair.b.hold_peer_io = false;
+    for _ in 0..10 {
+        pair.pass(Duration::from_millis(100));
+        assert_eq!(pair.a.state().conn, ConnState::PausedSyncS);
+    }
+    pair.cut = true;
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    assert_eq!(pair.command(false, resume), 101);
+    pair.cut = false;
+    all_is_grown_and_in_sync(&mut pair);
+    let full = |line: &String| line.contains("full sync required after drbd_sync_handshake");
+    assert_eq!(pair.a.log.iter().filter(|line| full(line)).count(), 1);
+}
