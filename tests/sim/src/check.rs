@@ -107,6 +107,8 @@ struct DifferencesAreMarked {
     changes: u64,
     idle_until_ns: u64,
     marks: Vec<Cached>,
+    /// Pages of data that differ, a bit for each.
+    pages: [Vec<u64>; VOLUMES],
 }
 
 /// The marks on a disk, as long as its metadata are what they were.
@@ -120,9 +122,11 @@ impl DifferencesAreMarked {
     const IDLE_NS: u64 = crate::world::SECOND;
 
     fn look(&mut self, cluster: &mut Cluster, volume: usize) -> Result<(), String> {
-        let [a, b] = &cluster.world.nodes;
-        let (a, b) = (&a.disks[volume].live, &b.disks[volume].live);
-        let mut blocks = a.differing_blocks(b);
+        let [a, b] = &mut cluster.world.nodes;
+        let (a, b) = (&mut a.disks[volume].live, &mut b.disks[volume].live);
+        let pages = &mut self.pages[volume];
+        a.note_differing(b, pages);
+        let mut blocks = a.differing_blocks_of(b, pages);
         for node in 0..2 {
             if blocks.is_empty() {
                 break;

@@ -16,7 +16,7 @@ use crate::oracle::{Oracle, Promise};
 use crate::random::Random;
 use crate::shell::{create_metadata, CreateAs};
 use crate::workload::{is_replicating, Workload};
-use crate::world::{Event, World, MILLI, SECOND};
+use crate::world::{Event, World, MILLI, SCRATCH_LEN, SECOND};
 
 mod blame;
 mod crash;
@@ -166,6 +166,7 @@ impl Cluster {
             sizes: vec![faults.extras.first_sectors.unwrap_or(0); faults.volumes],
             mattered: Default::default(),
             excused: None,
+            scratch: vec![0; SCRATCH_LEN],
         };
         let mut cluster = Self {
             world,

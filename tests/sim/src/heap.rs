@@ -8,11 +8,34 @@ use std::collections::BinaryHeap;
 /// Only times and places are kept in order: they are small and move a lot.
 #[derive(Debug)]
 pub struct Heap<E> {
-    /// Time, order of arrival, place.
-    entries: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    entries: BinaryHeap<Reverse<Entry>>,
     places: Vec<Option<E>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
     added: u64,
+}
+
+/// Time, order of arrival and place, from the highest bit to the lowest: one number, as comparing
+/// and moving them is most of the work.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Entry(u128);
+
+impl Entry {
+    const PLACE_BITS: u32 = 24;
+    const ORDER_BITS: u32 = 40;
+
+    fn new(at_ns: u64, order: u64, place: u32) -> Self {
+        assert!(order >> Self::ORDER_BITS == 0 && place >> Self::PLACE_BITS == 0);
+        let low = order << Self::PLACE_BITS | u64::from(place);
+        Self(u128::from(at_ns) << 64 | u128::from(low))
+    }
+
+    fn at_ns(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    fn place(self) -> usize {
+        (self.0 as usize) & ((1 << Self::PLACE_BITS) - 1)
+    }
 }
 
 impl<E> Default for Heap<E> {
@@ -33,27 +56,28 @@ impl<E> Heap<E> {
         self.added += 1;
         let place = match self.free.pop() {
             Some(place) => {
-                self.places[place] = Some(event);
+                self.places[place as usize] = Some(event);
                 place
             }
             None => {
                 self.places.push(Some(event));
-                self.places.len() - 1
+                (self.places.len() - 1) as u32
             }
         };
-        self.entries.push(Reverse((at_ns, order, place)));
+        self.entries.push(Reverse(Entry::new(at_ns, order, place)));
     }
 
     /// Takes the earliest event with its time.
     pub fn pop(&mut self) -> Option<(u64, E)> {
-        let Reverse((at_ns, _, place)) = self.entries.pop()?;
-        self.free.push(place);
-        Some((at_ns, self.places[place].take()?))
+        let Reverse(entry) = self.entries.pop()?;
+        let place = entry.place();
+        self.free.push(place as u32);
+        Some((entry.at_ns(), self.places[place].take()?))
     }
 
     /// Returns the time of the earliest event.
     pub fn next_at_ns(&self) -> Option<u64> {
-        self.entries.peek().map(|Reverse((at_ns, ..))| *at_ns)
+        self.entries.peek().map(|Reverse(entry)| entry.at_ns())
     }
 }
 

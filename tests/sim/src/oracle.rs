@@ -48,6 +48,17 @@ impl History {
         in_flight: false,
     };
 
+    /// The sector may hold this. `flushed`: acknowledgements that a flush covers.
+    fn allows(&self, value: u64, promise: Promise, flushed: u64) -> bool {
+        let is = |version: &Version| version.value == value;
+        // Most often it is the newest.
+        self.anything
+            || self.versions.last().is_some_and(is)
+            || self.versions[self.oldest(promise, flushed)..]
+                .iter()
+                .any(is)
+    }
+
     /// Index of the oldest version that may be there.
     fn oldest(&self, promise: Promise, flushed: u64) -> usize {
         let counts = |version: &Version| match promise {
@@ -277,15 +288,11 @@ impl Oracle {
                 ))
             };
         };
-        if history.anything {
+        if history.allows(value, promise, self.flushed[volume]) {
             return Ok(());
         }
         let oldest = history.oldest(promise, self.flushed[volume]);
-        let allowed = &history.versions[oldest..];
-        if allowed.iter().any(|version| version.value == value) {
-            return Ok(());
-        }
-        let wanted = allowed[0];
+        let wanted = history.versions[oldest];
         let known = history.versions.iter().any(|v| v.value == value);
         Err(format!(
             "volume {volume} sector {sector} acknowledged at {}.{:03} s as {:#x} holds \
@@ -303,12 +310,11 @@ impl Oracle {
         if promise == Promise::Nothing {
             return Ok(());
         }
-        let bad = |sector: &u64| {
-            let value = disk.get(*sector);
-            self.check_sector(volume, *sector, value, promise).is_err()
-        };
-        let sectors = self.sectors[volume].keys().copied();
-        match sectors.filter(bad).min() {
+        let flushed = self.flushed[volume];
+        let sectors = self.sectors[volume].iter();
+        let bad = sectors
+            .filter(|(sector, history)| !history.allows(disk.get(**sector), promise, flushed));
+        match bad.map(|(sector, _)| *sector).min() {
             Some(sector) => self.check_sector(volume, sector, disk.get(sector), promise),
             None => Ok(()),
         }

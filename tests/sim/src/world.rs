@@ -147,7 +147,12 @@ pub struct World {
     pub mattered: Quirks,
     /// Data were wrong after a defect of the C driver: the run ends there, and is not a failure.
     pub excused: Option<String>,
+    /// Room for packets and blocks of metadata.
+    pub(crate) scratch: Vec<u8>,
 }
+
+/// Bytes of `scratch`.
+pub(crate) const SCRATCH_LEN: usize = 4096 + 64;
 
 impl World {
     /// Prints a line of the trace.

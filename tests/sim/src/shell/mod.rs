@@ -243,22 +243,18 @@ impl World {
         } else {
             &alive.batch.bytes
         };
-        let bytes = waiting.rest();
-        let (taken, times) = self.net.send(end, bytes, self.now_ns, &mut self.random)?;
         let other = self.net.other(end);
-        for at in times {
-            self.heap.push(at, Event::Arrive(other));
-        }
-        Some(taken)
+        let arrives = |at| self.heap.push(at, Event::Arrive(other));
+        let (bytes, now_ns) = (waiting.rest(), self.now_ns);
+        self.net.send(end, bytes, now_ns, &mut self.random, arrives)
     }
 
     /// Sends a first packet, for which every new stream has room.
     fn send_first(&mut self, end: EndId, bytes: &[u8]) {
-        let sent = self.net.send(end, bytes, self.now_ns, &mut self.random);
         let other = self.net.other(end);
-        for at in sent.into_iter().flat_map(|(_, times)| times) {
-            self.heap.push(at, Event::Arrive(other));
-        }
+        let arrives = |at| self.heap.push(at, Event::Arrive(other));
+        let random = &mut self.random;
+        self.net.send(end, bytes, self.now_ns, random, arrives);
     }
 
     /// Something has reached an end of a stream.
