@@ -11,7 +11,7 @@ use crate::faults::{Fault, Faults};
 use crate::heap::Heap;
 use crate::memory;
 use crate::network::Network;
-use crate::node::{Alive, Node};
+use crate::node::{Alive, Node, VOLUMES};
 use crate::oracle::{Oracle, Promise};
 use crate::random::Random;
 use crate::shell::{create_metadata, CreateAs};
@@ -106,6 +106,8 @@ pub struct Cluster {
     pub(crate) begins: bool,
     /// When a resize was answered last.
     resized_ns: Option<u64>,
+    /// How often both disks of a volume had changed when they were equal.
+    pub(crate) equal: [Option<[u64; 2]>; VOLUMES],
     checkers: Vec<Box<dyn Checker>>,
 }
 
@@ -156,6 +158,7 @@ impl Cluster {
             ended: Vec::new(),
             events: 0,
             changed: true,
+            touched: [true; 2],
             disk_latency_ns: faults.disk_latency_ns,
             wakeup_ns: faults.wakeup_ns,
             helpers: Vec::new(),
@@ -191,6 +194,7 @@ impl Cluster {
             conns: [None; 2],
             begins: false,
             resized_ns: None,
+            equal: [None; VOLUMES],
             checkers: check::all(),
         };
         (0..2).for_each(|node| cluster.power_on(node));
@@ -329,6 +333,7 @@ impl Cluster {
             }
             Event::Act(actor) => {
                 self.world.changed = true;
+                self.world.touched = [true; 2];
                 self.act(actor);
             }
             _ => {}
@@ -378,6 +383,7 @@ impl Cluster {
             }
         }
         self.checkers = checkers;
+        self.world.touched = [false; 2];
     }
 
     /// State of a volume of a node; `None` while it has no power or no volume.
@@ -488,6 +494,7 @@ impl Cluster {
         let (requests, peers) = self.faults.slots;
         let seed = [self.world.random.draw() | 1, self.world.random.draw() | 1];
         let core = memory::resource(seed, requests, peers);
+        self.world.touched[node] = true;
         let it = &mut self.world.nodes[node];
         it.life += 1;
         it.alive = Some(Box::new(Alive::new(core, requests, peers)));
@@ -517,6 +524,7 @@ impl Cluster {
         if world.nodes[node].alive.take().is_none() {
             return;
         }
+        world.touched[node] = true;
         world.trace(node, || "POWER LOSS".to_string());
         if node == self.holder {
             self.workload.lost_on_the_way(world);

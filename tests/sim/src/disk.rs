@@ -43,7 +43,7 @@ type Page = [u64; PAGE_SECTORS];
 #[derive(Debug, Default)]
 pub struct Sectors {
     pages: Vec<Option<Box<Page>>>,
-    /// Pages that may have changed since [`Sectors::take_changed`], a bit for each.
+    /// Pages that may have changed since [`Sectors::note_differing`], a bit for each.
     changed: Vec<u64>,
 }
 
@@ -158,7 +158,7 @@ impl Sectors {
         let first = (page * PAGE_SECTORS) as u64 / BLOCK_SECTORS;
         let differ = (first..)
             .zip(pairs)
-            .filter(|(_, (here, there))| here != there);
+            .filter(|(_, (here, there))| here.iter().zip(*there).any(|(a, b)| a != b));
         numbers.extend(differ.map(|(number, _)| number));
     }
 

@@ -361,6 +361,8 @@ pub struct Alive {
     pub meta_bytes: Vec<u8>,
     /// Armed timer and its number.
     pub timer: (Option<Instant>, u64),
+    /// Global time at which it runs out.
+    pub timer_ns: u64,
     /// Answer to the command under way.
     pub answer: Option<(u32, i32, Option<&'static str>)>,
     /// Next ticket.
@@ -449,6 +451,7 @@ impl Alive {
             data_bytes: Vec::new(),
             meta_bytes: Vec::new(),
             timer: (None, 0),
+            timer_ns: 0,
             answer: None,
             next_ticket: 1,
         }

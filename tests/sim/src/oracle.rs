@@ -48,6 +48,15 @@ impl History {
         in_flight: false,
     };
 
+    fn new() -> Self {
+        let mut versions = Vec::with_capacity(4);
+        versions.push(Self::FIRST);
+        Self {
+            versions,
+            anything: false,
+        }
+    }
+
     /// The sector may hold this. `flushed`: acknowledgements that a flush covers.
     fn allows(&self, value: u64, promise: Promise, flushed: u64) -> bool {
         let is = |version: &Version| version.value == value;
@@ -134,10 +143,7 @@ impl Oracle {
     pub fn submitted(&mut self, volume: usize, write: &Write) {
         for at in 0..write.count {
             let history = self.sectors[volume].entry(write.sector + at);
-            let history = history.or_insert_with(|| History {
-                versions: vec![History::FIRST],
-                anything: false,
-            });
+            let history = history.or_insert_with(History::new);
             history.versions.push(Version {
                 value: write.value_at(at),
                 in_flight: true,

@@ -70,7 +70,11 @@ impl Checker for NothingOutlivesItsLink {
     }
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        let touched = cluster.world.touched;
         for node in &mut cluster.world.nodes {
+            if !touched[node.id] {
+                continue;
+            }
             let who = node.name();
             let Some(alive) = node.alive.as_deref_mut() else {
                 continue;

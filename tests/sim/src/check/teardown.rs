@@ -15,7 +15,8 @@ impl Checker for ClosedDisksAreIdle {
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         for volume in 0..cluster.faults.volumes {
             for node in &cluster.world.nodes {
-                let Some(alive) = node.alive.as_deref() else {
+                let touched = cluster.world.touched[node.id];
+                let Some(alive) = node.alive.as_deref().filter(|_| touched) else {
                     continue;
                 };
                 let closing = matches!(alive.control, Busy::CloseDisk(_));

@@ -31,6 +31,7 @@ impl World {
             return;
         };
         alive.bells[thread.bell()] = false;
+        self.touched[node] = true;
         match thread {
             Thread::Control => self.run_control(node),
             Thread::Sender => self.run_sender(node),
@@ -74,6 +75,7 @@ impl World {
 
     /// A request of the disk has ended.
     pub fn disk_done(&mut self, node: usize, volume: VolumeIndex, request: u64, waiter: Waiter) {
+        self.touched[node] = true;
         if matches!(waiter, Waiter::Peer(_)) && self.witness.went_back.is_none() {
             self.witness.went_back = self.goes_back(node, volume, request);
         }
