@@ -27,6 +27,11 @@ pub trait Checker {
         false
     }
 
+    /// It only looks when everything has come to rest.
+    fn is_for_the_end(&self) -> bool {
+        false
+    }
+
     /// Looks at the cluster after every event.
     ///
     /// # Errors
@@ -237,6 +242,10 @@ impl Checker for AcknowledgedWrites {
         "acknowledged writes"
     }
 
+    fn is_for_the_end(&self) -> bool {
+        true
+    }
+
     fn is_about_data(&self) -> bool {
         true
     }
@@ -263,6 +272,10 @@ struct EqualReplicas;
 impl Checker for EqualReplicas {
     fn name(&self) -> &'static str {
         "equal replicas"
+    }
+
+    fn is_for_the_end(&self) -> bool {
+        true
     }
 
     fn is_about_data(&self) -> bool {

@@ -156,9 +156,10 @@ impl Sectors {
         let [here, there] = blocks.map(|page| page.chunks_exact(BLOCK_SECTORS as usize));
         let pairs = here.zip(there);
         let first = (page * PAGE_SECTORS) as u64 / BLOCK_SECTORS;
-        let differ = (first..)
-            .zip(pairs)
-            .filter(|(_, (here, there))| here.iter().zip(*there).any(|(a, b)| a != b));
+        let differ = (first..).zip(pairs).filter(|(_, (here, there))| {
+            let differ = here.iter().zip(*there).map(|(a, b)| a ^ b);
+            differ.fold(0, |all, one| all | one) != 0
+        });
         numbers.extend(differ.map(|(number, _)| number));
     }
 

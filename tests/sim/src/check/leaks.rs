@@ -16,6 +16,10 @@ impl Checker for NoLeaks {
         "no leaks"
     }
 
+    fn is_for_the_end(&self) -> bool {
+        true
+    }
+
     fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         // The last barrier may still be under way, and a crash that was to come has its place.
         cluster.run_for(30 * SECOND);

@@ -41,6 +41,10 @@ impl Checker for NoStrayStreams {
         "no stray streams"
     }
 
+    fn is_for_the_end(&self) -> bool {
+        true
+    }
+
     fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         for node in &cluster.world.nodes {
             let Some(alive) = node.alive.as_deref() else {

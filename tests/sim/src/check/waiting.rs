@@ -104,7 +104,11 @@ impl StatesPass {
         middles: [Option<Middle>; 3],
         now_ns: u64,
     ) -> Result<(), String> {
-        for (since, middle) in self.since[node][volume].iter_mut().zip(middles) {
+        let all = &mut self.since[node][volume];
+        if all.iter().all(Option::is_none) && middles.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        for (since, middle) in all.iter_mut().zip(middles) {
             match (*since, middle) {
                 (Some((old, at_ns)), Some(new)) if old == new => {
                     if now_ns - at_ns > Self::LIMIT_NS {
