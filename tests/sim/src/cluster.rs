@@ -11,12 +11,12 @@ use crate::faults::{Fault, Faults};
 use crate::heap::Heap;
 use crate::memory;
 use crate::network::Network;
-use crate::node::{Alive, Node};
+use crate::node::{Alive, Node, VOLUMES};
 use crate::oracle::{Oracle, Promise};
 use crate::random::Random;
 use crate::shell::{create_metadata, CreateAs};
 use crate::workload::{is_replicating, Workload};
-use crate::world::{Event, World, MILLI, SECOND};
+use crate::world::{Event, World, MILLI, SCRATCH_LEN, SECOND};
 
 mod blame;
 mod crash;
@@ -106,7 +106,10 @@ pub struct Cluster {
     pub(crate) begins: bool,
     /// When a resize was answered last.
     resized_ns: Option<u64>,
-    checkers: Vec<Box<dyn Checker>>,
+    /// How often both disks of a volume had changed when they were equal.
+    pub(crate) equal: [Option<[u64; 2]>; VOLUMES],
+    /// All of them; true: it looks after every event.
+    checkers: Vec<(bool, Box<dyn Checker>)>,
 }
 
 /// Two nodes with disks that have been made for each other, without power.
@@ -156,6 +159,7 @@ impl Cluster {
             ended: Vec::new(),
             events: 0,
             changed: true,
+            touched: [true; 2],
             disk_latency_ns: faults.disk_latency_ns,
             wakeup_ns: faults.wakeup_ns,
             helpers: Vec::new(),
@@ -166,6 +170,7 @@ impl Cluster {
             sizes: vec![faults.extras.first_sectors.unwrap_or(0); faults.volumes],
             mattered: Default::default(),
             excused: None,
+            scratch: vec![0; SCRATCH_LEN],
         };
         let mut cluster = Self {
             world,
@@ -190,7 +195,11 @@ impl Cluster {
             conns: [None; 2],
             begins: false,
             resized_ns: None,
-            checkers: check::all(),
+            equal: [None; VOLUMES],
+            checkers: check::all()
+                .into_iter()
+                .map(|checker| (!checker.is_for_the_end(), checker))
+                .collect(),
         };
         (0..2).for_each(|node| cluster.power_on(node));
         cluster
@@ -258,7 +267,7 @@ impl Cluster {
     /// Checks what must hold at the end.
     pub fn check_end(&mut self) {
         let mut checkers = std::mem::take(&mut self.checkers);
-        for checker in &mut checkers {
+        for (_, checker) in &mut checkers {
             if self.world.failure.is_some() || self.world.excused.is_some() {
                 break;
             }
@@ -328,6 +337,7 @@ impl Cluster {
             }
             Event::Act(actor) => {
                 self.world.changed = true;
+                self.world.touched = [true; 2];
                 self.act(actor);
             }
             _ => {}
@@ -371,12 +381,13 @@ impl Cluster {
         self.hurry();
         self.break_early();
         let mut checkers = std::mem::take(&mut self.checkers);
-        for checker in &mut checkers {
+        for (_, checker) in checkers.iter_mut().filter(|(looks, _)| *looks) {
             if let Err(text) = checker.after_event(self) {
                 self.found(checker.as_ref(), &text);
             }
         }
         self.checkers = checkers;
+        self.world.touched = [false; 2];
     }
 
     /// State of a volume of a node; `None` while it has no power or no volume.
@@ -495,6 +506,7 @@ impl Cluster {
         let (requests, peers) = self.faults.slots;
         let seed = [self.world.random.draw() | 1, self.world.random.draw() | 1];
         let core = memory::resource(seed, requests, peers);
+        self.world.touched[node] = true;
         let it = &mut self.world.nodes[node];
         it.life += 1;
         it.alive = Some(Box::new(Alive::new(core, requests, peers)));
@@ -524,6 +536,7 @@ impl Cluster {
         if world.nodes[node].alive.take().is_none() {
             return;
         }
+        world.touched[node] = true;
         world.trace(node, || "POWER LOSS".to_string());
         if node == self.holder {
             self.workload.lost_on_the_way(world);

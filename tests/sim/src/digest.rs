@@ -9,8 +9,12 @@ pub const LEN: u8 = 4;
 /// Digest over the contents of sectors.
 pub fn of(sectors: &[u64]) -> [u8; 4] {
     let mut crc = 0;
-    for sector in sectors {
-        crc = crc32c::crc32c_append(crc, &sector.to_le_bytes());
+    for part in sectors.chunks(64) {
+        let mut bytes = [0; 512];
+        for (to, sector) in bytes.chunks_exact_mut(8).zip(part) {
+            to.copy_from_slice(&sector.to_le_bytes());
+        }
+        crc = crc32c::crc32c_append(crc, &bytes[..8 * part.len()]);
     }
     crc.to_le_bytes()
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
+use std::rc::Rc;
 
 use crate::random::Random;
 
@@ -39,9 +40,11 @@ const PAGE_SECTORS: usize = 128;
 type Page = [u64; PAGE_SECTORS];
 
 /// Contents of the data sectors; what was never written is 0.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Sectors {
     pages: Vec<Option<Box<Page>>>,
+    /// Pages that may have changed since [`Sectors::note_differing`], a bit for each.
+    changed: Vec<u64>,
 }
 
 impl Sectors {
@@ -54,19 +57,66 @@ impl Sectors {
 
     /// Sets the content of one sector.
     pub fn set(&mut self, sector: u64, value: u64) {
-        let number = sector as usize / PAGE_SECTORS;
-        if self.pages.len() <= number {
-            if value == 0 {
-                return;
+        self.write(sector, &[value]);
+    }
+
+    /// Sets the contents of the sectors behind `sector`.
+    pub fn write(&mut self, sector: u64, values: &[u64]) {
+        let mut at = sector as usize;
+        let mut rest = values;
+        while !rest.is_empty() {
+            let (number, offset) = (at / PAGE_SECTORS, at % PAGE_SECTORS);
+            let (here, behind) = rest.split_at(rest.len().min(PAGE_SECTORS - offset));
+            if let Some(page) = self.page_for(number, here) {
+                page[offset..offset + here.len()].copy_from_slice(here);
             }
+            at += here.len();
+            rest = behind;
+        }
+    }
+
+    /// The page that takes these values. `None`: it does not exist, and they are all 0.
+    fn page_for(&mut self, number: usize, values: &[u64]) -> Option<&mut Page> {
+        if self.held(number).is_none() && values.iter().all(|value| *value == 0) {
+            return None;
+        }
+        if self.pages.len() <= number {
             self.pages.resize(number + 1, None);
         }
-        let page = &mut self.pages[number];
-        if value == 0 && page.is_none() {
-            return;
+        self.mark(number);
+        let page = self.pages[number].get_or_insert_with(|| Box::new(Self::EMPTY));
+        Some(page)
+    }
+
+    /// Returns the contents of `count` sectors.
+    pub fn read(&self, sector: u64, count: u64) -> Vec<u64> {
+        let (mut at, end) = (sector as usize, (sector + count) as usize);
+        let mut values = Vec::with_capacity(count as usize);
+        while at < end {
+            let (number, offset) = (at / PAGE_SECTORS, at % PAGE_SECTORS);
+            let here = (end - at).min(PAGE_SECTORS - offset);
+            values.extend_from_slice(&self.page(number)[offset..offset + here]);
+            at += here;
         }
-        let page = page.get_or_insert_with(|| Box::new(Self::EMPTY));
-        page[sector as usize % PAGE_SECTORS] = value;
+        values
+    }
+
+    /// From now on the contents are those of `other`.
+    pub fn become_equal(&mut self, other: &Self) {
+        for number in 0..self.pages.len().max(other.pages.len()) {
+            if self.held(number).is_some() || other.held(number).is_some() {
+                self.mark(number);
+            }
+        }
+        self.pages.clone_from(&other.pages);
+    }
+
+    fn mark(&mut self, number: usize) {
+        let word = number / 64;
+        if self.changed.len() <= word {
+            self.changed.resize(word + 1, 0);
+        }
+        self.changed[word] |= 1 << (number % 64);
     }
 
     /// Returns the first sector whose content differs, with both contents.
@@ -82,16 +132,56 @@ impl Sectors {
     pub fn differing_blocks(&self, other: &Self) -> Vec<u64> {
         let mut numbers = Vec::new();
         for page in self.differing_pages(other) {
-            let blocks = [self.page(page), other.page(page)];
-            let [here, there] = blocks.map(|page| page.chunks_exact(BLOCK_SECTORS as usize));
-            let pairs = here.zip(there);
-            let first = (page * PAGE_SECTORS) as u64 / BLOCK_SECTORS;
-            let differ = (first..)
-                .zip(pairs)
-                .filter(|(_, (here, there))| here != there);
-            numbers.extend(differ.map(|(number, _)| number));
+            self.note_blocks(other, page, &mut numbers);
         }
         numbers
+    }
+
+    /// Returns the numbers of all blocks that differ, in order. `pages`: all pages that do.
+    pub fn differing_blocks_of(&self, other: &Self, pages: &[u64]) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for (first, word) in (0..).step_by(64).zip(pages) {
+            let mut left = *word;
+            while left != 0 {
+                let page = first + left.trailing_zeros() as usize;
+                left &= left - 1;
+                self.note_blocks(other, page, &mut numbers);
+            }
+        }
+        numbers
+    }
+
+    fn note_blocks(&self, other: &Self, page: usize, numbers: &mut Vec<u64>) {
+        let blocks = [self.page(page), other.page(page)];
+        let [here, there] = blocks.map(|page| page.chunks_exact(BLOCK_SECTORS as usize));
+        let pairs = here.zip(there);
+        let first = (page * PAGE_SECTORS) as u64 / BLOCK_SECTORS;
+        let differ = (first..).zip(pairs).filter(|(_, (here, there))| {
+            let differ = here.iter().zip(*there).map(|(a, b)| a ^ b);
+            differ.fold(0, |all, one| all | one) != 0
+        });
+        numbers.extend(differ.map(|(number, _)| number));
+    }
+
+    /// Notes in `differing`, a bit for each page, where both differ: asks only for pages that have
+    /// changed since somebody asked last, of which there can be only one.
+    pub fn note_differing(&mut self, other: &mut Self, differing: &mut Vec<u64>) {
+        let words = self.changed.len().max(other.changed.len());
+        for at in 0..words {
+            let take = |from: &mut Vec<u64>| from.get_mut(at).map_or(0, std::mem::take);
+            let mut changed = take(&mut self.changed) | take(&mut other.changed);
+            while changed != 0 {
+                let bit = changed.trailing_zeros();
+                changed &= changed - 1;
+                let number = at * 64 + bit as usize;
+                if differing.len() <= at {
+                    differing.resize(at + 1, 0);
+                }
+                let differ = self.page(number) != other.page(number);
+                differing[at] &= !(1 << bit);
+                differing[at] |= u64::from(differ) << bit;
+            }
+        }
     }
 
     fn held(&self, number: usize) -> Option<&Page> {
@@ -111,8 +201,8 @@ impl Sectors {
     }
 }
 
-/// A block of metadata.
-pub type Block = Box<[u8; 4096]>;
+/// A block of metadata. Disks keep several copies of what is written to them.
+pub type Block = Rc<[u8; 4096]>;
 
 /// What a request does.
 #[derive(Clone, Debug)]
@@ -296,13 +386,11 @@ impl Disk {
             DiskOp::Flush => {}
             DiskOp::Read { count } => {
                 self.sectors_read += count;
-                let sectors = request.sector..request.sector + count;
-                return Some(DiskResult::Sectors(
-                    sectors.map(|sector| self.live.get(sector)).collect(),
-                ));
+                let sectors = self.live.read(request.sector, count);
+                return Some(DiskResult::Sectors(sectors));
             }
             DiskOp::ReadBlock => {
-                return Some(DiskResult::Block(Box::new(*self.block(request.sector))))
+                return Some(DiskResult::Block(Rc::new(*self.block(request.sector))))
             }
             DiskOp::Write(values) => {
                 self.sectors_written += values.len() as u64;
@@ -343,43 +431,37 @@ impl Disk {
             self.flush(cached);
         }
         if let DiskOp::WriteBlock(new) = request.op {
-            let mut block = Box::new(*self.block(request.sector));
+            let mut block = *self.block(request.sector);
             block[..1536].copy_from_slice(&new[..1536]);
-            self.write_block(request.sector, block, true);
+            self.write_block(request.sector, Rc::new(block), true);
         }
     }
 
     fn write(&mut self, sector: u64, values: Vec<u64>, fua: bool) {
         self.changes += 1;
-        for (offset, value) in (0..).zip(&values) {
-            self.live.set(sector + offset, *value);
-        }
+        self.live.write(sector, &values);
         if fua {
-            for (offset, value) in (0..).zip(&values) {
-                self.durable.set(sector + offset, *value);
-            }
-        }
-        // A durable write may still be overtaken by an older cached one that it replaces.
-        self.cache.push(Cached::Data(sector, values));
-        if fua {
-            let last = self.cache.pop();
-            self.forget_older(last);
+            self.durable.write(sector, &values);
+            // A durable write may still be overtaken by an older cached one that it replaces.
+            self.forget_older(sector, &values);
+        } else {
+            self.cache.push(Cached::Data(sector, values));
         }
     }
 
     /// Older cached contents of sectors that were just written durably are gone.
-    fn forget_older(&mut self, newer: Option<Cached>) {
-        let Some(Cached::Data(start, values)) = newer else {
-            return;
-        };
+    fn forget_older(&mut self, start: u64, values: &[u64]) {
         let end = start + values.len() as u64;
         for cached in &mut self.cache {
-            if let Cached::Data(first, old) = cached {
-                for (sector, value) in (*first..).zip(old.iter_mut()) {
-                    if (start..end).contains(&sector) {
-                        *value = values[(sector - start) as usize];
-                    }
-                }
+            let Cached::Data(first, old) = cached else {
+                continue;
+            };
+            let from = start.max(*first);
+            let until = end.min(*first + old.len() as u64);
+            if from < until {
+                let len = (until - from) as usize;
+                let (to, of) = ((from - *first) as usize, (from - start) as usize);
+                old[to..to + len].copy_from_slice(&values[of..of + len]);
             }
         }
     }
@@ -424,11 +506,7 @@ impl Disk {
                 Cached::Block(sector, block) => {
                     self.durable_blocks.insert(sector, block);
                 }
-                Cached::Data(sector, values) => {
-                    for (offset, value) in (0..).zip(values) {
-                        self.durable.set(sector + offset, value);
-                    }
-                }
+                Cached::Data(sector, values) => self.durable.write(sector, &values),
             }
         }
         self.flushed += count as u64;
@@ -496,8 +574,8 @@ impl Disk {
             self.kept += u64::from(lucky);
             self.settle(entry, if lucky { Loss::Nothing } else { loss }, random);
         }
-        self.live = self.durable.clone();
-        self.blocks = self.durable_blocks.clone();
+        self.live.become_equal(&self.durable);
+        self.blocks.clone_from(&self.durable_blocks);
     }
 
     /// Lets some sectors of a write that was not durable reach the medium.
@@ -512,8 +590,9 @@ impl Disk {
         match entry {
             Cached::Block(at, block) => {
                 let old = self.durable_blocks.get(&at).cloned();
-                let mut old = old.unwrap_or_else(|| Box::new([0; 4096]));
-                for (to, from) in old.chunks_exact_mut(512).zip(block.chunks_exact(512)) {
+                let mut old = old.unwrap_or_else(|| Rc::new([0; 4096]));
+                let bytes = Rc::make_mut(&mut old);
+                for (to, from) in bytes.chunks_exact_mut(512).zip(block.chunks_exact(512)) {
                     if reaches(random) {
                         to.copy_from_slice(from);
                     }

@@ -1,24 +1,60 @@
 //! Events in the order of virtual time; equal times keep the order in which they were added.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
+
+/// Lines beside the heap.
+const LINES: usize = 4;
 
 /// A queue of events.
 ///
-/// Only times and places are kept in order: they are small and move a lot.
+/// Only times and places are kept in order: they are small and move a lot. Many events come in the
+/// order in which they will happen, above all timers that are set anew again and again and run out
+/// for nothing: they wait in lines, and only what fits in no line is in the heap.
 #[derive(Debug)]
 pub struct Heap<E> {
-    /// Time, order of arrival, place.
-    entries: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    entries: BinaryHeap<Reverse<Entry>>,
+    /// Each in order.
+    lines: [VecDeque<Entry>; LINES],
+    /// First of the heap, then of each line.
+    fronts: [Entry; 1 + LINES],
     places: Vec<Option<E>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
     added: u64,
+}
+
+/// Time, order of arrival and place, from the highest bit to the lowest: one number, as comparing
+/// and moving them is most of the work.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Entry(u128);
+
+impl Entry {
+    const PLACE_BITS: u32 = 24;
+    const ORDER_BITS: u32 = 40;
+    /// Behind all others: nothing is there.
+    const NEVER: Self = Self(u128::MAX);
+
+    fn new(at_ns: u64, order: u64, place: u32) -> Self {
+        assert!(order >> Self::ORDER_BITS == 0 && place >> Self::PLACE_BITS == 0);
+        let low = order << Self::PLACE_BITS | u64::from(place);
+        Self(u128::from(at_ns) << 64 | u128::from(low))
+    }
+
+    fn at_ns(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    fn place(self) -> usize {
+        (self.0 as usize) & ((1 << Self::PLACE_BITS) - 1)
+    }
 }
 
 impl<E> Default for Heap<E> {
     fn default() -> Self {
         Self {
             entries: BinaryHeap::new(),
+            lines: Default::default(),
+            fronts: [Entry::NEVER; 1 + LINES],
             places: Vec::new(),
             free: Vec::new(),
             added: 0,
@@ -33,27 +69,73 @@ impl<E> Heap<E> {
         self.added += 1;
         let place = match self.free.pop() {
             Some(place) => {
-                self.places[place] = Some(event);
+                self.places[place as usize] = Some(event);
                 place
             }
             None => {
                 self.places.push(Some(event));
-                self.places.len() - 1
+                (self.places.len() - 1) as u32
             }
         };
-        self.entries.push(Reverse((at_ns, order, place)));
+        self.line_up(Entry::new(at_ns, order, place));
+    }
+
+    /// Goes to the end of the line whose last entry is the latest that comes before this one.
+    fn line_up(&mut self, entry: Entry) {
+        let mut best = None;
+        for (at, line) in self.lines.iter().enumerate() {
+            let last = line.back().copied().unwrap_or(Entry(0));
+            if last <= entry && best.is_none_or(|(_, other)| last >= other) {
+                best = Some((at, last));
+            }
+        }
+        let front = match best {
+            Some((at, _)) => {
+                self.lines[at].push_back(entry);
+                1 + at
+            }
+            None => {
+                self.entries.push(Reverse(entry));
+                0
+            }
+        };
+        self.fronts[front] = self.fronts[front].min(entry);
+    }
+
+    fn first(&self) -> (usize, Entry) {
+        let mut first = (0, self.fronts[0]);
+        for (at, entry) in self.fronts.iter().enumerate() {
+            if *entry < first.1 {
+                first = (at, *entry);
+            }
+        }
+        first
     }
 
     /// Takes the earliest event with its time.
     pub fn pop(&mut self) -> Option<(u64, E)> {
-        let Reverse((at_ns, _, place)) = self.entries.pop()?;
-        self.free.push(place);
-        Some((at_ns, self.places[place].take()?))
+        let (front, entry) = self.first();
+        if entry == Entry::NEVER {
+            return None;
+        }
+        let next = if front == 0 {
+            self.entries.pop();
+            self.entries.peek().map(|Reverse(entry)| *entry)
+        } else {
+            let line = &mut self.lines[front - 1];
+            line.pop_front();
+            line.front().copied()
+        };
+        self.fronts[front] = next.unwrap_or(Entry::NEVER);
+        let place = entry.place();
+        self.free.push(place as u32);
+        Some((entry.at_ns(), self.places[place].take()?))
     }
 
     /// Returns the time of the earliest event.
     pub fn next_at_ns(&self) -> Option<u64> {
-        self.entries.peek().map(|Reverse((at_ns, ..))| *at_ns)
+        let (_, entry) = self.first();
+        (entry != Entry::NEVER).then(|| entry.at_ns())
     }
 }
 
@@ -70,5 +152,24 @@ mod tests {
         assert_eq!(heap.next_at_ns(), Some(1));
         let order: Vec<_> = std::iter::from_fn(|| heap.pop()).collect();
         assert_eq!(order, [(1, 'a'), (2, 'b'), (5, 'c'), (5, 'd')]);
+    }
+
+    #[test]
+    fn events_that_are_added_between_others_come_in_order() {
+        let (mut heap, mut random) = (Heap::default(), crate::random::Random::new(5));
+        let (mut expected, mut now) = (std::collections::BTreeSet::new(), 0);
+        for number in 0..20_000 {
+            if random.chance(if number < 15_000 { 55 } else { 30 }) {
+                let span = random.pick(&[0, 1, 50, 10_000]);
+                let at = now + random.below(span + 1);
+                heap.push(at, number);
+                expected.insert((at, number));
+            } else {
+                assert_eq!(heap.next_at_ns(), expected.first().map(|(at, _)| *at));
+                let next = heap.pop();
+                assert_eq!(next, expected.pop_first());
+                now = next.map_or(now, |(at, _)| at);
+            }
+        }
     }
 }

@@ -16,6 +16,10 @@ use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::diagram::Diagram;
 use drbd_sim::faults::Faults;
 
+/// A run allocates a lot of small things and keeps few of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the arguments ask for.
 struct Wanted {
     seed: Option<u64>,

@@ -16,9 +16,9 @@ const PIECES_MAX: usize = 4;
 pub type EndId = usize;
 
 /// What travels towards an end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Segment {
-    Bytes(Vec<u8>),
+    Bytes(usize),
     Fin,
     Reset,
 }
@@ -36,9 +36,10 @@ pub struct Owner {
 struct End {
     owner: Owner,
     other: EndId,
-    arrived: VecDeque<u8>,
+    /// What has arrived, and behind it what is still coming.
+    bytes: VecDeque<u8>,
+    arrived: usize,
     coming: VecDeque<(u64, Segment)>,
-    coming_bytes: usize,
     last_arrival_ns: u64,
     eof: bool,
     reset: bool,
@@ -49,10 +50,10 @@ struct End {
 }
 
 /// Outcome of a read.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Received {
     /// Some bytes.
-    Bytes(Vec<u8>),
+    Bytes,
     /// The stream has ended or broken.
     Ended,
     /// Nothing yet.
@@ -123,9 +124,9 @@ impl Network {
             self.ends.push(End {
                 owner,
                 other,
-                arrived: VecDeque::new(),
+                bytes: VecDeque::new(),
+                arrived: 0,
                 coming: VecDeque::new(),
-                coming_bytes: 0,
                 last_arrival_ns: 0,
                 eof: false,
                 reset: false,
@@ -162,8 +163,7 @@ impl Network {
     /// Room in the stream that starts at `end`, in bytes.
     pub fn room(&self, end: EndId) -> usize {
         let to = &self.ends[self.ends[end].other];
-        let held = to.coming_bytes + to.arrived.len();
-        self.quality.buffer_bytes.saturating_sub(held)
+        self.quality.buffer_bytes.saturating_sub(to.bytes.len())
     }
 
     /// Tells whether writing to `end` fails.
@@ -171,43 +171,42 @@ impl Network {
         self.ends[end].closed || self.ends[end].reset
     }
 
-    /// Sends what there is room for; returns how much and when the pieces arrive at the other
-    /// end. `None`: the stream is broken.
+    /// Sends what there is room for; returns how much, and tells `arrives` when each piece arrives
+    /// at the other end. `None`: the stream is broken.
     pub fn send(
         &mut self,
         end: EndId,
         bytes: &[u8],
         now_ns: u64,
         random: &mut Random,
-    ) -> Option<(usize, Vec<u64>)> {
+        mut arrives: impl FnMut(u64),
+    ) -> Option<usize> {
         if self.is_broken(end) {
             return None;
         }
         let taken = bytes.len().min(self.room(end));
-        let mut times = Vec::new();
-        let mut rest = &bytes[..taken];
-        while !rest.is_empty() {
-            let piece = if times.len() < PIECES_MAX {
-                (random.between(1, self.quality.fragment_max) as usize).min(rest.len())
+        let to = self.ends[end].other;
+        self.ends[to].bytes.extend(&bytes[..taken]);
+        let mut pieces = 0;
+        let mut rest = taken;
+        while rest > 0 {
+            let piece = if pieces < PIECES_MAX {
+                (random.between(1, self.quality.fragment_max) as usize).min(rest)
             } else {
-                rest.len()
+                rest
             };
-            let (front, behind) = rest.split_at(piece);
-            rest = behind;
+            pieces += 1;
+            rest -= piece;
             let delay = self.delay_ns(random);
-            let to = self.ends[end].other;
-            times.push(self.put(to, Segment::Bytes(front.to_vec()), now_ns + delay));
+            arrives(self.put(to, Segment::Bytes(piece), now_ns + delay));
         }
-        Some((taken, times))
+        Some(taken)
     }
 
     fn put(&mut self, to: EndId, segment: Segment, at_ns: u64) -> u64 {
         let end = &mut self.ends[to];
         let at_ns = at_ns.max(end.last_arrival_ns);
         end.last_arrival_ns = at_ns;
-        if let Segment::Bytes(bytes) = &segment {
-            end.coming_bytes += bytes.len();
-        }
         end.coming.push_back((at_ns, segment));
         at_ns
     }
@@ -264,13 +263,14 @@ impl Network {
             let Some((_, segment)) = self.ends[end].coming.pop_front() else {
                 break;
             };
-            if let Segment::Bytes(bytes) = &segment {
-                self.ends[end].coming_bytes -= bytes.len();
-            }
             if life != owner.life || self.ends[end].closed {
                 // A reset is never answered: two dead ends would go on for ever.
                 let answers = match segment {
-                    Segment::Bytes(_) => true,
+                    Segment::Bytes(len) => {
+                        // Nobody reads here any more: it does not matter which ones go.
+                        self.ends[end].bytes.drain(..len);
+                        true
+                    }
                     Segment::Fin => life != owner.life,
                     Segment::Reset => false,
                 };
@@ -287,7 +287,7 @@ impl Network {
             delivery.arrived = true;
             let end = &mut self.ends[end];
             match segment {
-                Segment::Bytes(bytes) => end.arrived.extend(bytes),
+                Segment::Bytes(len) => end.arrived += len,
                 Segment::Fin => {
                     end.eof = true;
                     delivery.ended = true;
@@ -295,33 +295,34 @@ impl Network {
                 Segment::Reset => {
                     end.reset = true;
                     delivery.ended = true;
-                    end.arrived.clear();
+                    end.bytes.drain(..std::mem::take(&mut end.arrived));
                 }
             }
         }
         delivery
     }
 
-    /// Reads at most `most` bytes. The stream then has room for more.
-    pub fn receive(&mut self, end: EndId, most: usize) -> Received {
+    /// Reads at most `most` bytes and appends them to `to`. The stream then has room for more.
+    pub fn receive(&mut self, end: EndId, most: usize, to: &mut Vec<u8>) -> Received {
         let end = &mut self.ends[end];
         if end.reset || end.closed {
             return Received::Ended;
         }
-        if end.arrived.is_empty() {
+        if end.arrived == 0 {
             return if end.eof {
                 Received::Ended
             } else {
                 Received::Nothing
             };
         }
-        let len = most.min(end.arrived.len());
-        let mut bytes = Vec::with_capacity(len);
-        let (first, second) = end.arrived.as_slices();
-        bytes.extend_from_slice(&first[..len.min(first.len())]);
-        bytes.extend_from_slice(&second[..len - bytes.len()]);
-        end.arrived.drain(..len);
-        Received::Bytes(bytes)
+        let len = most.min(end.arrived);
+        let (first, second) = end.bytes.as_slices();
+        let in_first = len.min(first.len());
+        to.extend_from_slice(&first[..in_first]);
+        to.extend_from_slice(&second[..len - in_first]);
+        end.bytes.drain(..len);
+        end.arrived -= len;
+        Received::Bytes
     }
 
     /// Tells whether more than what has arrived may still come.
@@ -332,13 +333,13 @@ impl Network {
 
     /// Number of bytes that can be read.
     pub fn readable(&self, end: EndId) -> usize {
-        self.ends[end].arrived.len()
+        self.ends[end].arrived
     }
 
     /// Looks at an end without reading: as far as this node can see, is the stream alive?
     pub fn is_alive(&self, end: EndId) -> bool {
         let end = &self.ends[end];
-        !(end.reset || end.closed || (end.eof && end.arrived.is_empty()))
+        !(end.reset || end.closed || (end.eof && end.arrived == 0))
     }
 }
 
@@ -379,14 +380,17 @@ mod tests {
         let (mut network, mut random) = network();
         let (a, b) = network.open(A, 1).unwrap();
         let sent: Vec<u8> = (0..200).collect();
-        let (taken, times) = network.send(a, &sent, 0, &mut random).unwrap();
-        assert_eq!(taken, 200);
-        assert!(times.len() > PIECES_MAX);
+        let mut pieces = 0;
+        let taken = network.send(a, &sent, 0, &mut random, |_| pieces += 1);
+        assert_eq!(taken, Some(200));
+        assert!(pieces > PIECES_MAX);
         network.cut = true;
         assert!(!network.deliver(b, 10_000, &mut random).arrived);
         network.cut = false;
         assert!(network.deliver(b, 10_000, &mut random).arrived);
-        assert_eq!(network.receive(b, 500), Received::Bytes(sent));
+        let mut got = Vec::new();
+        assert_eq!(network.receive(b, 500, &mut got), Received::Bytes);
+        assert_eq!(got, sent);
     }
 
     #[test]
@@ -394,7 +398,7 @@ mod tests {
         let (mut network, mut random) = network();
         let (a, b) = network.open(A, 1).unwrap();
         network.set_life(1, None);
-        let _ = network.send(a, b"hello", 0, &mut random);
+        let _ = network.send(a, b"hello", 0, &mut random, |_| ());
         assert!(network.deliver(b, 1000, &mut random).reset_at_ns.is_none());
         assert!(network.is_alive(a));
         network.set_life(1, Some(2));
@@ -408,7 +412,7 @@ mod tests {
     fn two_dead_ends_do_not_go_on_resetting_each_other() {
         let (mut network, mut random) = network();
         let (a, b) = network.open(A, 1).unwrap();
-        let _ = network.send(a, b"hello", 0, &mut random);
+        let _ = network.send(a, b"hello", 0, &mut random, |_| ());
         network.set_life(0, Some(2));
         network.set_life(1, Some(2));
         let first = network.deliver(b, 1000, &mut random).reset_at_ns;

@@ -244,6 +244,26 @@ impl Outbound {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Appends eight bytes for each sector.
+    pub fn extend_sectors(&mut self, sectors: &[u64]) {
+        let start = self.bytes.len();
+        self.bytes.resize(start + 8 * sectors.len(), 0);
+        let places = self.bytes[start..].chunks_exact_mut(8);
+        for (to, sector) in places.zip(sectors) {
+            to.copy_from_slice(&sector.to_le_bytes());
+        }
+    }
+
+    /// Number of bytes, those included that the socket has taken.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The bytes behind the first `start`.
+    pub fn from(&mut self, start: usize) -> &mut [u8] {
+        &mut self.bytes[start..]
+    }
+
     /// The bytes that the socket has not taken.
     pub fn rest(&self) -> &[u8] {
         &self.bytes[self.taken..]
@@ -341,6 +361,8 @@ pub struct Alive {
     pub meta_bytes: Vec<u8>,
     /// Armed timer and its number.
     pub timer: (Option<Instant>, u64),
+    /// Global time at which it runs out.
+    pub timer_ns: u64,
     /// Answer to the command under way.
     pub answer: Option<(u32, i32, Option<&'static str>)>,
     /// Next ticket.
@@ -367,7 +389,10 @@ impl Node {
     /// Reads the clock of the node at the global time `now_ns`.
     pub fn clock(&self, now_ns: u64) -> Instant {
         let (offset, ppm) = self.clock;
-        let drift = (i128::from(now_ns) * i128::from(ppm) / 1_000_000) as i64;
+        let drift = match now_ns.checked_mul(ppm.unsigned_abs()) {
+            Some(parts) => (parts / 1_000_000) as i64 * ppm.signum(),
+            None => (i128::from(now_ns) * i128::from(ppm) / 1_000_000) as i64,
+        };
         Instant(offset + now_ns.saturating_add_signed(drift))
     }
 
@@ -375,9 +400,14 @@ impl Node {
     pub fn global_ns(&self, at: Instant) -> u64 {
         let (offset, ppm) = self.clock;
         let local = at.0.saturating_sub(offset);
-        let scaled = u128::from(local) * 1_000_000;
-        let rate = (1_000_000 + ppm) as u128;
-        u64::try_from(scaled.div_ceil(rate) + 1).unwrap_or(u64::MAX)
+        let rate = 1_000_000_u64.saturating_add_signed(ppm);
+        match local.checked_mul(1_000_000) {
+            Some(scaled) => scaled.div_ceil(rate) + 1,
+            None => {
+                let scaled = u128::from(local) * 1_000_000;
+                u64::try_from(scaled.div_ceil(rate.into()) + 1).unwrap_or(u64::MAX)
+            }
+        }
     }
 
     /// Name in traces.
@@ -421,6 +451,7 @@ impl Alive {
             data_bytes: Vec::new(),
             meta_bytes: Vec::new(),
             timer: (None, 0),
+            timer_ns: 0,
             answer: None,
             next_ticket: 1,
         }

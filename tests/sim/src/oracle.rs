@@ -3,10 +3,7 @@
 //! Each node's disk carries a promise: how much of what was acknowledged it must hold. The
 //! promises follow from what happened to the nodes, not from what the cores believe.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-
-use crate::disk::{BlockHasher, Sectors};
+use crate::disk::Sectors;
 
 /// How much of the acknowledged data a disk must hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,15 +28,26 @@ struct Version {
     in_flight: bool,
 }
 
-/// All values that a sector may have, oldest first.
+/// All values that a sector may have, oldest first; none: it was never written.
 #[derive(Clone, Debug)]
 struct History {
     versions: Vec<Version>,
+    /// Value of the last version.
+    newest: u64,
     /// Its last acknowledged write was lost in a way that the protocol allows.
     anything: bool,
+    /// Versions may be in flight.
+    flying: bool,
 }
 
 impl History {
+    const NONE: Self = Self {
+        versions: Vec::new(),
+        newest: 0,
+        anything: false,
+        flying: false,
+    };
+
     const FIRST: Version = Version {
         value: 0,
         acked: 0,
@@ -47,6 +55,23 @@ impl History {
         durable: false,
         in_flight: false,
     };
+
+    fn push(&mut self, version: Version) {
+        self.newest = version.value;
+        self.flying |= version.in_flight;
+        self.versions.push(version);
+    }
+
+    /// The sector may hold this. `flushed`: acknowledgements that a flush covers.
+    fn allows(&self, value: u64, promise: Promise, flushed: u64) -> bool {
+        let is = |version: &Version| version.value == value;
+        // Most often it is the newest.
+        self.anything
+            || self.newest == value
+            || self.versions[self.oldest(promise, flushed)..]
+                .iter()
+                .any(is)
+    }
 
     /// Index of the oldest version that may be there.
     fn oldest(&self, promise: Promise, flushed: u64) -> usize {
@@ -97,10 +122,66 @@ impl Write {
     }
 }
 
+/// Sectors whose histories are held together.
+const PAGE_SECTORS: usize = 128;
+
+/// The histories of the sectors of one volume.
+#[derive(Clone, Debug, Default)]
+struct Histories {
+    pages: Vec<Option<Box<[History; PAGE_SECTORS]>>>,
+}
+
+impl Histories {
+    fn get(&self, sector: u64) -> Option<&History> {
+        let page = self.pages.get(sector as usize / PAGE_SECTORS)?.as_ref()?;
+        let history = &page[sector as usize % PAGE_SECTORS];
+        (!history.versions.is_empty()).then_some(history)
+    }
+
+    fn get_mut(&mut self, sector: u64) -> Option<&mut History> {
+        let page = self.pages.get_mut(sector as usize / PAGE_SECTORS)?;
+        let history = &mut page.as_mut()?[sector as usize % PAGE_SECTORS];
+        (!history.versions.is_empty()).then_some(history)
+    }
+
+    fn get_or_begin(&mut self, sector: u64) -> &mut History {
+        let number = sector as usize / PAGE_SECTORS;
+        if self.pages.len() <= number {
+            self.pages.resize(number + 1, None);
+        }
+        let new = || Box::new([const { History::NONE }; PAGE_SECTORS]);
+        let page = self.pages[number].get_or_insert_with(new);
+        let history = &mut page[sector as usize % PAGE_SECTORS];
+        if history.versions.is_empty() {
+            history.versions.reserve(4);
+            history.versions.push(History::FIRST);
+        }
+        history
+    }
+
+    /// All sectors that were written, in order.
+    fn iter(&self) -> impl Iterator<Item = (u64, &History)> {
+        let pages = (0..).step_by(PAGE_SECTORS).zip(&self.pages);
+        pages
+            .filter_map(|(first, page)| Some((first, page.as_ref()?)))
+            .flat_map(|(first, page)| (first..).zip(page.iter()))
+            .filter(|(_, history)| !history.versions.is_empty())
+    }
+
+    /// As [`Histories::iter`].
+    fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut History)> {
+        let pages = (0..).step_by(PAGE_SECTORS).zip(&mut self.pages);
+        pages
+            .filter_map(|(first, page)| Some((first, page.as_mut()?)))
+            .flat_map(|(first, page)| (first..).zip(page.iter_mut()))
+            .filter(|(_, history)| !history.versions.is_empty())
+    }
+}
+
 /// One volume as applications see it.
 #[derive(Clone, Debug)]
 pub struct Oracle {
-    sectors: Vec<HashMap<u64, History, BuildHasherDefault<BlockHasher>>>,
+    sectors: Vec<Histories>,
     /// What each node's disk must hold, per volume.
     pub promises: Vec<[Promise; 2]>,
     acks: u64,
@@ -112,7 +193,7 @@ impl Oracle {
     /// Nothing has been written to any of `volumes` volumes.
     pub fn new(volumes: usize) -> Self {
         Self {
-            sectors: vec![HashMap::default(); volumes],
+            sectors: vec![Histories::default(); volumes],
             promises: vec![[Promise::Everything; 2]; volumes],
             acks: 0,
             flushed: vec![0; volumes],
@@ -122,12 +203,8 @@ impl Oracle {
     /// A write has been submitted.
     pub fn submitted(&mut self, volume: usize, write: &Write) {
         for at in 0..write.count {
-            let history = self.sectors[volume].entry(write.sector + at);
-            let history = history.or_insert_with(|| History {
-                versions: vec![History::FIRST],
-                anything: false,
-            });
-            history.versions.push(Version {
+            let history = self.sectors[volume].get_or_begin(write.sector + at);
+            history.push(Version {
                 value: write.value_at(at),
                 in_flight: true,
                 ..History::FIRST
@@ -138,7 +215,7 @@ impl Oracle {
     /// A write has failed: what has become of it nobody knows.
     pub fn failed(&mut self, volume: usize, write: &Write) {
         for at in 0..write.count {
-            let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) else {
+            let Some(history) = self.sectors[volume].get_mut(write.sector + at) else {
                 continue;
             };
             let value = write.value_at(at);
@@ -151,9 +228,11 @@ impl Oracle {
 
     /// Nothing that was submitted and has not ended will end.
     pub fn interrupted(&mut self) {
-        for history in self.sectors.iter_mut().flat_map(HashMap::values_mut) {
-            for version in &mut history.versions {
-                version.in_flight = false;
+        for (_, history) in self.sectors.iter_mut().flat_map(Histories::iter_mut) {
+            if std::mem::take(&mut history.flying) {
+                for version in &mut history.versions {
+                    version.in_flight = false;
+                }
             }
         }
     }
@@ -162,7 +241,7 @@ impl Oracle {
     pub fn acked(&mut self, volume: usize, write: &Write, durable: bool, now_ns: u64) {
         self.acks += 1;
         for at in 0..write.count {
-            let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) else {
+            let Some(history) = self.sectors[volume].get_mut(write.sector + at) else {
                 continue;
             };
             history.anything = false;
@@ -187,13 +266,14 @@ impl Oracle {
             versions[..=at].sort_by_key(|version| version.in_flight);
             let oldest = history.oldest(Promise::Flushed, self.flushed[volume]);
             history.versions.drain(..oldest);
+            history.newest = history.versions.last().map_or(0, |last| last.value);
         }
     }
 
     /// A write that was acknowledged has been lost on both nodes, as its protocol allows.
     pub fn lost(&mut self, volume: usize, write: &Write) {
         for at in 0..write.count {
-            if let Some(history) = self.sectors[volume].get_mut(&(write.sector + at)) {
+            if let Some(history) = self.sectors[volume].get_mut(write.sector + at) {
                 history.anything = true;
             }
         }
@@ -202,11 +282,11 @@ impl Oracle {
     /// The only good disk has lost power: what was acknowledged and is not on it any more is lost,
     /// unless it was written with forced unit access. A flush makes only the own disk stable.
     pub fn lost_in_the_cache(&mut self, volume: usize, disk: &Sectors) {
-        for (sector, history) in &mut self.sectors[volume] {
+        for (sector, history) in self.sectors[volume].iter_mut() {
             let Some(last) = history.versions.iter().rposition(|v| v.acked > 0) else {
                 continue;
             };
-            let there = disk.get(*sector);
+            let there = disk.get(sector);
             let found = history.versions[last..].iter().any(|v| v.value == there);
             history.anything |= !found && !history.versions[last].durable;
         }
@@ -236,7 +316,7 @@ impl Oracle {
     /// by what the sector held before it. What was never written, or zeroed, tells nothing about
     /// its age; writes in flight come in any order.
     pub fn goes_back(&self, volume: usize, sector: u64, old: u64, new: u64, flushed: bool) -> bool {
-        let Some(history) = self.sectors[volume].get(&sector).filter(|h| !h.anything) else {
+        let Some(history) = self.sectors[volume].get(sector).filter(|h| !h.anything) else {
             return false;
         };
         if old == 0 {
@@ -268,7 +348,7 @@ impl Oracle {
         value: u64,
         promise: Promise,
     ) -> Result<(), String> {
-        let Some(history) = self.sectors[volume].get(&sector) else {
+        let Some(history) = self.sectors[volume].get(sector) else {
             return if value == 0 {
                 Ok(())
             } else {
@@ -277,15 +357,11 @@ impl Oracle {
                 ))
             };
         };
-        if history.anything {
+        if history.allows(value, promise, self.flushed[volume]) {
             return Ok(());
         }
         let oldest = history.oldest(promise, self.flushed[volume]);
-        let allowed = &history.versions[oldest..];
-        if allowed.iter().any(|version| version.value == value) {
-            return Ok(());
-        }
-        let wanted = allowed[0];
+        let wanted = history.versions[oldest];
         let known = history.versions.iter().any(|v| v.value == value);
         Err(format!(
             "volume {volume} sector {sector} acknowledged at {}.{:03} s as {:#x} holds \
@@ -303,13 +379,12 @@ impl Oracle {
         if promise == Promise::Nothing {
             return Ok(());
         }
-        let bad = |sector: &u64| {
-            let value = disk.get(*sector);
-            self.check_sector(volume, *sector, value, promise).is_err()
-        };
-        let sectors = self.sectors[volume].keys().copied();
-        match sectors.filter(bad).min() {
-            Some(sector) => self.check_sector(volume, sector, disk.get(sector), promise),
+        let flushed = self.flushed[volume];
+        let sectors = self.sectors[volume].iter();
+        let mut bad = sectors
+            .filter(|(sector, history)| !history.allows(disk.get(*sector), promise, flushed));
+        match bad.next() {
+            Some((sector, _)) => self.check_sector(volume, sector, disk.get(sector), promise),
             None => Ok(()),
         }
     }
@@ -318,12 +393,12 @@ impl Oracle {
     pub fn adopt(&mut self, volume: usize, node: usize, disk: &Sectors) {
         self.acks += 1;
         let (acks, flushed) = (self.acks, self.flushed[volume]);
-        for (sector, history) in &mut self.sectors[volume] {
+        for (sector, history) in self.sectors[volume].iter_mut() {
             let oldest = history.oldest(Promise::Flushed, flushed);
             history.versions.drain(..oldest);
             history.anything = false;
-            history.versions.push(Version {
-                value: disk.get(*sector),
+            history.push(Version {
+                value: disk.get(sector),
                 acked: acks,
                 ..History::FIRST
             });

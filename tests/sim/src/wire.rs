@@ -67,13 +67,14 @@ impl Wire {
         self.sent[node].sectors[volume]
     }
 
-    /// A node sends a packet on its data socket: its front, and the data behind it.
+    /// A node sends a packet on its data socket: its front, and of the data behind it the number
+    /// of sectors and the content of the first one.
     pub fn says(
         &mut self,
         node: usize,
         terms: &Terms,
         front: &[u8],
-        data: &[u64],
+        (data_len, first): (u64, u64),
         peer_disks: &[Disk],
     ) {
         let Ok(Some(received)) = decode_front(terms, Stream::Data, front) else {
@@ -82,11 +83,7 @@ impl Wire {
         let sent = &mut self.sent[node];
         let volume = usize::from(received.frame.volume());
         let write = match &received.packet {
-            Packet::Data(packet) => Some((
-                packet.sector.0,
-                data.len() as u64,
-                data.first().copied().unwrap_or(0),
-            )),
+            Packet::Data(packet) => Some((packet.sector.0, data_len, first)),
             Packet::Trim(trim) => Some((trim.sector.0, u64::from(trim.len_bytes) / 512, 0)),
             Packet::Barrier(barrier) => {
                 let writes = std::mem::take(&mut sent.writes);
@@ -95,7 +92,7 @@ impl Wire {
             }
             _ => None,
         };
-        sent.sectors[volume] += data.len() as u64;
+        sent.sectors[volume] += data_len;
         let Some((sector, count, value)) = write else {
             return;
         };

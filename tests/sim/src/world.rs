@@ -127,6 +127,8 @@ pub struct World {
     pub events: u64,
     /// A core or somebody outside has done something since the checkers looked last.
     pub changed: bool,
+    /// Nodes to which anything has happened since the checkers looked last.
+    pub touched: [bool; 2],
     /// Latency of the disks in nanoseconds: least and most.
     pub disk_latency_ns: (u64, u64),
     /// Largest time until a woken thread runs.
@@ -147,7 +149,12 @@ pub struct World {
     pub mattered: Quirks,
     /// Data were wrong after a defect of the C driver: the run ends there, and is not a failure.
     pub excused: Option<String>,
+    /// Room for packets and blocks of metadata.
+    pub(crate) scratch: Vec<u8>,
 }
+
+/// Bytes of `scratch`.
+pub(crate) const SCRATCH_LEN: usize = 4096 + 64;
 
 impl World {
     /// Prints a line of the trace.
@@ -240,6 +247,7 @@ impl World {
         node: usize,
         call: impl FnOnce(&mut Alive, Instant) -> R,
     ) -> Option<(R, Wants)> {
+        self.touched[node] = true;
         let now = self.nodes[node].clock(self.now_ns);
         let quirks = self.nodes[node].quirks;
         let alive = self.alive(node)?;
@@ -321,16 +329,17 @@ impl World {
 
     /// Arms the one timer of the node.
     fn arm(&mut self, node: usize, at: Instant) {
-        let at_ns = self.nodes[node].global_ns(at).max(self.now_ns);
-        let life = self.nodes[node].life;
+        let it = &self.nodes[node];
+        if it.alive.as_ref().is_none_or(|it| it.timer.0 == Some(at)) {
+            return;
+        }
+        let (at_ns, life) = (it.global_ns(at).max(self.now_ns), it.life);
         let Some(alive) = self.alive(node) else {
             return;
         };
-        if alive.timer.0 == Some(at) {
-            return;
-        }
         alive.timer.1 += 1;
         alive.timer.0 = Some(at);
+        alive.timer_ns = at_ns;
         let number = alive.timer.1;
         self.heap.push(at_ns, Event::Timer(node, life, number));
     }

@@ -10,6 +10,10 @@ use std::sync::Mutex;
 use drbd_core::put_back::Bug;
 use drbd_sim::mutants::{hunt, Hunt};
 
+/// As in `drbd-sim`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Bugs that have to fall to random seeds for the run to count as good.
 const WANTED: usize = 25;
 

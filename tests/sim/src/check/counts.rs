@@ -15,6 +15,10 @@ impl Checker for CountsAgree {
         "counts agree"
     }
 
+    fn is_for_the_end(&self) -> bool {
+        true
+    }
+
     fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         for node in 0..2 {
             for volume in 0..cluster.faults.volumes {

@@ -16,6 +16,10 @@ impl Checker for NoLeaks {
         "no leaks"
     }
 
+    fn is_for_the_end(&self) -> bool {
+        true
+    }
+
     fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         // The last barrier may still be under way, and a crash that was to come has its place.
         cluster.run_for(30 * SECOND);
@@ -70,7 +74,11 @@ impl Checker for NothingOutlivesItsLink {
     }
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        let touched = cluster.world.touched;
         for node in &mut cluster.world.nodes {
+            if !touched[node.id] {
+                continue;
+            }
             let who = node.name();
             let Some(alive) = node.alive.as_deref_mut() else {
                 continue;

@@ -19,6 +19,9 @@ impl Checker for SuspendedIsQuiet {
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         for node in 0..2 {
+            if !cluster.world.touched[node] {
+                continue;
+            }
             let state = cluster.state(node, 0);
             let activity = &mut cluster.world.activity[node];
             let now = activity.counts;

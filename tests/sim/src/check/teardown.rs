@@ -15,7 +15,8 @@ impl Checker for ClosedDisksAreIdle {
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         for volume in 0..cluster.faults.volumes {
             for node in &cluster.world.nodes {
-                let Some(alive) = node.alive.as_deref() else {
+                let touched = cluster.world.touched[node.id];
+                let Some(alive) = node.alive.as_deref().filter(|_| touched) else {
                     continue;
                 };
                 let closing = matches!(alive.control, Busy::CloseDisk(_));
@@ -38,6 +39,10 @@ pub(super) struct NoStrayStreams;
 impl Checker for NoStrayStreams {
     fn name(&self) -> &'static str {
         "no stray streams"
+    }
+
+    fn is_for_the_end(&self) -> bool {
+        true
     }
 
     fn at_rest(&mut self, cluster: &mut Cluster) -> Result<(), String> {

@@ -39,10 +39,10 @@ impl Checker for SilenceIsNoticed {
             if matches!(stage, Stage::Down | Stage::Closing) || sends_acks(alive, now_ns) {
                 continue;
             }
-            let Some(at) = alive.timer.0 else {
+            if alive.timer.0.is_none() {
                 return Err(format!("{who} has no timer in {stage:?}"));
-            };
-            let left_ns = node.global_ns(at).saturating_sub(now_ns);
+            }
+            let left_ns = alive.timer_ns.saturating_sub(now_ns);
             if left_ns > SILENCE_NS {
                 let left_ms = left_ns / MILLI;
                 return Err(format!("{who} looks in {left_ms} ms, in {stage:?}"));
@@ -104,7 +104,11 @@ impl StatesPass {
         middles: [Option<Middle>; 3],
         now_ns: u64,
     ) -> Result<(), String> {
-        for (since, middle) in self.since[node][volume].iter_mut().zip(middles) {
+        let all = &mut self.since[node][volume];
+        if all.iter().all(Option::is_none) && middles.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        for (since, middle) in all.iter_mut().zip(middles) {
             match (*since, middle) {
                 (Some((old, at_ns)), Some(new)) if old == new => {
                     if now_ns - at_ns > Self::LIMIT_NS {
@@ -126,13 +130,18 @@ impl Checker for StatesPass {
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         let (now_ns, volumes) = (cluster.world.now_ns, cluster.faults.volumes);
+        let touched = cluster.world.touched;
         for node in 0..2 {
             let Some(alive) = cluster.world.alive(node) else {
                 self.since[node] = Default::default();
                 continue;
             };
             for volume in 0..volumes {
-                let middles = middles(alive, VolumeIndex(volume as u8));
+                let middles = if touched[node] {
+                    middles(alive, VolumeIndex(volume as u8))
+                } else {
+                    self.since[node][volume].map(|since| since.map(|(middle, _)| middle))
+                };
                 self.look(node, volume, middles, now_ns)?;
             }
         }

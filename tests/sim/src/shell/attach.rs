@@ -1,5 +1,7 @@
 //! Opening a backing disk, and what the metadata tool does to it while no driver runs.
 
+use std::rc::Rc;
+
 use drbd_core::config::DiskConfig;
 use drbd_core::data::{AlPlace, DiskMemory};
 use drbd_core::input::{AdminRequest, BackingFacts};
@@ -13,7 +15,7 @@ use drbd_format::types::Uuid;
 use drbd_format::units::{BitmapPage, ByteCount, SectorCount};
 
 use crate::digest;
-use crate::disk::{Block, Disk};
+use crate::disk::Disk;
 use crate::memory::table;
 use crate::node::Backing;
 use crate::world::World;
@@ -54,7 +56,7 @@ pub fn create_metadata(disk: &mut Disk, create: CreateAs) -> Option<Layout> {
     };
     for page in 0..usable.0.div_ceil(8).div_ceil(PAGE_BITS) {
         let (sector, _) = layout.bitmap_page(BitmapPage(page))?;
-        disk.put_block(sector.0, Box::new([fill; 4096]));
+        disk.put_block(sector.0, Rc::new([fill; 4096]));
     }
     initialise_ring(disk, &layout)?;
     write_superblock(disk, &layout, &superblock)?;
@@ -62,9 +64,9 @@ pub fn create_metadata(disk: &mut Disk, create: CreateAs) -> Option<Layout> {
 }
 
 fn write_superblock(disk: &mut Disk, layout: &Layout, superblock: &Superblock) -> Option<()> {
-    let mut block: Block = Box::new([0; 4096]);
-    superblock.encode(block.as_mut_slice()).ok()?;
-    disk.put_block(layout.superblock().0, block);
+    let mut block = [0; 4096];
+    superblock.encode(&mut block).ok()?;
+    disk.put_block(layout.superblock().0, Rc::new(block));
     Some(())
 }
 
@@ -170,11 +172,12 @@ pub fn apply_activity_log(disk: &mut Disk) -> Result<Vec<u32>, String> {
 }
 
 fn initialise_ring(disk: &mut Disk, layout: &Layout) -> Option<()> {
+    let mut block = [0; 4096];
+    drbd_format::disk::al_transaction::encode_initialised(&mut block).ok()?;
+    let block = Rc::new(block);
     for index in 0..layout.striping().blocks() {
-        let mut block: Block = Box::new([0; 4096]);
-        drbd_format::disk::al_transaction::encode_initialised(block.as_mut_slice()).ok()?;
         let sector = layout.al_block(index)?;
-        disk.put_block(sector.0, block);
+        disk.put_block(sector.0, block.clone());
     }
     Some(())
 }
@@ -188,10 +191,10 @@ fn mark_extents(disk: &mut Disk, layout: &Layout, extents: &[u32]) -> Result<(),
         };
         let page = BitmapPage(start / 4096);
         let (sector, _) = layout.bitmap_page(page).ok_or("beyond the bitmap")?;
-        let mut bytes = Box::new(*disk.block(sector.0));
+        let mut bytes = *disk.block(sector.0);
         let from = (start % 4096) as usize;
         bytes[from..from + (end - start) as usize].fill(0xff);
-        disk.put_block(sector.0, bytes);
+        disk.put_block(sector.0, Rc::new(bytes));
     }
     Ok(())
 }
@@ -312,15 +315,15 @@ mod tests {
         let layout = create_metadata(&mut disk, CreateAs::JustCreated).unwrap();
         let ring = |disk: &Disk| {
             let blocks = 0..layout.striping().blocks();
-            let block = |index| Box::new(*disk.block(layout.al_block(index).unwrap().0));
-            blocks.map(block).collect::<Vec<Block>>()
+            let block = |index| *disk.block(layout.al_block(index).unwrap().0);
+            blocks.map(block).collect::<Vec<[u8; 4096]>>()
         };
         let fresh = ring(&disk);
         let (mut superblock, _) = read_superblock(&disk).unwrap();
         superblock.flags = MdFlags(superblock.flags.0 & !MdFlags::AL_CLEAN.0);
         write_superblock(&mut disk, &layout, &superblock).unwrap();
         let torn = layout.al_block(0).unwrap();
-        disk.put_block(torn.0, Box::new([7; 4096]));
+        disk.put_block(torn.0, Rc::new([7; 4096]));
         assert_eq!(apply_activity_log(&mut disk), Ok(Vec::new()));
         assert_eq!(ring(&disk), fresh);
     }

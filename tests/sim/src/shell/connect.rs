@@ -301,8 +301,9 @@ impl World {
 
     fn first_packet(&mut self, node: usize, end: EndId, until_ns: u64) -> bool {
         let first = if self.net.readable(end) >= FIRST_LEN {
-            match self.net.receive(end, FIRST_LEN) {
-                Received::Bytes(bytes) => decode_first(&bytes),
+            let mut bytes = Vec::new();
+            match self.net.receive(end, FIRST_LEN, &mut bytes) {
+                Received::Bytes => decode_first(&bytes),
                 Received::Ended | Received::Nothing => FirstPacket::Unusable,
             }
         } else if self.now_ns >= until_ns || !self.net.is_open_for_more(end) {

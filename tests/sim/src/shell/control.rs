@@ -1,5 +1,7 @@
 //! The control thread: performs actions, one after the other.
 
+use std::rc::Rc;
+
 use drbd_core::action::{Action, HmacJob};
 use drbd_core::input::Input;
 use drbd_core::link::VolumeIndex;
@@ -8,7 +10,7 @@ use drbd_core::put_back::{put_back, Bug};
 use drbd_format::units::BitmapPage;
 
 use crate::digest;
-use crate::disk::{Block, DiskOp, DiskRequest, DiskResult};
+use crate::disk::{DiskOp, DiskRequest, DiskResult};
 use crate::node::{Busy, Thread, Waiter, Worker};
 use crate::world::{Said, World};
 
@@ -156,9 +158,9 @@ impl World {
             alive.control = Busy::Lock(Action::WriteMetadata { volume });
             return;
         }
-        let mut block: Block = Box::new([0; 4096]);
+        let mut block = [0; 4096];
         let encoded = self.with(node, |alive, _| {
-            alive.core.encode_superblock(volume, block.as_mut_slice())
+            alive.core.encode_superblock(volume, &mut block)
         });
         if !matches!(encoded, Some(Some(()))) {
             self.handle(node, &Input::MetadataWritten { volume, ok: false });
@@ -170,7 +172,7 @@ impl World {
         }
         let (place, flush) = (backing.layout.superblock(), backing.md_flushes);
         let waiter = Waiter::Thread(Thread::Control);
-        self.write_block(node, volume, place, block, flush, waiter);
+        self.write_block(node, volume, place, Rc::new(block), flush, waiter);
     }
 
     fn bitmap_read(&mut self, node: usize, volume: VolumeIndex, page: u32) {

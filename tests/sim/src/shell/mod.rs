@@ -31,6 +31,7 @@ impl World {
             return;
         };
         alive.bells[thread.bell()] = false;
+        self.touched[node] = true;
         match thread {
             Thread::Control => self.run_control(node),
             Thread::Sender => self.run_sender(node),
@@ -74,6 +75,7 @@ impl World {
 
     /// A request of the disk has ended.
     pub fn disk_done(&mut self, node: usize, volume: VolumeIndex, request: u64, waiter: Waiter) {
+        self.touched[node] = true;
         if matches!(waiter, Waiter::Peer(_)) && self.witness.went_back.is_none() {
             self.witness.went_back = self.goes_back(node, volume, request);
         }
@@ -243,22 +245,18 @@ impl World {
         } else {
             &alive.batch.bytes
         };
-        let bytes = waiting.rest();
-        let (taken, times) = self.net.send(end, bytes, self.now_ns, &mut self.random)?;
         let other = self.net.other(end);
-        for at in times {
-            self.heap.push(at, Event::Arrive(other));
-        }
-        Some(taken)
+        let arrives = |at| self.heap.push(at, Event::Arrive(other));
+        let (bytes, now_ns) = (waiting.rest(), self.now_ns);
+        self.net.send(end, bytes, now_ns, &mut self.random, arrives)
     }
 
     /// Sends a first packet, for which every new stream has room.
     fn send_first(&mut self, end: EndId, bytes: &[u8]) {
-        let sent = self.net.send(end, bytes, self.now_ns, &mut self.random);
         let other = self.net.other(end);
-        for at in sent.into_iter().flat_map(|(_, times)| times) {
-            self.heap.push(at, Event::Arrive(other));
-        }
+        let arrives = |at| self.heap.push(at, Event::Arrive(other));
+        let random = &mut self.random;
+        self.net.send(end, bytes, self.now_ns, random, arrives);
     }
 
     /// Something has reached an end of a stream.

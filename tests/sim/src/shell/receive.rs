@@ -53,17 +53,13 @@ impl World {
     /// Reads exactly `len` bytes. `None`: not all of them are there yet; those that are have been
     /// taken out of the stream, which therefore never has to hold a whole payload.
     fn read_exact(&mut self, node: usize, len: usize) -> Result<Option<Vec<u8>>, LinkError> {
-        let alive = self.alive(node).ok_or(LinkError::BrokenPipe)?;
+        let alive = self.nodes[node].alive.as_deref_mut();
+        let alive = alive.ok_or(LinkError::BrokenPipe)?;
         let end = alive.link.ok_or(LinkError::BrokenPipe)?.data;
         let missing = len.saturating_sub(alive.data_bytes.len());
         if missing > 0 {
-            match self.net.receive(end, missing) {
-                Received::Bytes(bytes) => {
-                    self.room_made(end);
-                    if let Some(alive) = self.alive(node) {
-                        alive.data_bytes.extend(bytes);
-                    }
-                }
+            match self.net.receive(end, missing, &mut alive.data_bytes) {
+                Received::Bytes => self.room_made(end),
                 Received::Ended => return Err(LinkError::BrokenPipe),
                 Received::Nothing => return Ok(None),
             }
@@ -90,14 +86,29 @@ impl World {
             Ok(None) => return Step::Wait(packet),
             Err(error) => return Step::Stop(error),
         };
+        let step = self.part(node, packet, &bytes);
+        self.give_back(node, bytes);
+        step
+    }
+
+    /// The buffer of what was received is used again.
+    fn give_back(&mut self, node: usize, mut bytes: Vec<u8>) {
+        if let Some(alive) = self.alive(node).filter(|alive| alive.data_bytes.is_empty()) {
+            bytes.clear();
+            alive.data_bytes = bytes;
+        }
+    }
+
+    /// All of a part of a packet is there.
+    fn part(&mut self, node: usize, packet: Packet, bytes: &[u8]) -> Step {
         match packet {
             Packet::Header => {
-                match self.with(node, |alive, now| alive.core.data_header(&bytes, now)) {
+                match self.with(node, |alive, now| alive.core.data_header(bytes, now)) {
                     Some(Ok(expect)) => {
                         self.trace(node, || {
-                            format!("gets {}", crate::trace::command(&bytes, bytes.len()))
+                            format!("gets {}", crate::trace::command(bytes, bytes.len()))
                         });
-                        self.note_barrier(node, &bytes);
+                        self.note_barrier(node, bytes);
                         Step::Next(Packet::Fixed(expect.fixed_len))
                     }
                     _ => Step::Stop(LinkError::ProtocolError),
@@ -109,7 +120,7 @@ impl World {
                 let waits = self.alive(node).is_some_and(|alive| alive.at_barrier);
                 let followed = !waits && end.is_some_and(|end| self.net.readable(end) != 0);
                 let incoming = self.with(node, |alive, now| {
-                    alive.core.data_packet(&bytes, followed, now)
+                    alive.core.data_packet(bytes, followed, now)
                 });
                 incoming_step(incoming)
             }
@@ -121,7 +132,7 @@ impl World {
                 }
             }
             Packet::Payload(incoming) => {
-                self.payload(node, incoming, &bytes);
+                self.payload(node, incoming, bytes);
                 Step::Next(Packet::Header)
             }
         }

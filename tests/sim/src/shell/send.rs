@@ -7,7 +7,7 @@ use drbd_format::types::WriteOrdering;
 
 use crate::digest;
 use crate::network::{EndId, Received};
-use crate::node::{Alive, Thread};
+use crate::node::{Alive, Outbound, Thread};
 use crate::world::{World, MILLI};
 
 /// Packets pulled at once, at most.
@@ -16,56 +16,61 @@ const BATCH: u64 = 32;
 const BATCH_BYTES: usize = (4 << 20) / 512 * 8;
 
 /// Appends payload to a stream: eight bytes stand for a sector.
-fn push_payload(bytes: &mut Vec<u8>, sectors: &[u64], with_digest: bool) {
+fn push_payload(bytes: &mut Outbound, sectors: &[u64], with_digest: bool) {
     if with_digest {
-        bytes.extend(digest::of(sectors));
+        bytes.extend(&digest::of(sectors));
     }
-    for sector in sectors {
-        bytes.extend(sector.to_le_bytes());
-    }
+    bytes.extend_sectors(sectors);
 }
 
 /// A packet on its way into the data socket.
 struct Pulled {
-    bytes: Vec<u8>,
     /// Header and fixed part.
     front_len: usize,
     header_len: usize,
     payload: Payload,
-    data: Vec<u64>,
+    /// Number of sectors, and the content of the first one.
+    data: (u64, u64),
 }
 
 impl Pulled {
     /// Its name for the trace.
-    fn describe(&self) -> String {
-        let command = crate::trace::command(&self.bytes[..self.front_len], self.header_len);
+    fn describe(&self, front: &[u8]) -> String {
+        let command = crate::trace::command(front, self.header_len);
         format!("sends {command} {:?}", self.payload)
     }
 }
 
-/// Takes a packet.
-fn pull(alive: &mut Alive, now: drbd_core::time::Instant) -> Option<Pulled> {
-    let mut buffer = [0; 4096 + 64];
-    let out = alive.core.next_packet(&mut buffer, now)?;
-    let mut bytes = buffer[..out.len].to_vec();
+/// Takes a packet and appends it to `bytes`.
+fn pull(
+    alive: &mut Alive,
+    now: drbd_core::time::Instant,
+    bytes: &mut Outbound,
+    buffer: &mut [u8],
+) -> Option<Pulled> {
+    let out = alive.core.next_packet(buffer, now)?;
+    bytes.extend(&buffer[..out.len]);
+    let taken;
     let data = match out.payload {
-        Payload::None => Vec::new(),
+        Payload::None => &[],
         Payload::App(id) => {
             let bio = alive.app.get(id.slot as usize).and_then(Option::as_ref);
-            bio.map(|bio| bio.data.clone()).unwrap_or_default()
+            bio.map_or(&[][..], |bio| &bio.data)
         }
-        Payload::Peer(id) => alive.peer[id.slot as usize].take().unwrap_or_default(),
+        Payload::Peer(id) => {
+            taken = alive.peer[id.slot as usize].take().unwrap_or_default();
+            &taken
+        }
     };
     if out.payload != Payload::None {
-        push_payload(&mut bytes, &data, out.digest);
+        push_payload(bytes, data, out.digest);
     }
     alive.batch.tokens.push(out.token);
     Some(Pulled {
-        bytes,
         front_len: out.len,
         header_len: alive.core.header_len(),
         payload: out.payload,
-        data,
+        data: (data.len() as u64, data.first().copied().unwrap_or(0)),
     })
 }
 
@@ -125,21 +130,28 @@ impl World {
             return;
         }
         alive.batch.since_ns = now_ns;
-        let mut payload_bytes = 0;
+        let mut bytes = std::mem::take(&mut alive.batch.bytes);
+        let first = bytes.len();
+        let mut buffer = std::mem::take(&mut self.scratch);
         for _ in 0..most {
-            if payload_bytes >= BATCH_BYTES {
+            let start = bytes.len();
+            if start - first >= BATCH_BYTES {
                 break;
             }
-            let Some(mut pulled) = self.look(node, Thread::Sender, pull) else {
+            let Some(pulled) = self.look(node, Thread::Sender, |alive, now| {
+                pull(alive, now, &mut bytes, &mut buffer)
+            }) else {
                 break;
             };
-            self.trace(node, || pulled.describe());
-            self.listen(node, &pulled);
-            self.rewrite(node, &mut pulled.bytes);
-            payload_bytes += pulled.bytes.len();
-            if let Some(alive) = self.alive(node) {
-                alive.batch.bytes.extend(&pulled.bytes);
-            }
+            let packet = bytes.from(start);
+            let front = &packet[..pulled.front_len];
+            self.trace(node, || pulled.describe(front));
+            self.listen(node, front, pulled.data);
+            self.rewrite(node, packet);
+        }
+        self.scratch = buffer;
+        if let Some(alive) = self.alive(node) {
+            alive.batch.bytes = bytes;
         }
     }
 
@@ -181,6 +193,28 @@ impl World {
         }
     }
 
+    /// Takes acks that are due. False: there are none.
+    fn fill_acks(&mut self, node: usize) -> bool {
+        let mut buffer = std::mem::take(&mut self.scratch);
+        let out = self.look(node, Thread::Acks, |alive, now| {
+            alive.core.next_acks(&mut buffer[..4096], now)
+        });
+        if let Some(len) = out {
+            let bytes = &mut buffer[..len];
+            self.rewrite(node, bytes);
+            self.trace(node, || crate::trace::acks(bytes));
+            self.listen_to_acks(node, bytes);
+            let now_ns = self.now_ns;
+            if let Some(alive) = self.alive(node) {
+                alive.acks.bytes.extend(bytes);
+                alive.acks.sending = true;
+                alive.acks.since_ns = now_ns;
+            }
+        }
+        self.scratch = buffer;
+        out.is_some()
+    }
+
     /// Sends acks until there are none.
     pub(crate) fn run_acks(&mut self, node: usize) {
         loop {
@@ -197,22 +231,9 @@ impl World {
                     self.end_acks(node);
                     continue;
                 }
-                let mut buffer = [0; 4096];
-                let out = self.look(node, Thread::Acks, |alive, now| {
-                    alive.core.next_acks(&mut buffer, now)
-                });
-                let Some(len) = out else {
+                if !self.fill_acks(node) {
                     self.barrier_may_be_over(node);
                     return;
-                };
-                self.rewrite(node, &mut buffer[..len]);
-                self.trace(node, || crate::trace::acks(&buffer[..len]));
-                self.listen_to_acks(node, &buffer[..len]);
-                let now_ns = self.now_ns;
-                if let Some(alive) = self.alive(node) {
-                    alive.acks.bytes.extend(&buffer[..len]);
-                    alive.acks.sending = true;
-                    alive.acks.since_ns = now_ns;
                 }
             }
             match self.send_bytes(node, end, true) {
@@ -258,13 +279,12 @@ impl World {
     }
 
     /// Lets the checkers hear what a node says on its data socket.
-    fn listen(&mut self, node: usize, pulled: &Pulled) {
+    fn listen(&mut self, node: usize, front: &[u8], data: (u64, u64)) {
         let Some(alive) = self.nodes[node].alive.as_deref() else {
             return;
         };
         let terms = *alive.core.data.terms();
         let disks = &self.nodes[1 - node].disks;
-        let (front, data) = (&pulled.bytes[..pulled.front_len], &pulled.data);
         self.witness.wire.says(node, &terms, front, data, disks);
     }
 
@@ -305,7 +325,7 @@ impl World {
     /// Receives from the meta socket what has arrived.
     pub(crate) fn run_meta_in(&mut self, node: usize) {
         while let Some(end) = self.end(node, true) {
-            let Some(alive) = self.alive(node) else {
+            let Some(alive) = self.nodes[node].alive.as_deref_mut() else {
                 return;
             };
             let room = 4096_usize.saturating_sub(alive.meta_bytes.len());
@@ -313,15 +333,15 @@ impl World {
                 self.link_lost(node, LinkError::NetworkFailure);
                 return;
             }
-            match self.net.receive(end, room) {
+            match self.net.receive(end, room, &mut alive.meta_bytes) {
                 Received::Nothing => return,
                 Received::Ended => {
                     self.link_lost(node, LinkError::NetworkFailure);
                     return;
                 }
-                Received::Bytes(bytes) => {
+                Received::Bytes => {
                     self.room_made(end);
-                    if !self.meta_bytes(node, &bytes) {
+                    if !self.meta_bytes(node) {
                         self.link_lost(node, LinkError::NetworkFailure);
                         return;
                     }
@@ -331,13 +351,13 @@ impl World {
     }
 
     /// Hands received bytes to the core. False: the connection cannot go on.
-    fn meta_bytes(&mut self, node: usize, bytes: &[u8]) -> bool {
+    fn meta_bytes(&mut self, node: usize) -> bool {
         let used = self.with(node, |alive, now| {
-            alive.meta_bytes.extend(bytes);
-            let held = std::mem::take(&mut alive.meta_bytes);
+            let mut held = std::mem::take(&mut alive.meta_bytes);
             let used = alive.core.meta_bytes(&held, now);
             if let Ok(used) = used {
-                alive.meta_bytes = held[used..].to_vec();
+                held.drain(..used);
+                alive.meta_bytes = held;
             }
             used
         });

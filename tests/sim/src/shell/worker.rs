@@ -1,5 +1,7 @@
 //! The worker of a volume: requests to be submitted again, activity log, parked requests.
 
+use std::rc::Rc;
+
 use drbd_core::data::AlStep;
 use drbd_core::link::VolumeIndex;
 use drbd_format::units::{BitmapPage, Sector};
@@ -78,12 +80,18 @@ impl World {
         if !self.has_backing(node, volume) {
             return false;
         }
-        let mut block: Block = Box::new([0; 4096]);
-        let step = self.with(node, |alive, now| {
-            alive
-                .core
-                .al_next(volume, &mut block, digest::transaction, now)
+        // The core fills all of it, if any.
+        let mut block = std::mem::take(&mut self.scratch);
+        let step = block.first_chunk_mut().and_then(|block| {
+            self.with(node, |alive, now| {
+                alive.core.al_next(volume, block, digest::transaction, now)
+            })
         });
+        let written: Option<Block> = match step {
+            Some(AlStep::WriteTransaction { .. }) => block.first_chunk().copied().map(Rc::new),
+            _ => None,
+        };
+        self.scratch = block;
         match step {
             None | Some(AlStep::Idle) => false,
             Some(AlStep::WriteBitmapPage { page }) => {
@@ -98,6 +106,7 @@ impl World {
                 });
                 self.set_worker(node, volume, Worker::Transaction);
                 let waiter = Waiter::Thread(Thread::Volume(volume.0));
+                let block = written.unwrap_or_else(|| Rc::new([0; 4096]));
                 self.write_block(node, volume, md_sector, block, flush, waiter);
                 true
             }
@@ -147,9 +156,9 @@ impl World {
             return true;
         };
         device.metadata_locked = true;
-        let mut block: Block = Box::new([0; 4096]);
+        let mut block = [0; 4096];
         let flush = self.with(node, |alive, _| {
-            alive.core.bitmap_page(volume, page, block.as_mut_slice())
+            alive.core.bitmap_page(volume, page, &mut block)
         });
         if matches!(thread, Thread::Volume(_)) {
             self.set_worker(node, volume, Worker::BitmapPage(page));
@@ -157,7 +166,7 @@ impl World {
         self.trace(node, || format!("{volume:?} writes bitmap page {page}"));
         let waiter = Waiter::Thread(thread);
         let request = DiskRequest {
-            op: DiskOp::WriteBlock(block),
+            op: DiskOp::WriteBlock(Rc::new(block)),
             sector: sector.0,
             preflush: flush == Some(true),
             fua: false,
