@@ -100,13 +100,16 @@ impl<M: Memory> DataPlane<M> {
         if !disk.al.transaction_in_flight() {
             return;
         }
-        disk.ring_left = disk.ring_left.saturating_sub(1);
         if !ok {
+            // Nothing follows it, no transaction and no write: who waits goes on without the disk.
+            disk.ring_left = 0;
             self.upcall(Upcall::LocalIoFailed {
                 volume,
                 error: LocalError::Metadata,
             });
+            return;
         }
+        disk.ring_left = disk.ring_left.saturating_sub(1);
         self.commit(volume);
     }
 

@@ -145,6 +145,34 @@ fn a_write_of_the_peer_whose_transaction_failed_does_not_reach_the_disk() {
     assert!(world.nodes[1].pages.is_empty());
 }
 
+/// A write must not reach the disk, nor a second transaction come behind a gap in the log, in the
+/// time that it takes to give the disk up.
+#[test]
+fn nothing_follows_a_transaction_that_failed() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    let first = world.write(0, 16, 8);
+    let mut buf = [0; 4096];
+    let node = &mut world.nodes[0];
+    let step = node.data.al_next(V, &mut buf, |_| 0);
+    assert!(matches!(step, AlStep::WriteTransaction { .. }), "{step:?}");
+    let second = world.write(0, 8192 + 16, 8);
+    let node = &mut world.nodes[0];
+    node.data.al_written(V, false, node.now);
+    let step = node.data.al_next(V, &mut buf, |_| 0);
+    assert_eq!(step, AlStep::Idle);
+    world.settle();
+    for (sector, write) in [(16, first), (8192 + 16, second)] {
+        let there = &world.nodes[0].disk.current[sector * 512..];
+        assert_ne!(there[..8], write.to_le_bytes());
+    }
+    world.set_disk(0, DiskState::Failed);
+    world.settle();
+    for write in [first, second] {
+        assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
+    }
+}
+
 /// Whether the peer has them may not be known yet when their applications are done with them.
 #[test]
 fn the_bitmap_names_writes_that_the_peer_has_received_and_then_refused() {
