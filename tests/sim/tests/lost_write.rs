@@ -253,3 +253,37 @@ fn writes_on_their_way_at_a_demotion_are_synced() {
     scene.mend();
     assert_eq!(scene.end(), Ok(()));
 }
+
+/// The news waited for the superblock of the other volume; the writes did not.
+#[test]
+fn the_peer_hears_of_a_failed_disk_in_time_whatever_another_volume_does() {
+    for seed in 1..40 {
+        let mut faults = Faults::none();
+        faults.volumes = 2;
+        faults.disk_latency_ns = (MILLI, 40 * MILLI);
+        let mut scene = Scene::with_seed(seed, faults).unwrap();
+        scene.cluster.admins[1].add(Command::Detach(1));
+        scene
+            .until("a new generation", |cluster| {
+                let state = cluster.state(0, 1);
+                state.is_some_and(|state| state.pdsk < DiskState::Inconsistent)
+            })
+            .unwrap();
+        scene.cluster.world.nodes[0].disks[0].fail_writes = true;
+        for place in 0..8 {
+            scene.write(800 + 8 * place, 8);
+        }
+        scene
+            .until("failed", |cluster| {
+                let state = cluster.state(0, 0);
+                state.is_some_and(|state| state.disk <= DiskState::Failed)
+            })
+            .unwrap();
+        for place in 0..8 {
+            scene.write(8000 + 8 * place, 8);
+        }
+        assert_eq!(scene.written(), Ok(()), "seed {seed}");
+        scene.cluster.world.nodes[0].disks[0].fail_writes = false;
+        assert_eq!(scene.end(), Ok(()), "seed {seed}");
+    }
+}

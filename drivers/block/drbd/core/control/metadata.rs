@@ -9,7 +9,7 @@ use drbd_format::disk::superblock::{Magic, MdFlags, Superblock};
 use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::units::SectorCount;
 
-use super::{Control, Disk};
+use super::{Control, Disk, Held};
 use crate::action::Action;
 use crate::link::{ControlKind, LocalError, Order, VolumeIndex};
 use crate::state::VolumeState;
@@ -115,18 +115,47 @@ impl Control<'_> {
     /// Hands the packets to the data plane whose metadata is stable, in order.
     pub(crate) fn flush_outbox(&mut self) {
         while let Some(held) = self.outbox.front() {
-            let v = held.volume;
-            let stable = !self.exists(v)
-                || self.vol(v).disk.is_none()
-                || self.vol(v).md.is_stable(held.needs);
-            // The peer has to know that a disk has failed before it gets the first write that is
-            // not on it: it alone can mark what differs.
-            let failed = self.exists(v) && self.vol(v).state.disk == DiskState::Failed;
-            if !(stable || failed) || self.orders.room() < 8 {
-                return;
+            let stable = self.is_stable(&held);
+            if !(stable || self.is_urgent(held.volume)) || self.orders.room() < 8 {
+                break;
             }
             self.outbox.pop();
             if stable || !is_about_resync(&held.order) {
+                self.order(held.order);
+            }
+        }
+        self.overtake_outbox();
+    }
+
+    fn is_stable(&self, held: &Held) -> bool {
+        let v = held.volume;
+        !self.exists(v) || self.vol(v).disk.is_none() || self.vol(v).md.is_stable(held.needs)
+    }
+
+    /// The disk has failed, or is gone. The peer has to know that before it gets the first write
+    /// that is not on it: it alone can mark what differs.
+    fn is_urgent(&self, v: VolumeIndex) -> bool {
+        self.exists(v) && self.vol(v).state.disk <= DiskState::Failed
+    }
+
+    fn overtakes(&self, v: VolumeIndex) -> bool {
+        self.is_urgent(v) && self.state(v).conn >= ConnState::Connected
+    }
+
+    /// News of a failed disk do not wait for the superblock of another volume either. Behind the
+    /// handshake the packets of one volume mean nothing for those of another.
+    fn overtake_outbox(&mut self) {
+        if self.outbox.is_empty() || !self.indices().any(|v| self.overtakes(v)) {
+            return;
+        }
+        for _ in 0..self.outbox.len() {
+            let Some(held) = self.outbox.pop() else {
+                return;
+            };
+            if !self.overtakes(held.volume) || self.orders.room() < 8 {
+                // There is room: it was just taken out.
+                let _ = self.outbox.push(held);
+            } else if self.is_stable(&held) || !is_about_resync(&held.order) {
                 self.order(held.order);
             }
         }
