@@ -274,6 +274,7 @@ fn the_end_of_a_resync_that_overtakes_the_last_ack_is_not_forgotten() {
         let end = |upcall: &&Upcall| matches!(upcall, Upcall::ResyncDone { .. });
         upcalls.iter().filter(end).count()
     };
+    world.run_until(|world| world.nodes[0].data.counters(V).sent_sectors != 0);
     world.nodes[0].order(&Order::CheckResyncDone(V));
     for _ in 0..100_000 {
         // All but the control plane.
