@@ -18,6 +18,8 @@ pub struct Heap<E> {
     lines: [VecDeque<Entry>; LINES],
     /// First of the heap, then of each line.
     fronts: [Entry; 1 + LINES],
+    /// Time of the last of each line, 0 if nobody waits there.
+    backs_ns: [u64; LINES],
     places: Vec<Option<E>>,
     free: Vec<u32>,
     added: u64,
@@ -55,6 +57,7 @@ impl<E> Default for Heap<E> {
             entries: BinaryHeap::new(),
             lines: Default::default(),
             fronts: [Entry::NEVER; 1 + LINES],
+            backs_ns: [0; LINES],
             places: Vec::new(),
             free: Vec::new(),
             added: 0,
@@ -80,26 +83,27 @@ impl<E> Heap<E> {
         self.line_up(Entry::new(at_ns, order, place));
     }
 
-    /// Goes to the end of the line whose last entry is the latest that comes before this one.
+    /// Goes to the end of the line whose last entry is the latest that comes before this one: of
+    /// equal times those that came earlier.
     fn line_up(&mut self, entry: Entry) {
-        let mut best = None;
-        for (at, line) in self.lines.iter().enumerate() {
-            let last = line.back().copied().unwrap_or(Entry(0));
-            if last <= entry && best.is_none_or(|(_, other)| last >= other) {
-                best = Some((at, last));
+        let at_ns = entry.at_ns();
+        let mut best = (LINES, 0);
+        for (line, back_ns) in self.backs_ns.iter().enumerate() {
+            if *back_ns <= at_ns && *back_ns >= best.1 {
+                best = (line, *back_ns);
             }
         }
-        let front = match best {
-            Some((at, _)) => {
-                self.lines[at].push_back(entry);
-                1 + at
-            }
-            None => {
-                self.entries.push(Reverse(entry));
-                0
-            }
+        let (line, _) = best;
+        let Some(waiting) = self.lines.get_mut(line) else {
+            self.entries.push(Reverse(entry));
+            self.fronts[0] = self.fronts[0].min(entry);
+            return;
         };
-        self.fronts[front] = self.fronts[front].min(entry);
+        if waiting.is_empty() {
+            self.fronts[1 + line] = entry;
+        }
+        waiting.push_back(entry);
+        self.backs_ns[line] = at_ns;
     }
 
     fn first(&self) -> (usize, Entry) {
@@ -124,6 +128,9 @@ impl<E> Heap<E> {
         } else {
             let line = &mut self.lines[front - 1];
             line.pop_front();
+            if line.is_empty() {
+                self.backs_ns[front - 1] = 0;
+            }
             line.front().copied()
         };
         self.fronts[front] = next.unwrap_or(Entry::NEVER);

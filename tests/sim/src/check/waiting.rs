@@ -104,11 +104,7 @@ impl StatesPass {
         middles: [Option<Middle>; 3],
         now_ns: u64,
     ) -> Result<(), String> {
-        let all = &mut self.since[node][volume];
-        if all.iter().all(Option::is_none) && middles.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        for (since, middle) in all.iter_mut().zip(middles) {
+        for (since, middle) in self.since[node][volume].iter_mut().zip(middles) {
             match (*since, middle) {
                 (Some((old, at_ns)), Some(new)) if old == new => {
                     if now_ns - at_ns > Self::LIMIT_NS {
@@ -137,10 +133,15 @@ impl Checker for StatesPass {
                 continue;
             };
             for volume in 0..volumes {
+                let since = &self.since[node][volume];
+                let calm = since.iter().all(Option::is_none);
+                if calm && !(touched[node] && is_in_the_middle(alive, volume)) {
+                    continue;
+                }
                 let middles = if touched[node] {
                     middles(alive, VolumeIndex(volume as u8))
                 } else {
-                    self.since[node][volume].map(|since| since.map(|(middle, _)| middle))
+                    since.map(|since| since.map(|(middle, _)| middle))
                 };
                 self.look(node, volume, middles, now_ns)?;
             }
@@ -149,21 +150,35 @@ impl Checker for StatesPass {
     }
 }
 
+/// Tells whether there is any of [`middles`].
+fn is_in_the_middle(alive: &mut Alive, volume: usize) -> bool {
+    let state = alive.core.state(VolumeIndex(volume as u8));
+    leads_on(state.conn) || disk_leads_on(state.disk) || is_syncing(state.conn)
+}
+
+fn is_syncing(conn: ConnState) -> bool {
+    matches!(conn, ConnState::SyncSource | ConnState::SyncTarget)
+}
+
+/// Tells whether a state of the disk leads to another one by itself.
+fn disk_leads_on(disk: DiskState) -> bool {
+    matches!(
+        disk,
+        DiskState::Attaching | DiskState::Failed | DiskState::Negotiating
+    )
+}
+
 fn middles(alive: &mut Alive, volume: VolumeIndex) -> [Option<Middle>; 3] {
     let state = alive.core.state(volume);
-    let disk = matches!(
-        state.disk,
-        DiskState::Attaching | DiskState::Failed | DiskState::Negotiating
-    );
     [
         leads_on(state.conn).then_some(Middle::Conn(state.conn)),
-        disk.then_some(Middle::Disk(state.disk)),
+        disk_leads_on(state.disk).then_some(Middle::Disk(state.disk)),
         resync(alive, volume, &state),
     ]
 }
 
 fn resync(alive: &Alive, volume: VolumeIndex, state: &VolumeState) -> Option<Middle> {
-    if !matches!(state.conn, ConnState::SyncSource | ConnState::SyncTarget) {
+    if !is_syncing(state.conn) {
         return None;
     }
     let session = alive.core.data.session(volume)?;
