@@ -20,6 +20,7 @@ use crate::world::{Event, World, MILLI, SCRATCH_LEN, SECOND};
 
 mod blame;
 mod crash;
+mod split;
 mod tend;
 
 pub use crash::{Crash, Reached};
@@ -74,6 +75,8 @@ pub struct Cluster {
     pub workload: Workload,
     /// The node through which applications wrote last.
     pub holder: usize,
+    /// Volumes of which the nodes have different data.
+    split: split::Split,
     /// Nothing goes wrong any more.
     pub healed: bool,
     /// Faults that happened.
@@ -175,6 +178,7 @@ impl Cluster {
         let mut cluster = Self {
             world,
             workload: Workload::new(0, &faults),
+            split: split::Split::default(),
             faults,
             admins: [Admin::default(), Admin::default()],
             holder: 0,
@@ -378,6 +382,7 @@ impl Cluster {
         }
         self.replicating = replicating;
         self.workload.lost_with_the_disk(&mut self.world);
+        self.settle_claims();
         self.hurry();
         self.break_early();
         let mut checkers = std::mem::take(&mut self.checkers);

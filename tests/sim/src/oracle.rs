@@ -116,6 +116,11 @@ impl Write {
         (0..self.count).all(|at| later(at) || disk.get(self.sector + at) == self.value_at(at))
     }
 
+    /// Tells whether another write has a sector in common with it.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.sector < other.sector + other.count && other.sector < self.sector + self.count
+    }
+
     /// Tells whether a later write covers all of it.
     pub fn is_within(&self, later: &Self) -> bool {
         later.sector <= self.sector && self.sector + self.count <= later.sector + later.count

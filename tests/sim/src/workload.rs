@@ -375,7 +375,8 @@ impl Workload {
         });
         let peer = 1 - node;
         let here = write.is_on(&world.nodes[node].disks[volume].live);
-        let there = write.is_on(&world.nodes[peer].disks[volume].live);
+        let there = write.is_on(&world.nodes[peer].disks[volume].live)
+            && !self.comes_behind(self.under_way.len(), (volume, peer, write));
         let replicating = is_replicating(world, node, volume);
         if !here {
             world.oracle.promises[volume][node] = Promise::Nothing;
@@ -387,8 +388,10 @@ impl Workload {
         if !(there || under_way) {
             world.oracle.promises[volume][peer] = Promise::Nothing;
         }
-        self.under_way
-            .retain(|(at, _, old)| *at != volume || !old.is_within(&write));
+        if write.value != 0 {
+            self.under_way
+                .retain(|(at, _, old)| *at != volume || !old.is_within(&write));
+        }
         if under_way && !there {
             self.under_way.push((volume, peer, write));
         }
@@ -430,16 +433,30 @@ impl Workload {
     /// write is lost: the peer had begun a new generation for it. So it is if the disk that has it
     /// is the target of a resync, which overwrites it with what the lost disk holds.
     pub fn lost_with_the_disk(&mut self, world: &mut World) {
-        self.under_way.retain(|(volume, peer, write)| {
-            let reached = write.has_reached(&world.nodes[*peer].disks[*volume].live);
-            let gone = !has_disk(world, *peer, *volume);
-            if gone && !reached && has_good_disk(world, 1 - *peer, *volume) {
-                world.oracle.promises[*volume][*peer] = Promise::Nothing;
+        let mut at = 0;
+        while let Some((volume, peer, write)) = self.under_way.get(at).copied() {
+            let reached = write.has_reached(&world.nodes[peer].disks[volume].live)
+                && !self.comes_behind(at, (volume, peer, write));
+            let gone = !has_disk(world, peer, volume);
+            if gone && !reached && has_good_disk(world, 1 - peer, volume) {
+                world.oracle.promises[volume][peer] = Promise::Nothing;
             } else if gone && !reached {
-                world.oracle.lost(*volume, write);
+                world.oracle.lost(volume, &write);
             }
-            !gone && !reached
-        });
+            if gone || reached {
+                self.under_way.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// A discard whose place is still to be written to by one of the first `count` writes under
+    /// way: zeros there do not tell that it has been carried out.
+    fn comes_behind(&self, count: usize, (volume, peer, write): (usize, usize, Write)) -> bool {
+        let mut before = self.under_way[..count].iter();
+        write.value == 0
+            && before.any(|(at, to, old)| (*at, *to) == (volume, peer) && old.overlaps(&write))
     }
 }
 

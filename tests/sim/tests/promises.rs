@@ -1,7 +1,7 @@
 //! What the oracle expects, and what it does not: the protocols allow more than one would like.
 
 use drbd_core::request::Op;
-use drbd_format::types::{ConnState, DiskState, Protocol};
+use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 
 use drbd_sim::admin::Command;
 use drbd_sim::cluster::Cluster;
@@ -81,6 +81,56 @@ fn a_write_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
         scene.written().unwrap();
         assert_eq!(scene.end(), Ok(()));
     }
+}
+
+/// Seed 34876: zeros on the peer's disk are those of a discard that it has only received, or the
+/// write before the discard has not got there either.
+#[test]
+fn a_discard_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
+    let has_it = |cluster: &mut Cluster| cluster.world.nodes[1].disks[0].live.get(800) != 0;
+    let mut tried = 0;
+    for seed in 1..200 {
+        let mut faults = Faults::none();
+        faults.protocol = Protocol::B;
+        faults.disk_latency_ns = (MILLI, 40 * MILLI);
+        let mut scene = Scene::with_seed(seed, faults).unwrap();
+        scene.write(800, 8);
+        scene.written().unwrap();
+        scene.discard(800, 8);
+        scene.written().unwrap();
+        scene.cluster.world.nodes[0].disks[0].fail_reads = true;
+        scene.read(1600, 8);
+        scene
+            .until("diskless", |cluster| loses_its_disk(cluster, 0))
+            .unwrap();
+        if has_it(&mut scene.cluster) || scene.until("on the peer", has_it).is_err() {
+            continue;
+        }
+        scene.cluster.world.nodes[1].disks[0].fail_writes = true;
+        scene
+            .until("given up", |cluster| loses_its_disk(cluster, 1))
+            .unwrap();
+        scene.mend();
+        scene.close();
+        scene.command(0, Command::Secondary(0)).unwrap();
+        scene
+            .until("told", |cluster| {
+                let state = cluster.state(1, 0);
+                state.is_some_and(|state| state.peer == Role::Secondary)
+            })
+            .unwrap();
+        scene.command(1, Command::Attach(0)).unwrap();
+        scene.command(0, Command::Attach(0)).unwrap();
+        if scene.until_conn(0, ConnState::SyncTarget).is_err() {
+            // The new generation has not got to the disk either.
+            continue;
+        }
+        tried += 1;
+        scene.until_conn(0, ConnState::Connected).unwrap();
+        scene.command(0, Command::Primary(0, false)).unwrap();
+        assert_eq!(scene.end(), Ok(()), "seed {seed}");
+    }
+    assert!(tried > 0);
 }
 
 /// Seed 5191: the Primary lives on without a disk of its own, and the only good disk loses what was

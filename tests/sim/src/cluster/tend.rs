@@ -10,6 +10,7 @@ use crate::oracle::Promise;
 
 impl Cluster {
     pub(super) fn tend(&mut self) {
+        self.note_splits();
         for node in 0..2 {
             self.give_up_split(node);
             self.tend_node(node);
@@ -52,7 +53,7 @@ impl Cluster {
                 kept_out |= state.conn >= ConnState::Connected;
             }
             if state.conn == ConnState::StandAlone && !self.apart {
-                let victim = node != self.holder;
+                let victim = self.gives_way(node);
                 if victim && state.role == Role::Primary {
                     commands.push(Command::Secondary(v));
                 } else if volume == 0 {
@@ -92,7 +93,7 @@ impl Cluster {
                 worthy = true;
             }
         }
-        self.admins[victim].add(Command::Connect(true));
+        self.admins[victim].add(Command::Connect(!worthy));
         if worthy {
             // The newest generation has what was acknowledged: the Primary becomes the target.
             self.give_up_role(self.holder);
@@ -226,18 +227,17 @@ impl Cluster {
         (alive(self, other) && allowed && !diskless).then_some(other)
     }
 
-    /// What applications would see on this node is older than what the peer has: the peer did not
-    /// come to tell it of its newer generation.
+    /// What applications would see on this node is older than what is on the other disk, whose
+    /// newer generation nobody has told of: its node did not come, or the disk is not attached.
     fn would_go_back(&mut self, node: usize) -> bool {
         let reckless = self.faults.reckless && !self.healed;
         !reckless
             && (0..self.faults.volumes).any(|volume| {
                 let promises = self.world.oracle.promises[volume];
-                let state = self.state(node, volume);
-                promises[node] == Promise::Nothing
-                    && promises[1 - node] != Promise::Nothing
-                    && state.is_some_and(|state| state.disk == DiskState::UpToDate)
-                    && !self.is_in_sync(volume)
+                let older = |shown: usize| {
+                    promises[shown] == Promise::Nothing && promises[1 - shown] != Promise::Nothing
+                };
+                self.shown(node, volume).is_some_and(older) && !self.is_in_sync(volume)
             })
     }
 
@@ -307,29 +307,36 @@ impl Cluster {
         }
     }
 
-    /// A node has become Primary for a volume: what it shows is what counts from now on.
+    /// A node has become Primary for a volume: it shows what was acknowledged.
     pub(super) fn promoted(&mut self, node: usize, volume: usize) {
-        let connected = self.is_in_sync(volume);
-        if connected {
+        if self.is_in_sync(volume) {
             self.world.oracle.synced(volume);
         }
         if let Some(shown) = self.shown(node, volume) {
             let disk = &self.world.nodes[shown].disks[volume].live;
-            let checked = self.world.oracle.check_disk(volume, shown, disk);
-            self.world.oracle.adopt(volume, shown, disk);
-            if let Err(text) = checked {
+            if let Err(text) = self.world.oracle.check_disk(volume, shown, disk) {
                 let name = self.world.nodes[node].name();
                 self.world.fail_data(format!("promoted {name}: {text}"));
             }
+            self.split.claims[volume] = Some(shown);
         }
-        if connected {
-            self.world.oracle.promises[volume] = [Promise::Everything; 2];
+        if self.workload.node == Some(node) {
+            self.seen(node, volume);
+        } else if volume + 1 == self.faults.volumes {
+            self.open(node);
         }
+    }
+
+    /// The last volume of a node has been promoted: applications open all of them, or none.
+    fn open(&mut self, node: usize) {
         let volumes = self.faults.volumes;
-        if volume + 1 < volumes {
-            return;
-        }
         if (0..volumes).all(|volume| self.shown(node, volume).is_some()) {
+            for volume in 0..volumes {
+                let state = self.state(node, volume);
+                if state.is_some_and(|state| state.role == Role::Primary) {
+                    self.seen(node, volume);
+                }
+            }
             self.holder = node;
             self.workload.move_to(&mut self.world, node, volumes);
         } else {
@@ -337,6 +344,19 @@ impl Cluster {
             for volume in 0..volumes as u8 {
                 self.admins[node].add(Command::Secondary(volume));
             }
+        }
+    }
+
+    /// Applications see a volume: what it shows is what counts from now on.
+    fn seen(&mut self, node: usize, volume: usize) {
+        let connected = self.is_in_sync(volume);
+        if let Some(shown) = self.shown(node, volume) {
+            let disk = &self.world.nodes[shown].disks[volume].live;
+            self.world.oracle.adopt(volume, shown, disk);
+            self.split.claims[volume] = None;
+        }
+        if connected {
+            self.world.oracle.promises[volume] = [Promise::Everything; 2];
         }
     }
 
