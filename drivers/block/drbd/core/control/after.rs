@@ -78,7 +78,7 @@ impl Control<'_> {
             self.order(Order::View(v));
             self.order(Order::DiskDetached(v));
             self.act(Action::CloseDisk { volume: v });
-            self.vol_mut(v).job = VolumeJob::Detach(Detach::Close);
+            self.begin_job(v, VolumeJob::Detach(Detach::Close));
         }
     }
 
