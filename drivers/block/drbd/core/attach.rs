@@ -250,7 +250,7 @@ impl Control<'_> {
         let other = state.pdsk != DiskState::UpToDate
             && uuid != 0
             && primary
-            && !self.is_exposed(v, current);
+            && (!self.is_exposed(v, current) || self.vol(v).lacks_writes);
         if other {
             let text = "Can only attach to data with current UUID=";
             self.log(v, Line::Uuid { text, uuid });

@@ -162,6 +162,9 @@ pub struct Volume {
     pub uuid_due_if_taken: bool,
     /// The peer has said that it takes the data of this disk for good.
     pub taken: bool,
+    /// The connected peer's disk has gone with writes that are not on the own one, and the peer has
+    /// not said since that it knows.
+    pub lacks_writes: bool,
     /// The device grew while the peer was away: sync the new part.
     pub grown: bool,
     /// The peer has been told of a new size and has not answered.
@@ -237,6 +240,7 @@ impl Volume {
         new_uuid_due: false,
         uuid_due_if_taken: false,
         taken: false,
+        lacks_writes: false,
         grown: false,
         resize_asked: false,
         opened: 0,
@@ -264,6 +268,7 @@ impl Volume {
             verify_start: 0,
             ring_pending: false,
             missed_writes: false,
+            refused_writes: false,
             peer_missed: false,
             al_used: false,
             unsettled: false,
@@ -283,7 +288,7 @@ impl Volume {
     };
 
     /// The peer's disk may lack writes of applications, of which no generation tells.
-    pub(crate) const fn lacks_writes(&self) -> bool {
+    pub(crate) const fn peer_lacks_writes(&self) -> bool {
         self.peer_behind || self.facts.peer_missed
     }
 }

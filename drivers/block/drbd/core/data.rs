@@ -143,6 +143,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) in_flight_sectors: u64,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     missed_writes: bool,
+    /// Writes of the peer's applications have failed here since the own disk became UpToDate.
+    refused_writes: bool,
     /// The bitmap names all blocks that an Inconsistent disk lacks: it was synced with it.
     pub(crate) bits_known: bool,
     /// Ended writes of which the peer may lack some, since its disk was UpToDate.
@@ -196,6 +198,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             unanswered: 0,
             in_flight_sectors: 0,
             missed_writes: false,
+            refused_writes: false,
             bits_known: false,
             peer_missed: false,
             diskless_writes: 0,
@@ -483,7 +486,9 @@ impl<M: Memory> DataPlane<M> {
         let old = slot.view;
         slot.view = *view;
         slot.congested = false;
-        slot.missed_writes &= view.state.disk != DiskState::UpToDate;
+        let is_good = |view: &View| view.state.disk == DiskState::UpToDate;
+        slot.missed_writes &= !is_good(view);
+        slot.refused_writes &= is_good(&old) || !is_good(view);
         // Behind the exchange; before it only the peer knows what this disk has missed.
         let syncs = matches!(
             view.state.conn,
@@ -567,6 +572,7 @@ impl<M: Memory> DataPlane<M> {
             verify_start: slot.verify_start,
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
+            refused_writes: slot.refused_writes,
             peer_missed: slot.peer_missed,
             al_used: slot.diskless_writes != 0
                 || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),

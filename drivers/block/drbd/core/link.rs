@@ -394,6 +394,8 @@ pub struct Facts {
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     pub missed_writes: bool,
+    /// Writes of the peer's applications have failed here since the own disk became UpToDate.
+    pub refused_writes: bool,
     /// Applications were told of writes that the peer may never have got.
     pub peer_missed: bool,
     /// Requests hold extents of the activity log, or will.

@@ -45,6 +45,7 @@ impl Control<'_> {
         if n.conn < ConnState::Connected || n.pdsk < DiskState::Inconsistent {
             self.vol_mut(v).resize_asked = false;
         }
+        self.vol_mut(v).lacks_writes &= n.conn >= ConnState::Connected;
         self.resync_edges(v, o, n);
         if n.disk >= DiskState::Inconsistent {
             self.update_flags(v, n);

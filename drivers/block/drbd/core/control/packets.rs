@@ -228,7 +228,7 @@ impl Control<'_> {
         // The peer may have begun its generation for our writes and not have told it.
         let begun = volume.facts.missed_writes
             && volume.exposed_uuid & !1 == set.bitmap & !1
-            && !volume.lacks_writes();
+            && !volume.peer_lacks_writes();
         if undecided && without_disk && state.role == Role::Primary && begun {
             volume.exposed_uuid = set.current;
         }
@@ -264,7 +264,7 @@ impl Control<'_> {
         volume.state.disk < DiskState::Inconsistent
             && volume.state.role == Role::Primary
             && volume.peer.uuids.is_some_and(|uuids| {
-                volume.lacks_writes() || volume.exposed_uuid & !1 != uuids.current & !1
+                volume.peer_lacks_writes() || volume.exposed_uuid & !1 != uuids.current & !1
             })
     }
 

@@ -67,6 +67,8 @@ impl Control<'_> {
         }
         self.vol_mut(v).taken = ps.conn >= ConnState::Connected && ps.pdsk == DiskState::UpToDate;
         self.begin_generation_if_taken(v);
+        let heard = ps.pdsk < DiskState::Inconsistent || ps.disk >= DiskState::Inconsistent;
+        self.vol_mut(v).lacks_writes &= !heard;
         if !self.needs_decision(v, &os, &ps) {
             return self.adopt_peer_state(v, &ps, disk, conn);
         }
@@ -252,7 +254,10 @@ impl Control<'_> {
             && matches!(conn, ConnState::Connected | ConnState::WfBitMapS)
             && (compared || quirk(Quirk::DiskNotCompared))
         {
-            if self.is_left_with_old_data(v, ps) && !quirk(Quirk::DiskNotCompared) {
+            let lacks_writes = self.lacks_lost_writes(v, ps);
+            self.vol_mut(v).lacks_writes |= lacks_writes;
+            let old = lacks_writes || self.is_left_with_old_data(v, ps);
+            if old && !quirk(Quirk::DiskNotCompared) {
                 change = change.and(Change::disk(DiskState::Failed));
             } else if let Some((saved, _)) = self.vol(v).saved {
                 change = change.and(Change::disk(saved));
@@ -296,6 +301,14 @@ impl Control<'_> {
         ps.disk < DiskState::Negotiating
             && volume.state.role == Role::Primary
             && current.is_some_and(|current| !self.is_exposed(v, current))
+    }
+
+    /// The peer's disk goes before it could be compared with ours, and writes have been refused
+    /// here that it may have. The peer need not have heard yet that our disk was away.
+    fn lacks_lost_writes(&self, v: VolumeIndex, ps: &VolumeState) -> bool {
+        let volume = self.vol(v);
+        let goes = volume.state.pdsk >= DiskState::Inconsistent && ps.disk < DiskState::Negotiating;
+        goes && volume.facts.refused_writes
     }
 
     /// Rule P11: the peer has been restarted; what was frozen can not be sent again.

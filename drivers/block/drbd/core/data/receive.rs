@@ -418,7 +418,9 @@ impl<M: Memory> DataPlane<M> {
     fn refuse_write(&mut self, slot: u32) {
         let peer = &self.peers[slot];
         let (volume, range, epoch) = (peer.volume, peer.range(), peer.epoch);
-        self.volumes[volume.slot()].set_out_of_sync(range);
+        let place = &mut self.volumes[volume.slot()];
+        place.set_out_of_sync(range);
+        place.refused_writes = true;
         self.epochs.write_finished(epoch);
         self.advance_epochs();
         self.queue_ack(slot, Ack::Neg);

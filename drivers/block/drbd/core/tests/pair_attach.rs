@@ -10,6 +10,7 @@ use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::{MdFlags, Superblock};
 use drbd_format::types::{ConnState, DiskState, Fencing, Protocol, Role};
+use drbd_format::units::SectorCount;
 use pair::both::{Pair, SECTORS};
 use pair::node::{Node, V};
 
@@ -211,4 +212,40 @@ fn a_forced_detach_does_not_take_the_place_of_a_command_that_waits() {
     pair.pass(Duration::from_millis(100));
     assert_eq!(pair.a.state().disk, DiskState::Diskless);
     assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+}
+
+/// Seed 6002: the new size that the peer has just brought is being written when the connection goes
+/// that was to tell what the disk is worth.
+#[test]
+fn a_disk_that_is_let_go_while_it_gets_a_new_size_holds_up_no_requests() {
+    let mut pair = restarted(|superblock| superblock.la_size = SectorCount(SECTORS - 64));
+    assert_eq!(pair.command(false, DETACH), 1);
+    pair.cut = false;
+    let connect = AdminRequest::Connect {
+        config: NetConfig::DEFAULT,
+        digests: DigestLengths::default(),
+    };
+    assert_eq!(pair.command(true, connect), 1);
+    pair.until("connected", |pair| {
+        pair.a.state().conn == ConnState::Connected
+    });
+    pair.a.hold_metadata = true;
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    assert_eq!(pair.a.capacity, SECTORS, "the peer has brought it");
+    pair.cut = true;
+    pair.a.data_in.clear();
+    pair.a.meta_in.clear();
+    assert!(pair.a.notice_end(true));
+    pair.run();
+    pair.a.release_metadata();
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    assert_eq!(attach(&mut pair, DiskConfig::DEFAULT), 101);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
 }

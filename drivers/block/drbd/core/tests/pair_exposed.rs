@@ -249,3 +249,33 @@ fn a_diskless_primary_does_not_take_a_peer_that_was_to_be_its_target() {
     pair.until("synced", Pair::in_sync);
     assert_eq!(pair.b.disk.data[80 * 512], 9);
 }
+
+/// Seed 43733: the disk was away for a while, and the Primary has not heard of that when its own
+/// one fails.
+#[test]
+fn a_disk_that_missed_writes_is_not_good_because_the_peer_loses_its_own_one() {
+    let mut pair = Pair::synced();
+    pair.b.sends_left = Some(0);
+    assert_eq!(pair.command(false, detach(true)), 1);
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate, "not heard of");
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.b.state().disk, DiskState::Negotiating);
+    pair.a.fail_local = true;
+    pair.a.write(800, 4096, 0x32);
+    pair.run();
+    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+    assert_eq!(pair.b.state().disk, DiskState::Diskless);
+    let before = pair.b.answers.len();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.b.answers[before].1, 150, "nor the next time");
+    // It would be on this disk alone.
+    pair.a.ended.clear();
+    pair.a.write(88, 4096, 9);
+    pair.run();
+    assert!(pair.a.ended[0].is_err());
+}
