@@ -63,8 +63,8 @@ impl Control<'_> {
     }
 
     /// The peer has agreed to a change that nobody waits for any more. It takes effect, so that
-    /// both nodes go on believing the same.
-    pub(crate) fn conclude_abandoned(&mut self) {
+    /// both nodes go on believing the same. Returns whether anything was done.
+    pub(crate) fn conclude_abandoned(&mut self) -> bool {
         let Some(TwoPhase {
             volume,
             change,
@@ -72,22 +72,25 @@ impl Control<'_> {
             abandoned: true,
         }) = self.s.two_phase
         else {
-            return;
+            return false;
         };
-        self.s.two_phase = None;
-        if code < SUCCESS {
-            return;
+        if volume.is_some_and(|v| self.exists(v) && self.waits_for_size(v, change)) {
+            return false;
         }
+        self.s.two_phase = None;
         match volume {
+            Some(v) if !self.exists(v) => {}
+            Some(v) if code < SUCCESS => self.sync_grown_after_all(v),
+            _ if code < SUCCESS => {}
             None => {
                 self.set_conn_state(change, Flags::VERBOSE);
             }
-            Some(v) if !self.exists(v) => {}
             // A role is more than a state: the peer is told that it was not taken.
             Some(v) if change.names(mask::ROLE) => self.tell_state(v),
             Some(v) => {
                 self.set_state(v, change, Flags::VERBOSE);
             }
         }
+        true
     }
 }

@@ -218,16 +218,19 @@ impl Control<'_> {
     /// As [`Self::set_state`], but asks the peer first if the change concerns both nodes. Call it
     /// again with the same arguments while it is pending.
     pub(crate) fn request(&mut self, v: VolumeIndex, change: Change, flags: Flags) -> Answer {
-        let of_conn = change.names(mask::CONN);
-        if of_conn && matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
-            // A new size is being written; a resync would end that.
+        if self.waits_for_size(v, change) {
             return Answer::Pending;
         }
         let answer = self.ask(v, change, flags);
-        if of_conn && answer != Answer::Pending {
+        if change.names(mask::CONN) && answer != Answer::Pending {
             self.sync_grown_after_all(v);
         }
         answer
+    }
+
+    /// A new size is being written; a resync would end that.
+    pub(crate) fn waits_for_size(&self, v: VolumeIndex, change: Change) -> bool {
+        change.names(mask::CONN) && matches!(self.vol(v).job, VolumeJob::Relayout(_))
     }
 
     fn ask(&mut self, v: VolumeIndex, change: Change, flags: Flags) -> Answer {

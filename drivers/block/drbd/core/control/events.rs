@@ -174,7 +174,7 @@ impl Control<'_> {
                 active |= self.step_volume(v) | self.step_role_due(v) | self.step_al_resuming(v);
                 active |= self.step_former_primary(v);
             }
-            active |= self.step_admin();
+            active |= self.step_admin() | self.conclude_abandoned();
             if !active {
                 break;
             }

@@ -5,8 +5,9 @@ mod pair {
     pub(crate) mod node;
 }
 
+use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, NetConfig};
-use drbd_core::input::AdminRequest;
+use drbd_core::input::{AdminRequest, Input};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{Pair, SECTORS};
@@ -176,20 +177,30 @@ fn a_full_sync_that_the_peer_has_agreed_to_is_not_given_up_for_the_new_space() {
     }
 }
 
-/// As above, but the peer refuses: the new space is still to be synced.
+/// As above, but the peer refuses: the new space is still to be synced, whether or not anybody
+/// waits for the answer.
 #[test]
 fn new_space_is_synced_if_the_peer_refuses_what_it_was_asked_meanwhile() {
-    let mut pair = synced_with_room_to_grow();
-    announce(&mut pair);
-    let volume = V;
-    pair.b.admin(AdminRequest::Invalidate { volume });
-    while pair.b.step() {}
-    // Something has begun there.
-    pair.a.admin(AdminRequest::PauseSync { volume });
-    while pair.a.step() {}
-    pair.run();
-    assert_eq!(pair.command(true, AdminRequest::ResumeSync { volume }), 101);
-    all_is_grown_and_in_sync(&mut pair);
+    for cancelled in [false, true] {
+        let mut pair = synced_with_room_to_grow();
+        announce(&mut pair);
+        let volume = V;
+        let ticket = Ticket(pair.b.answers.len() as u32 + 1000);
+        pair.b.admin(AdminRequest::Invalidate { volume });
+        while pair.b.step() {}
+        if cancelled {
+            pair.b.core.handle(&Input::Cancel(ticket), pair.b.now);
+        }
+        // Something has begun there.
+        pair.a.admin(AdminRequest::PauseSync { volume });
+        while pair.a.step() {}
+        without_acks_of_a(&mut pair);
+        assert_eq!(pair.b.capacity, SECTORS);
+        assert_eq!(pair.b.state().conn, ConnState::Connected, "{cancelled}");
+        pair.run();
+        assert_eq!(pair.command(true, AdminRequest::ResumeSync { volume }), 101);
+        all_is_grown_and_in_sync(&mut pair);
+    }
 }
 
 /// Seed 101172: a state from before the target began counted as the end of its run. The next
