@@ -126,8 +126,7 @@ impl Checker for StatesPass {
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         let (now_ns, volumes) = (cluster.world.now_ns, cluster.faults.volumes);
-        let touched = cluster.world.touched;
-        for node in 0..2 {
+        for (node, touched) in cluster.world.touched.into_iter().enumerate() {
             let Some(alive) = cluster.world.alive(node) else {
                 self.since[node] = Default::default();
                 continue;
@@ -135,10 +134,10 @@ impl Checker for StatesPass {
             for volume in 0..volumes {
                 let since = &self.since[node][volume];
                 let calm = since.iter().all(Option::is_none);
-                if calm && !(touched[node] && is_in_the_middle(alive, volume)) {
+                if calm && !(touched && is_in_the_middle(alive, volume)) {
                     continue;
                 }
-                let middles = if touched[node] {
+                let middles = if touched {
                     middles(alive, VolumeIndex(volume as u8))
                 } else {
                     since.map(|since| since.map(|(middle, _)| middle))
