@@ -4,7 +4,7 @@ use drbd_core::link::VolumeIndex;
 use drbd_format::types::{ConnState, DiskState, Role};
 
 use crate::cluster::Cluster;
-use crate::disk::Disk;
+use crate::disk::{Differing, Disk};
 use crate::node::{name, VOLUMES};
 use crate::shell::{marks_on_disk, Marks};
 
@@ -115,8 +115,7 @@ struct DifferencesAreMarked {
     changes: u64,
     idle_until_ns: u64,
     marks: Vec<Cached>,
-    /// Pages of data that differ, a bit for each.
-    pages: [Vec<u64>; VOLUMES],
+    differing: [Differing; VOLUMES],
 }
 
 /// The marks on a disk, as long as its metadata are what they were.
@@ -132,9 +131,9 @@ impl DifferencesAreMarked {
     fn look(&mut self, cluster: &mut Cluster, volume: usize) -> Result<(), String> {
         let [a, b] = &mut cluster.world.nodes;
         let (a, b) = (&mut a.disks[volume].live, &mut b.disks[volume].live);
-        let pages = &mut self.pages[volume];
-        a.note_differing(b, pages);
-        let mut blocks = a.differing_blocks_of(b, pages);
+        let differing = &mut self.differing[volume];
+        a.note_differing(b, differing);
+        let mut blocks = differing.numbers();
         for node in 0..2 {
             if blocks.is_empty() {
                 break;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::rc::Rc;
 
+use crate::numbered::Numbered;
 use crate::random::Random;
 
 /// Sectors of a block.
@@ -137,49 +138,38 @@ impl Sectors {
         numbers
     }
 
-    /// Returns the numbers of all blocks that differ, in order. `pages`: all pages that do.
-    pub fn differing_blocks_of(&self, other: &Self, pages: &[u64]) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        for (first, word) in (0..).step_by(64).zip(pages) {
-            let mut left = *word;
-            while left != 0 {
-                let page = first + left.trailing_zeros() as usize;
-                left &= left - 1;
-                self.note_blocks(other, page, &mut numbers);
-            }
+    fn note_blocks(&self, other: &Self, page: usize, numbers: &mut Vec<u64>) {
+        let mut left = self.blocks_of(other, page);
+        while left != 0 {
+            let first = page * PAGE_SECTORS / BLOCK_SECTORS as usize;
+            numbers.push(first as u64 + u64::from(left.trailing_zeros()));
+            left &= left - 1;
         }
-        numbers
     }
 
-    fn note_blocks(&self, other: &Self, page: usize, numbers: &mut Vec<u64>) {
+    /// The blocks of a page that differ, a bit for each.
+    fn blocks_of(&self, other: &Self, page: usize) -> u16 {
         let blocks = [self.page(page), other.page(page)];
         let [here, there] = blocks.map(|page| page.chunks_exact(BLOCK_SECTORS as usize));
         let pairs = here.zip(there);
-        let first = (page * PAGE_SECTORS) as u64 / BLOCK_SECTORS;
-        let differ = (first..).zip(pairs).filter(|(_, (here, there))| {
-            let differ = here.iter().zip(*there).map(|(a, b)| a ^ b);
-            differ.fold(0, |all, one| all | one) != 0
-        });
-        numbers.extend(differ.map(|(number, _)| number));
+        pairs.enumerate().fold(0, |mask, (at, (here, there))| {
+            let differ = here.iter().zip(there).map(|(a, b)| a ^ b);
+            let differ = differ.fold(0, |all, one| all | one) != 0;
+            mask | u16::from(differ) << at
+        })
     }
 
-    /// Notes in `differing`, a bit for each page, where both differ: asks only for pages that have
-    /// changed since somebody asked last, of which there can be only one.
-    pub fn note_differing(&mut self, other: &mut Self, differing: &mut Vec<u64>) {
+    /// Brings `differing` up to date with both: asks only for pages that have changed since
+    /// somebody asked last, of which there can be only one.
+    pub fn note_differing(&mut self, other: &mut Self, differing: &mut Differing) {
         let words = self.changed.len().max(other.changed.len());
         for at in 0..words {
             let take = |from: &mut Vec<u64>| from.get_mut(at).map_or(0, std::mem::take);
             let mut changed = take(&mut self.changed) | take(&mut other.changed);
             while changed != 0 {
-                let bit = changed.trailing_zeros();
+                let page = at * 64 + changed.trailing_zeros() as usize;
                 changed &= changed - 1;
-                let number = at * 64 + bit as usize;
-                if differing.len() <= at {
-                    differing.resize(at + 1, 0);
-                }
-                let differ = self.page(number) != other.page(number);
-                differing[at] &= !(1 << bit);
-                differing[at] |= u64::from(differ) << bit;
+                differing.set(page, self.blocks_of(other, page));
             }
         }
     }
@@ -200,6 +190,46 @@ impl Sectors {
         })
     }
 }
+
+/// Which blocks of two disks differ.
+#[derive(Debug, Default)]
+pub struct Differing {
+    /// A bit for each page in which any do.
+    pages: Vec<u64>,
+    /// A bit for each block, by page.
+    blocks: Vec<u16>,
+}
+
+impl Differing {
+    fn set(&mut self, page: usize, blocks: u16) {
+        let word = page / 64;
+        if self.pages.len() <= word {
+            self.pages.resize(word + 1, 0);
+            self.blocks.resize((word + 1) * 64, 0);
+        }
+        self.blocks[page] = blocks;
+        self.pages[word] &= !(1 << (page % 64));
+        self.pages[word] |= u64::from(blocks != 0) << (page % 64);
+    }
+
+    /// Returns the numbers of all blocks that differ, in order.
+    pub fn numbers(&self) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for (first, word) in (0..).step_by(64).zip(&self.pages) {
+            let mut left = *word;
+            while left != 0 {
+                let page = first + left.trailing_zeros() as usize;
+                left &= left - 1;
+                let blocks = (0..16).filter(|bit| self.blocks[page] >> bit & 1 != 0);
+                numbers.extend(blocks.map(|bit| page as u64 * 16 + bit));
+            }
+        }
+        numbers
+    }
+}
+
+// A mask has a bit for each block of a page.
+const _: () = assert!(PAGE_SECTORS == 16 * BLOCK_SECTORS as usize);
 
 /// A block of metadata. Disks keep several copies of what is written to them.
 pub type Block = Rc<[u8; 4096]>;
@@ -286,7 +316,7 @@ pub struct Disk {
     /// Completed and not durable, in order.
     cache: Vec<Cached>,
     /// Writes that have begun, with the length of the cache at that time.
-    running: BTreeMap<u64, (DiskRequest, usize)>,
+    running: Numbered<(DiskRequest, usize)>,
     flushed: u64,
     /// First entries of the cache that count as stable for the peer.
     acknowledged: usize,
@@ -326,7 +356,7 @@ impl Disk {
             blocks: BTreeMap::new(),
             durable_blocks: BTreeMap::new(),
             cache: Vec::new(),
-            running: BTreeMap::new(),
+            running: Numbered::default(),
             flushed: 0,
             acknowledged: 0,
             kept: 0,
@@ -357,13 +387,13 @@ impl Disk {
         let id = self.next_id;
         self.next_id += 1;
         let cached = self.flushed as usize + self.cache.len();
-        self.running.insert(id, (request, cached));
+        self.running.push(id, (request, cached));
         id
     }
 
     /// Carries out a request that was begun. `None` if power was lost since.
     pub fn complete(&mut self, id: u64) -> Option<DiskResult> {
-        let (request, cached) = self.running.remove(&id)?;
+        let (request, cached) = self.running.remove(id)?;
         let reads = matches!(request.op, DiskOp::Read { .. } | DiskOp::ReadBlock);
         if (reads && self.fail_reads) || (!reads && self.fail_writes) {
             match request.op {
@@ -407,24 +437,24 @@ impl Disk {
 
     /// Tells whether a request that was begun writes a block of metadata.
     pub fn writes_block(&self, id: u64) -> bool {
-        let request = self.running.get(&id);
+        let request = self.running.get(id);
         request.is_some_and(|(request, _)| matches!(request.op, DiskOp::WriteBlock(_)))
     }
 
     /// Tells whether a request that was begun makes sectors read as zero.
     pub fn is_discard(&self, id: u64) -> bool {
-        let request = self.running.get(&id);
+        let request = self.running.get(id);
         request.is_some_and(|(request, _)| matches!(request.op, DiskOp::Zero { .. }))
     }
 
     /// Drops a request that was begun: nothing of it reaches the disk.
     pub fn forget(&mut self, id: u64) {
-        self.running.remove(&id);
+        self.running.remove(id);
     }
 
     /// The first sectors of a block of metadata reach the medium, the others do not.
     pub fn tear(&mut self, id: u64) {
-        let Some((request, cached)) = self.running.remove(&id) else {
+        let Some((request, cached)) = self.running.remove(id) else {
             return;
         };
         if request.preflush {
@@ -487,7 +517,7 @@ impl Disk {
 
     /// A write of data that was begun: its first sector and the contents.
     pub fn write_begun(&self, id: u64) -> Option<(u64, &[u64])> {
-        match self.running.get(&id) {
+        match self.running.get(id) {
             Some((request, _)) => match &request.op {
                 DiskOp::Write(values) => Some((request.sector, values)),
                 _ => None,
@@ -549,7 +579,7 @@ impl Disk {
         let loss = random.pick(&[Loss::Everything, Loss::Mixed, Loss::Mixed, Loss::Nothing]);
         let mut running = std::mem::take(&mut self.running);
         // Nothing of a write gets to the medium before the flush in front of it is done.
-        running.retain(|_, (request, cached)| {
+        running.retain(|(request, cached)| {
             let begun = !(request.preflush && self.volatile) || random.chance(50);
             if begun && request.preflush {
                 self.flush(*cached);
@@ -557,7 +587,7 @@ impl Disk {
             begun
         });
         let mut entries = std::mem::take(&mut self.cache);
-        for (_, (request, _)) in running {
+        for (request, _) in running.take_values() {
             match request.op {
                 DiskOp::Write(values) => entries.push(Cached::Data(request.sector, values)),
                 DiskOp::WriteBlock(block) => entries.push(Cached::Block(request.sector, block)),

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 /// Lines beside the heap.
-const LINES: usize = 4;
+const LINES: usize = 8;
 
 /// A queue of events.
 ///

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod mutants;
 pub mod network;
 pub mod node;
+pub mod numbered;
 pub mod oracle;
 pub mod random;
 pub mod scene;

@@ -1,8 +1,6 @@
 //! An application on the node that is Primary: reads, writes, flushes, discards, no two
 //! overlapping ones at once.
 
-use std::collections::BTreeMap;
-
 use drbd_core::input::Input;
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
@@ -10,6 +8,7 @@ use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 
 use crate::faults::Faults;
 use crate::node::Bio;
+use crate::numbered::Numbered;
 use crate::oracle::{Promise, Write};
 use crate::world::{Heard, World, MILLI};
 
@@ -43,7 +42,7 @@ pub struct Workload {
     pub failed: u64,
     /// Requests that succeeded.
     pub done: u64,
-    pending: BTreeMap<u64, Pending>,
+    pending: Numbered<Pending>,
     next_tag: u64,
     depth: usize,
     regions: u64,
@@ -64,7 +63,7 @@ impl Workload {
             resting: false,
             failed: 0,
             done: 0,
-            pending: BTreeMap::new(),
+            pending: Numbered::default(),
             next_tag: 1,
             depth: faults.depth,
             regions: faults.regions,
@@ -90,13 +89,13 @@ impl Workload {
 
     /// When the oldest request in flight was submitted.
     pub fn oldest_ns(&self) -> Option<u64> {
-        let (_, oldest) = self.pending.first_key_value()?;
+        let (_, oldest) = self.pending.iter().next()?;
         Some(oldest.since_ns)
     }
 
     /// A node has lost power: its requests never end.
     pub fn forget(&mut self, world: &mut World, node: usize) {
-        self.pending.retain(|_, pending| pending.node != node);
+        self.pending.retain(|pending| pending.node != node);
         if self.node == Some(node) {
             self.node = None;
             world.oracle.interrupted();
@@ -247,7 +246,7 @@ impl Workload {
             replicated: is_replicating(world, node, volume)
                 .then(|| Steady::now(self.breaks, world, 1 - node, volume)),
         };
-        self.pending.insert(tag, pending);
+        self.pending.push(tag, pending);
         let data = match op {
             Op::Write => (0..count).map(|at| write.value_at(at)).collect(),
             _ => Vec::new(),
@@ -322,13 +321,13 @@ impl Workload {
 
     /// A request has ended.
     pub fn ended(&mut self, world: &mut World, node: usize, bio: &Bio, ok: bool) {
-        let Some(pending) = self.pending.get(&bio.tag).copied() else {
+        let Some(pending) = self.pending.get(bio.tag).copied() else {
             return;
         };
         if pending.node != node || pending.life != world.nodes[node].life {
             return;
         }
-        self.pending.remove(&bio.tag);
+        self.pending.remove(bio.tag);
         if !ok {
             if !matches!(pending.op, Op::Read | Op::Flush) {
                 world.oracle.failed(pending.volume, &pending.write);
