@@ -12,6 +12,8 @@ mod pair_attach_tests;
 mod pair_cancel_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_commands.rs"]
 mod pair_commands_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_edges.rs"]
+mod pair_edges_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_exposed.rs"]
 mod pair_exposed_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_faults.rs"]

@@ -32,6 +32,8 @@ pub mod units;
 pub mod wire;
 
 #[cfg(test)]
+mod edge_tests;
+#[cfg(test)]
 mod recorded_tests;
 #[cfg(test)]
 mod sentence_tests;

@@ -271,3 +271,26 @@ fn what_nodes_say_about_each_relation_of_generations_is_as_reviewed() {
     }
     assert!(told == REVIEWED, "{told}");
 }
+
+#[test]
+fn generations_that_only_a_newer_version_can_tell_apart_are_refused() {
+    let ended = [0xc0, 0, 0xb0, 0xa0];
+    let missed = [0xc0, 0xb0, 0xa0, 0x90];
+    let words = "To resolve this both sides have to support at least protocol 91";
+    for (version, own, peer, refused) in [
+        (90, missed, ended, true),
+        (91, missed, ended, false),
+        (90, ended, missed, true),
+        (91, ended, missed, false),
+    ] {
+        let mut pair = Pair::synced();
+        rewrite(&mut pair.a, own, GOOD);
+        rewrite(&mut pair.b, peer, GOOD);
+        pair.version = version;
+        pair.attach();
+        pair.connect(NetConfig::DEFAULT);
+        let told = pair.a.log.iter().any(|line| line == words);
+        assert_eq!(told, refused, "version {version}: {:#?}", pair.a.log);
+        assert_eq!(pair.in_sync(), !refused, "version {version}");
+    }
+}

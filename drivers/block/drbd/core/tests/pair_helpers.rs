@@ -124,6 +124,8 @@ fn the_peer_hears_of_a_failed_disk_after_the_handler_has_ended() {
     pair.run();
     assert_eq!(pair.a.state().disk, DiskState::Failed);
     assert_eq!(pair.b.state().pdsk, DiskState::UpToDate);
+    let request = AdminRequest::Invalidate { volume: V };
+    assert_eq!(pair.command(true, request), 138, "no disk");
     pair.a.end_helper();
     pair.run();
     assert_eq!(pair.a.state().disk, DiskState::Diskless);
@@ -146,4 +148,35 @@ fn a_resync_waits_for_the_volume_named_in_resync_after() {
     pair.b.core.handle(&busy(false), pair.b.now);
     pair.until("synced", Pair::in_sync);
     assert!(!pair.b.state().keeps_dependents_waiting());
+}
+
+/// Fences with this answer of the helper, between two secondaries of which one is promoted.
+fn promoted_with(exit: u8) -> (i32, String, Vec<String>) {
+    let mut pair = Pair::synced();
+    set_fencing(&mut pair, false, Fencing::ResourceOnly);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    cut(&mut pair);
+    pair.b.exits.insert("fence-peer", exit);
+    let code = pair.role(false, Role::Primary, false);
+    (code, shape(&mut pair.b), pair.b.log)
+}
+
+#[test]
+fn each_answer_of_the_fencing_helper_has_its_consequence() {
+    let fenced = "cs:WFConnection ro:Primary/Unknown ds:UpToDate/Outdated r-----";
+    let inconsistent = "cs:WFConnection ro:Primary/Unknown ds:UpToDate/Inconsistent r-----";
+    let outdated = "cs:WFConnection ro:Secondary/Unknown ds:Outdated/DUnknown r-----";
+    let unchanged = "cs:WFConnection ro:Secondary/Unknown ds:UpToDate/DUnknown r-----";
+    for (exit, code, state, words) in [
+        (2, -7, unchanged, "fence-peer helper broken, returned 2"),
+        (3, 1, inconsistent, "3 (peer is inconsistent or worse)"),
+        (4, 1, fenced, "4 (peer was fenced)"),
+        (5, 1, fenced, "5 (peer is unreachable, assumed to be dead)"),
+        (6, -2, outdated, "Peer is primary, outdating myself."),
+        (7, 1, fenced, "fence-peer() = 7 && fencing != Stonith !!!"),
+    ] {
+        let (answer, found, log) = promoted_with(exit);
+        assert_eq!((answer, found.as_str()), (code, state), "exit {exit}");
+        assert!(said(&log, words), "{log:#?}");
+    }
 }

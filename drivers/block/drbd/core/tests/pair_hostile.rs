@@ -16,7 +16,9 @@ use drbd_format::state_word::StateWord;
 use drbd_format::types::{ConnState, DiskState};
 use drbd_format::units::Sector;
 use drbd_format::wire::packet::Packet;
-use drbd_format::wire::payload::{Barrier, BlockId, Data, DataFlags, State, StateChange};
+use drbd_format::wire::payload::{
+    Barrier, BlockAck, BlockId, BlockRequest, Data, DataFlags, State, StateChange,
+};
 use pair::both::{shape, Pair};
 use pair::node::{Node, V};
 
@@ -174,9 +176,15 @@ fn data(sector: u64, block_id: u64, data_len: u32) -> Data {
 fn asking() -> (Pair, RequestId) {
     let mut pair = Pair::synced();
     detach(&mut pair, true);
+    let id = sent(&mut pair, Op::Read);
+    (pair, id)
+}
+
+/// The request for the block at sector 64 that the Primary has sent.
+fn sent(pair: &mut Pair, op: Op) -> RequestId {
     let io = AppIo {
         volume: V,
-        op: Op::Read,
+        op,
         sector: Sector(64),
         len_bytes: 4096,
         fua: false,
@@ -192,7 +200,7 @@ fn asking() -> (Pair, RequestId) {
     let mut buf = vec![0; 8192];
     let sent = pair.a.core.next_packet(&mut buf, now).expect("a request");
     pair.a.core.sent(sent.token, true, now);
-    (pair, id)
+    id
 }
 
 /// Pages are read into as they were when the request was made: nothing else fits.
@@ -267,4 +275,63 @@ fn the_disk_of_a_peer_that_may_detach_it_does_not_become_good() {
     pair.until("detached", |pair| {
         pair.a.state().pdsk == DiskState::Diskless
     });
+}
+
+/// What the peer says on the meta socket: that it can not read what it was asked for.
+fn can_not_read(node: &mut Node, sector: u64, block_id: u64) -> bool {
+    let ack = Packet::NegDReply(BlockAck {
+        sector: Sector(sector),
+        block_id: BlockId(block_id),
+        len_bytes: 4096,
+        seq: 0,
+    });
+    let terms = *node.core.data.terms();
+    let mut bytes = vec![0; 64];
+    let len = ack.encode(&terms, 0, &mut bytes).expect("expressible");
+    node.core.meta_bytes(&bytes[..len], node.now).is_ok()
+}
+
+#[test]
+fn a_peer_refuses_only_reads_that_it_was_asked_for() {
+    let (mut pair, id) = asking();
+    assert!(can_not_read(&mut pair.a, 64, id.to_wire()));
+    let (mut pair, id) = asking();
+    assert!(!can_not_read(&mut pair.a, 72, id.to_wire()), "sector");
+    let (mut pair, id) = asking();
+    assert!(!can_not_read(&mut pair.a, 64, id.to_wire() + 1), "id");
+    let mut pair = Pair::synced();
+    pair.a.write(64, 4096, 1);
+    pair.run();
+    let id = sent(&mut pair, Op::Write);
+    assert!(!can_not_read(&mut pair.a, 64, id.to_wire()), "a write");
+}
+
+#[test]
+fn digests_are_compared_only_if_an_algorithm_was_agreed_on() {
+    let request = |digest| BlockRequest {
+        sector: Sector(64),
+        block_id: BlockId::SYNCER,
+        len_bytes: 4096,
+        digest,
+    };
+    let checksum = Packet::CsumRsRequest(request(&[1, 2, 3, 4]));
+    let verify = Packet::OvRequest(request(&[]));
+    for (packet, algorithm, good) in [
+        (&checksum, false, false),
+        (&checksum, true, false),
+        (&verify, false, false),
+        (&verify, true, true),
+    ] {
+        let mut pair = if algorithm {
+            Pair::synced_with_verify()
+        } else {
+            Pair::synced()
+        };
+        let incoming = receive(&mut pair.a, packet);
+        assert_eq!(
+            matches!(incoming, Incoming::Error(_)),
+            !good,
+            "{incoming:?}"
+        );
+    }
 }

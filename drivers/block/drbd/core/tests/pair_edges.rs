@@ -1,0 +1,172 @@
+//! Sizes, links and disks at their limits: what is just allowed, and what is just not.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_format::netlink::codes::RetCode;
+use drbd_format::types::{ConnState, DiskState, Role};
+use pair::both::{Pair, SECTORS};
+use pair::node::V;
+
+const USED: u64 = 4096;
+
+fn said(log: &[String], text: &str) -> bool {
+    log.iter().any(|line| line.contains(text))
+}
+
+/// A Primary in sync with its peer, on devices of which only the front is used.
+fn with_room_to_grow() -> Pair {
+    let mut pair = Pair::new();
+    let config = DiskConfig {
+        disk_size_sectors: USED,
+        ..DiskConfig::DEFAULT
+    };
+    pair.a.attach(config);
+    pair.b.attach(config);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+fn resize(size_sectors: u64, max_capacity_sectors: u64, force: bool) -> AdminRequest {
+    AdminRequest::Resize {
+        volume: V,
+        size_sectors,
+        force,
+        assume_clean: false,
+        max_capacity_sectors,
+    }
+}
+
+#[test]
+fn a_device_shrinks_only_to_a_size_that_is_named() {
+    for (size, capacity, code, becomes) in [
+        (0, USED - 8, RetCode::IMPLICIT_SHRINK, USED),
+        (0, USED, RetCode(101), USED),
+        (USED - 8, USED - 8, RetCode(101), USED - 8),
+        (USED - 8, SECTORS, RetCode(101), USED - 8),
+        (SECTORS + 8, SECTORS, RetCode::DISK_TOO_SMALL, USED),
+        (SECTORS, SECTORS, RetCode(101), SECTORS),
+    ] {
+        let mut pair = with_room_to_grow();
+        let answer = pair.command(true, resize(size, capacity, false));
+        assert_eq!(
+            (answer, pair.a.capacity),
+            (code.0, becomes),
+            "{size} {capacity}"
+        );
+        pair.until("in sync", Pair::in_sync);
+    }
+}
+
+#[test]
+fn a_node_that_is_alone_warns_if_a_resize_is_forced() {
+    for force in [false, true] {
+        let mut pair = with_room_to_grow();
+        let leave = AdminRequest::Disconnect { force: false };
+        assert_eq!(pair.command(false, leave), 101);
+        pair.run();
+        assert_eq!(pair.command(true, resize(0, SECTORS, force)), 101);
+        assert_eq!(pair.a.capacity, SECTORS);
+        let warned = said(&pair.a.log, "Resize while not connected was forced");
+        assert_eq!(warned, force);
+    }
+}
+
+#[test]
+fn a_blocked_link_is_given_up_after_as_many_timeouts_as_configured() {
+    for (ko_count, given_up_at) in [(0, None), (1, Some(1)), (3, Some(3))] {
+        let config = NetConfig {
+            ko_count,
+            ..NetConfig::DEFAULT
+        };
+        let mut pair = Pair::new();
+        pair.attach();
+        pair.connect(config);
+        assert_eq!(pair.a.state().conn, ConnState::Connected);
+        for round in 1..=4 {
+            pair.a.core.handle(&Input::SendTimeout, pair.a.now);
+            if given_up_at == Some(round) {
+                assert_eq!(pair.a.state().conn, ConnState::Timeout, "{ko_count}");
+                break;
+            }
+            assert_eq!(pair.a.state().conn, ConnState::Connected, "{ko_count}");
+            pair.a.step();
+            let left = ko_count.saturating_sub(round);
+            let words = format!("sock_sendmsg time expired, ko = {left}");
+            assert!(said(&pair.a.log, &words), "{:#?}", pair.a.log);
+        }
+    }
+}
+
+#[test]
+fn a_link_that_is_blocked_before_it_is_up_is_given_up_at_once() {
+    let mut pair = Pair::new();
+    pair.attach();
+    let digests = DigestLengths::default();
+    let config = NetConfig {
+        ko_count: 7,
+        ..NetConfig::DEFAULT
+    };
+    for on_a in [true, false] {
+        let request = AdminRequest::Connect { config, digests };
+        pair.node(on_a).admin(request);
+    }
+    pair.a.step();
+    pair.a.sockets_up(true, 1);
+    assert_eq!(pair.a.state().conn, ConnState::WfConnection);
+    pair.a.core.handle(&Input::SendTimeout, pair.a.now);
+    assert_eq!(pair.a.state().conn, ConnState::Timeout);
+}
+
+#[test]
+fn writes_of_the_peer_count_until_the_disk_has_them() {
+    let mut pair = Pair::synced();
+    assert!(!pair.b.core.has_peer_io());
+    pair.b.hold_peer_io = true;
+    pair.a.write(80, 4096, 7);
+    pair.run();
+    assert!(pair.b.core.has_peer_io());
+    pair.b.hold_peer_io = false;
+    pair.run();
+    assert!(!pair.b.core.has_peer_io());
+}
+
+#[test]
+fn blocks_are_unstable_from_a_resync_until_the_bitmap_that_says_so_is_on_disk() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    assert!(!pair.b.core.has_unstable_blocks(V));
+    pair.a.admin(AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: true,
+    });
+    pair.until("unstable", |pair| pair.b.core.has_unstable_blocks(V));
+    pair.until("synced", Pair::in_sync);
+}
+
+#[test]
+fn a_disk_that_does_not_take_the_bitmap_of_a_new_size_is_given_up() {
+    let mut pair = with_room_to_grow();
+    pair.a.hold_bitmap = true;
+    pair.a.admin(resize(0, SECTORS, false));
+    pair.until("the bitmap", |pair| !pair.a.held_bitmaps.is_empty());
+    let (volume, _) = pair.a.held_bitmaps.pop_front().unwrap();
+    let now = pair.a.now;
+    pair.a.hold_bitmap = false;
+    pair.a
+        .core
+        .handle(&Input::BitmapWritten { volume, ok: false }, now);
+    pair.until("an answer", |pair| pair.a.state().disk <= DiskState::Failed);
+    pair.until("diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless
+    });
+}
