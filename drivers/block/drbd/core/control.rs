@@ -269,6 +269,7 @@ impl Volume {
             ring_pending: false,
             missed_writes: false,
             refused_writes: false,
+            took_writes: false,
             peer_missed: false,
             al_used: false,
             unsettled: false,

@@ -145,6 +145,8 @@ pub struct VolumeSlot<M: Memory> {
     missed_writes: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     refused_writes: bool,
+    /// Writes have come in over this connection while the peer had no disk.
+    pub(crate) took_writes: bool,
     /// The bitmap names all blocks that an Inconsistent disk lacks: it was synced with it.
     pub(crate) bits_known: bool,
     /// Ended writes of which the peer may lack some, since its disk was UpToDate.
@@ -199,6 +201,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             in_flight_sectors: 0,
             missed_writes: false,
             refused_writes: false,
+            took_writes: false,
             bits_known: false,
             peer_missed: false,
             diskless_writes: 0,
@@ -489,6 +492,9 @@ impl<M: Memory> DataPlane<M> {
         let is_good = |view: &View| view.state.disk == DiskState::UpToDate;
         slot.missed_writes &= !is_good(view);
         slot.refused_writes &= is_good(&old) || !is_good(view);
+        let connects =
+            old.state.conn < ConnState::Connected && view.state.conn >= ConnState::Connected;
+        slot.took_writes &= !connects;
         // Behind the exchange; before it only the peer knows what this disk has missed.
         let syncs = matches!(
             view.state.conn,
@@ -573,6 +579,7 @@ impl<M: Memory> DataPlane<M> {
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
             refused_writes: slot.refused_writes,
+            took_writes: slot.took_writes,
             peer_missed: slot.peer_missed,
             al_used: slot.diskless_writes != 0
                 || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),

@@ -396,6 +396,8 @@ pub struct Facts {
     pub missed_writes: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     pub refused_writes: bool,
+    /// Writes have come in over this connection while the peer had no disk.
+    pub took_writes: bool,
     /// Applications were told of writes that the peer may never have got.
     pub peer_missed: bool,
     /// Requests hold extents of the activity log, or will.

@@ -113,7 +113,7 @@ impl Control<'_> {
     /// It is gone before it said that it takes the data: if it did, it may have written.
     fn diskless_peer_went(&mut self, v: VolumeIndex) {
         let volume = self.vol_mut(v);
-        volume.uuid_due_if_taken &= volume.facts.bits_set != 0;
+        volume.uuid_due_if_taken &= volume.facts.took_writes;
         volume.taken = true;
         self.begin_generation_if_taken(v);
         self.vol_mut(v).taken = false;

@@ -448,6 +448,7 @@ impl<M: Memory> DataPlane<M> {
             // bitmap that it was sent must name this write.
             peer.peer_is_diskless = true;
             place.diskless_writes += 1;
+            place.took_writes = true;
             place.set_out_of_sync(range);
         }
         place.peer_app_writes += u32::from(application);
