@@ -25,6 +25,7 @@ use crate::request as app;
 use crate::resync::extents::ResyncExtents;
 use crate::resync::session::Session;
 use crate::time::{Duration, Instant};
+use crate::unstable::Unstable;
 
 mod acks;
 mod activity;
@@ -154,6 +155,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) kept_back: Option<u32>,
     /// Written for the peer since the last flush.
     pub(crate) cache_dirty: bool,
+    /// Writes for the peer since then.
+    pub(crate) unstable: Unstable,
     /// Blocks were marked in sync that may be in the cache of the disk only.
     pub(crate) unstable_blocks: bool,
     /// A page of the bitmap is being written behind a flush that makes them stable.
@@ -202,6 +205,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             untracked_writes: 0,
             kept_back: None,
             cache_dirty: false,
+            unstable: Unstable::default(),
             unstable_blocks: false,
             page_flush: false,
             flush_failed: false,
@@ -326,6 +330,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) to_free: List<{ peer::LIST_WORK }>,
     pub(crate) epochs: Epochs,
     pub(crate) arrival: u64,
+    /// Volumes of which the peer has to hear that writes are lost, one bit each.
+    pub(crate) to_refuse: u32,
     /// Volumes whose flush has to be started, one bit each.
     pub(crate) to_flush: u32,
     /// Pages of writes and of resync data for the peer.
@@ -383,6 +389,7 @@ impl<M: Memory> DataPlane<M> {
             to_free: List::default(),
             epochs: Epochs::default(),
             arrival: 0,
+            to_refuse: 0,
             to_flush: 0,
             write_pages: 0,
             read_pages: 0,
@@ -522,8 +529,7 @@ impl<M: Memory> DataPlane<M> {
             self.close_epoch(now);
         }
         if given_up {
-            self.epochs.given_up(volume.0);
-            self.wants.acks |= self.epochs.has_finished();
+            self.give_up_cache(volume);
         }
         self.wants.submitters = true;
         self.wants.receiver = true;
@@ -570,7 +576,7 @@ impl<M: Memory> DataPlane<M> {
             peer_missed: slot.peer_missed,
             al_used: slot.diskless_writes != 0
                 || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
-            unsettled: slot.in_flight_sectors != 0,
+            unsettled: slot.in_flight_sectors != 0 || slot.peer_missed,
         }
     }
 

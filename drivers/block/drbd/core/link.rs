@@ -398,6 +398,7 @@ pub struct Facts {
     pub peer_missed: bool,
     /// Requests hold extents of the activity log, or will.
     pub al_used: bool,
-    /// Writes have been sent of which it is not known that they are safe with the peer.
+    /// Writes have been sent of which it is not known that they are safe with the peer, or known
+    /// that they are not.
     pub unsettled: bool,
 }

@@ -118,7 +118,7 @@ impl<M: Memory> DataPlane<M> {
     fn link_up(&mut self) {
         self.up = true;
         self.connection = self.connection.wrapping_add(1);
-        self.epochs.reset();
+        self.forget_epochs();
         self.sending_writes = 0;
         self.sending_epoch = self.epoch;
         self.stalled.clear();
@@ -279,7 +279,7 @@ impl<M: Memory> DataPlane<M> {
         if self.draining && self.all_peers.is_empty() {
             self.draining = false;
             // Nobody acknowledges the barriers that have come.
-            self.epochs.reset();
+            self.forget_epochs();
             self.upcall(Upcall::PeerIoDrained);
         }
     }
@@ -395,8 +395,7 @@ impl<M: Memory> DataPlane<M> {
         }
         place.session = None;
         place.al_suspended = false;
-        self.epochs.given_up(volume.0);
-        self.wants.acks |= self.epochs.has_finished();
+        self.give_up_cache(volume);
         self.release_al_waiters(volume);
         self.forget_references(volume);
         self.refuse_waiting(volume, now);
