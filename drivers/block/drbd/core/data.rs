@@ -577,7 +577,24 @@ impl<M: Memory> DataPlane<M> {
             al_used: slot.diskless_writes != 0
                 || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
             unsettled: slot.in_flight_sectors != 0 || slot.peer_missed,
+            ended_unsettled: slot.in_flight_sectors != 0 && self.has_ended_unsettled(volume),
         }
+    }
+
+    /// Loops over the writes without a barrier ack, if I/O is suspended.
+    fn has_ended_unsettled(&self, volume: VolumeIndex) -> bool {
+        if !self.volumes[volume.slot()].view.state.suspended() {
+            return true;
+        }
+        let mut at = self.unacked.head();
+        while let Some(slot) = at {
+            let request = &self.requests[slot];
+            if request.volume == volume && request.completed {
+                return true;
+            }
+            at = self.unacked.after(&self.requests, slot);
+        }
+        false
     }
 
     /// Returns the numbers that users see.

@@ -5,9 +5,9 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::DiskConfig;
+use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::data::PeerIo;
-use drbd_core::input::AdminRequest;
+use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::Pair;
@@ -92,6 +92,57 @@ fn a_write_that_ends_when_the_disk_is_given_up_already_is_refused() {
     pair.pass(MOMENT);
     assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
     assert!(pair.a.core.bit_is_set(V, 100));
+}
+
+/// Seed 63767: they counted as if their barrier had been acknowledged when the peer was back.
+#[test]
+fn ended_writes_that_the_peer_may_have_lost_while_io_is_suspended_are_synced() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    let volume = V;
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
+    restart_b_without(&mut pair, 800);
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    pair.until("still in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// Their data are still there, so they are sent again.
+#[test]
+fn writes_that_wait_for_the_end_of_a_suspension_are_sent_again_though_acknowledged() {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    let volume = V;
+    pair.a.admin(AdminRequest::SuspendIo { volume });
+    pair.run();
+    pair.b.hold_peer_io = false;
+    pair.run();
+    assert_eq!(pair.a.ended, [], "suspended");
+    restart_b_without(&mut pair, 800);
+    pair.until("in sync", Pair::in_sync);
+    pair.a.admin(AdminRequest::ResumeIo { volume });
+    pair.until("still in sync", Pair::in_sync);
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// It loses power, and with it what was in its cache at this sector; then it comes back.
+fn restart_b_without(pair: &mut Pair, sector: usize) {
+    pair.b.crash(98);
+    pair.b.disk.data[sector * 512..sector * 512 + 4096].fill(0x11);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
+    pair.b.admin(AdminRequest::Connect { config, digests });
 }
 
 /// They come on the other socket than the state of the disk, and may be faster. A disk of the same
