@@ -7,7 +7,7 @@
 use drbd_format::units::{Sector, SectorCount, SectorRange};
 
 /// Writes that are known one by one. More than that are joined with their neighbours.
-pub const WRITES_MAX: usize = 48;
+pub const WRITES_MAX: usize = 4;
 
 /// Most of a joined range that one refusal names: no peer takes offence at so much.
 const REFUSAL_MAX: u64 = 8192;
