@@ -394,7 +394,11 @@ impl Workload {
         if under_way && !there {
             self.under_way.push((volume, peer, write));
         }
-        if !here && !there && self.protocol == Protocol::C {
+        let nowhere = !here && !there && self.protocol == Protocol::C;
+        if nowhere && world.nodes[peer].alive.is_none() && !pending.durable {
+            // The ack was on its way when the only disk that had it lost power.
+            world.oracle.lost(volume, &write);
+        } else if nowhere {
             world.fail_data(format!(
                 "write {write:?} was acknowledged and is on no disk"
             ));

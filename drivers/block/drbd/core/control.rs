@@ -273,6 +273,7 @@ impl Volume {
             peer_missed: false,
             al_used: false,
             unsettled: false,
+            ended_unsettled: false,
         },
         run: Run {
             started: Instant(0),

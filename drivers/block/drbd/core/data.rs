@@ -25,6 +25,7 @@ use crate::request as app;
 use crate::resync::extents::ResyncExtents;
 use crate::resync::session::Session;
 use crate::time::{Duration, Instant};
+use crate::unstable::Unstable;
 
 mod acks;
 mod activity;
@@ -158,6 +159,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) kept_back: Option<u32>,
     /// Written for the peer since the last flush.
     pub(crate) cache_dirty: bool,
+    /// Writes for the peer since then.
+    pub(crate) unstable: Unstable,
     /// Blocks were marked in sync that may be in the cache of the disk only.
     pub(crate) unstable_blocks: bool,
     /// A page of the bitmap is being written behind a flush that makes them stable.
@@ -208,6 +211,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             untracked_writes: 0,
             kept_back: None,
             cache_dirty: false,
+            unstable: Unstable::default(),
             unstable_blocks: false,
             page_flush: false,
             flush_failed: false,
@@ -332,6 +336,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) to_free: List<{ peer::LIST_WORK }>,
     pub(crate) epochs: Epochs,
     pub(crate) arrival: u64,
+    /// Volumes of which the peer has to hear that writes are lost, one bit each.
+    pub(crate) to_refuse: u32,
     /// Volumes whose flush has to be started, one bit each.
     pub(crate) to_flush: u32,
     /// Pages of writes and of resync data for the peer.
@@ -389,6 +395,7 @@ impl<M: Memory> DataPlane<M> {
             to_free: List::default(),
             epochs: Epochs::default(),
             arrival: 0,
+            to_refuse: 0,
             to_flush: 0,
             write_pages: 0,
             read_pages: 0,
@@ -533,8 +540,7 @@ impl<M: Memory> DataPlane<M> {
             self.close_epoch(now);
         }
         if given_up {
-            self.epochs.given_up(volume.0);
-            self.wants.acks |= self.epochs.has_finished();
+            self.give_up_cache(volume);
         }
         self.wants.submitters = true;
         self.wants.receiver = true;
@@ -583,8 +589,25 @@ impl<M: Memory> DataPlane<M> {
             peer_missed: slot.peer_missed,
             al_used: slot.diskless_writes != 0
                 || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
-            unsettled: slot.in_flight_sectors != 0,
+            unsettled: slot.in_flight_sectors != 0 || slot.peer_missed,
+            ended_unsettled: slot.in_flight_sectors != 0 && self.has_ended_unsettled(volume),
         }
+    }
+
+    /// Loops over the writes without a barrier ack, if I/O is suspended.
+    fn has_ended_unsettled(&self, volume: VolumeIndex) -> bool {
+        if !self.volumes[volume.slot()].view.state.suspended() {
+            return true;
+        }
+        let mut at = self.unacked.head();
+        while let Some(slot) = at {
+            let request = &self.requests[slot];
+            if request.volume == volume && request.completed {
+                return true;
+            }
+            at = self.unacked.after(&self.requests, slot);
+        }
+        false
     }
 
     /// Returns the numbers that users see.

@@ -48,3 +48,4 @@ pub mod report;
 pub mod request;
 pub mod resync;
 pub mod send_queue;
+pub mod unstable;

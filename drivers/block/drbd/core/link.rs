@@ -180,6 +180,9 @@ pub enum Order {
     LinkLost {
         /// Keep the requests for a later resend.
         keep: bool,
+        /// Keep also those that applications are done with and that nobody can send again: if the
+        /// peer is restarted meanwhile, and may lack them, it will say so (fencing).
+        keep_ended: bool,
     },
     /// Send the frozen requests of all volumes again (`reference/io.md` 1.9 a).
     ResendFrozen,
@@ -402,6 +405,9 @@ pub struct Facts {
     pub peer_missed: bool,
     /// Requests hold extents of the activity log, or will.
     pub al_used: bool,
-    /// Writes have been sent of which it is not known that they are safe with the peer.
+    /// Writes have been sent of which it is not known that they are safe with the peer, or known
+    /// that they are not.
     pub unsettled: bool,
+    /// Applications are done with some of them; exact while I/O is suspended.
+    pub ended_unsettled: bool,
 }

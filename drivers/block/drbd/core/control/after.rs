@@ -255,10 +255,11 @@ impl Control<'_> {
             }
             FollowUp::PeerDataLost => {
                 // What is frozen here is not written. The writes of a diskless Primary come in
-                // nevertheless: only this disk has them. In protocol A the peer may lack writes
-                // that have ended, and that nobody can send again.
+                // nevertheless: only this disk has them. Writes that have ended nobody can send
+                // again, and the peer may lack them: in protocol A, or as it loses power. With
+                // fencing it tells the latter.
                 let promises = self.s.net.is_some_and(|net| net.protocol == Protocol::A);
-                let lacks = promises && self.vol(v).facts.unsettled;
+                let lacks = (promises || !n.susp_fen) && self.vol(v).facts.ended_unsettled;
                 if self.suspended() && n.role == Role::Primary && !lacks {
                     self.vol_mut(v).new_uuid_due = true;
                 } else {

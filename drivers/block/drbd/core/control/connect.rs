@@ -127,8 +127,8 @@ impl Control<'_> {
             }
         }
         if had_sockets {
-            let keep = self.suspended();
-            self.order(Order::LinkLost { keep });
+            let (keep, keep_ended) = (self.suspended(), self.s.susp_fen);
+            self.order(Order::LinkLost { keep, keep_ended });
         }
         if self.s.link.close_after_reply {
             let tenths = self.s.net.map_or(5, |net| net.ping_timeout_tenths);

@@ -1,12 +1,13 @@
 //! Acks going out on the meta socket, in order (`reference/wire.md` 3.2, 5.2, 5.3).
 //!
 //! All acks of an epoch are put into the stream before its barrier ack (`reference/io.md` 10.6
-//! W4); sequence numbers are given in the order of the stream (W6).
+//! W4), and before it the news that some of its writes are lost (3.3); sequence numbers are given
+//! in the order of the stream (W6).
 
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{BarrierAck, BlockAck, BlockId};
 
-use super::DataPlane;
+use super::{bits, DataPlane};
 use crate::memory::Memory;
 use crate::peer_request::{Ack, Stage};
 use crate::time::Instant;
@@ -30,6 +31,8 @@ impl<M: Memory> DataPlane<M> {
             if let Some(slot) = self.acks.head() {
                 len += self.encode_ack(slot, rest);
                 self.ack_encoded(slot);
+            } else if self.to_refuse != 0 {
+                len += self.encode_loss(rest);
             } else if let Some(finished) = self.epochs.pop_finished() {
                 let ack = BarrierAck {
                     number: finished.number,
@@ -45,14 +48,14 @@ impl<M: Memory> DataPlane<M> {
                 break;
             }
         }
-        let more = !self.acks.is_empty() || self.epochs.has_finished();
+        let more = !self.acks_are_encoded();
         self.wants.acks |= more;
         (len > 0).then_some(len)
     }
 
     /// Tells whether every ack that is due has been encoded.
     pub fn acks_are_encoded(&self) -> bool {
-        self.acks.is_empty() && !self.epochs.has_finished()
+        self.acks.is_empty() && self.to_refuse == 0 && !self.epochs.has_finished()
     }
 
     fn encode_ack(&mut self, slot: u32, buf: &mut [u8]) -> usize {
@@ -90,6 +93,29 @@ impl<M: Memory> DataPlane<M> {
         };
         // An ack that the agreed version cannot express was never asked for.
         packet.encode(&self.terms, number, buf).unwrap_or(0)
+    }
+
+    /// A write that was acknowledged was with a disk that is given up.
+    fn encode_loss(&mut self, buf: &mut [u8]) -> usize {
+        let Some(volume) = bits(self.to_refuse).next() else {
+            return 0;
+        };
+        let place = &mut self.volumes[volume.slot()];
+        let Some(lost) = place.unstable.pop_lost() else {
+            self.to_refuse &= !volume.bit();
+            return 0;
+        };
+        place.seq = place.seq.wrapping_add(1);
+        let ack = BlockAck {
+            sector: lost.range.start(),
+            block_id: BlockId(lost.block_id),
+            len_bytes: lost.len_bytes(),
+            seq: place.seq,
+        };
+        let number = place.number.map_or(0, |number| number.0);
+        Packet::NegAck(ack)
+            .encode(&self.terms, number, buf)
+            .unwrap_or(0)
     }
 
     /// The ack at the head of the list is in the stream.

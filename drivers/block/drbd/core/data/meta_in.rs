@@ -156,9 +156,24 @@ impl<M: Memory> DataPlane<M> {
             None => {
                 let range = self.ack_range(volume, ack);
                 self.volumes[volume.slot()].set_out_of_sync(range);
+                self.acked_writes_fail(volume, range, now);
             }
         }
         Ok(())
+    }
+
+    /// Several writes at once are lost on the peer's disk: those that it had acknowledged must not
+    /// end as if they were there. Loops over the writes that wait for their barrier.
+    fn acked_writes_fail(&mut self, volume: VolumeIndex, range: SectorRange, now: Instant) {
+        let mut at = self.unacked.head();
+        while let Some(slot) = at {
+            at = self.unacked.after(&self.requests, slot);
+            let request = &self.requests[slot];
+            let concerned = request.volume == volume && request.range().overlaps(range);
+            if concerned && request.answer == Answer::Ok {
+                self.apply(slot, Event::NegAcked, now);
+            }
+        }
     }
 
     fn retry_write(&mut self, ack: &BlockAck, now: Instant) -> Result<(), LinkError> {

@@ -22,7 +22,7 @@ impl<M: Memory> DataPlane<M> {
             Order::NewVolume(volume, number) => self.new_volume(volume, Some(number)),
             Order::DropVolume(volume) => self.new_volume(volume, None),
             Order::LinkUp => self.link_up(),
-            Order::LinkLost { keep } => self.link_lost(keep, now),
+            Order::LinkLost { keep, keep_ended } => self.link_lost(keep, keep_ended, now),
             Order::ResendFrozen => self.resend_frozen(now),
             Order::EndFrozen => self.for_all_logged(now, Event::ConnectionLost),
             Order::FailFrozen(volume) => self.fail_frozen(volume, now),
@@ -118,7 +118,7 @@ impl<M: Memory> DataPlane<M> {
     fn link_up(&mut self) {
         self.up = true;
         self.connection = self.connection.wrapping_add(1);
-        self.epochs.reset();
+        self.forget_epochs();
         self.sending_writes = 0;
         self.sending_epoch = self.epoch;
         self.stalled.clear();
@@ -134,7 +134,7 @@ impl<M: Memory> DataPlane<M> {
         self.wants.acks = true;
     }
 
-    fn link_lost(&mut self, keep: bool, now: Instant) {
+    fn link_lost(&mut self, keep: bool, keep_ended: bool, now: Instant) {
         self.up = false;
         self.sending_writes = 0;
         for place in self.volumes.iter_mut() {
@@ -145,6 +145,9 @@ impl<M: Memory> DataPlane<M> {
         self.note_unsettled();
         self.unqueue_requests(now);
         if keep {
+            if !keep_ended {
+                self.give_up_ended(now);
+            }
             while let Some(slot) = self.unacked.head().or(self.asked.head()) {
                 self.leave_unacked(slot);
             }
@@ -175,6 +178,19 @@ impl<M: Memory> DataPlane<M> {
             let request = &self.requests[slot];
             if request.is_promised_by_sending() {
                 self.volumes[request.volume.slot()].peer_missed = true;
+            }
+        }
+    }
+
+    /// What applications are done with can not be sent again. Whether it is on the peer's disk for
+    /// good only the ack of its barrier would say.
+    fn give_up_ended(&mut self, now: Instant) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            let request = &self.requests[slot];
+            if request.completed && request.barrier == Barrier::Pending {
+                self.apply(slot, Event::ConnectionLost, now);
             }
         }
     }
@@ -279,7 +295,7 @@ impl<M: Memory> DataPlane<M> {
         if self.draining && self.all_peers.is_empty() {
             self.draining = false;
             // Nobody acknowledges the barriers that have come.
-            self.epochs.reset();
+            self.forget_epochs();
             self.upcall(Upcall::PeerIoDrained);
         }
     }
@@ -300,9 +316,11 @@ impl<M: Memory> DataPlane<M> {
         match request.remote {
             Remote::Data if request.barrier == Barrier::Pending => {
                 let acked = request.answer == Answer::Ok && request.protocol != Protocol::A;
-                if acked {
+                let sends = state.replicates();
+                if sends && request.completed && acked {
                     self.apply(slot, Event::BarrierAcked, now);
-                } else if !request.completed && state.replicates() {
+                } else if sends && !request.completed {
+                    // Acknowledged or not: the peer may have lost power since.
                     request.epoch = self.epoch;
                     if request.answer != Answer::Pending {
                         request.answer = Answer::Pending;
@@ -395,8 +413,7 @@ impl<M: Memory> DataPlane<M> {
         }
         place.session = None;
         place.al_suspended = false;
-        self.epochs.given_up(volume.0);
-        self.wants.acks |= self.epochs.has_finished();
+        self.give_up_cache(volume);
         self.release_al_waiters(volume);
         self.forget_references(volume);
         self.refuse_waiting(volume, now);

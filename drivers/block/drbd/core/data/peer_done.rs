@@ -86,6 +86,8 @@ impl<M: Memory> DataPlane<M> {
             self.advance_epochs();
             return;
         }
+        // Nothing but a flush makes it stable, and a disk that is given up is not flushed.
+        let ok = ok && self.note_unstable(slot);
         let place = &mut self.volumes[volume.slot()];
         let state = place.view.state;
         let resyncs = state.conn >= ConnState::SyncSource && state.conn <= ConnState::PausedSyncT;

@@ -8,6 +8,7 @@ use crate::memory::slab::List;
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage, LIST_WORK};
 use crate::put_back::{put_back, Bug};
+use crate::quirk::{quirk, Quirk};
 use crate::resync::extents::{Begin, SERVE_LIMIT};
 use crate::time::Instant;
 
@@ -285,6 +286,43 @@ impl<M: Memory> DataPlane<M> {
         self.wants.acks |= self.epochs.has_finished();
     }
 
+    /// The connection over which the writes of the peer came is gone.
+    pub(crate) fn forget_epochs(&mut self) {
+        self.epochs.reset();
+        self.to_refuse = 0;
+        for place in self.volumes.iter_mut() {
+            place.unstable.clear();
+        }
+    }
+
+    /// The disk of a volume is given up: nobody flushes what is in its cache.
+    pub(crate) fn give_up_cache(&mut self, volume: VolumeIndex) {
+        if self.volumes[volume.slot()].unstable.given_up() {
+            self.to_refuse |= volume.bit();
+        }
+        self.epochs.given_up(volume.0);
+        self.wants.acks |= self.to_refuse != 0 || self.epochs.has_finished();
+    }
+
+    /// Takes note of a write that the disk is done with and that a flush has to make stable.
+    /// Answers `false` if nobody will flush it.
+    pub(crate) fn note_unstable(&mut self, slot: u32) -> bool {
+        let flushes = self.ordering() == WriteOrdering::Flush;
+        let peer = &self.peers[slot];
+        let place = &mut self.volumes[peer.volume.slot()];
+        let volatile = place.disk.as_ref().is_none_or(|disk| disk.volatile_cache);
+        let stable = peer.kind == PeerKind::Write && peer.fua;
+        let waits = flushes && volatile && place.view.disk.disk_flushes && !stable;
+        if !waits || peer.range().is_empty() || quirk(Quirk::AckBeforeFlush) {
+            return true;
+        }
+        if !place.has_disk() {
+            return false;
+        }
+        place.unstable.written(peer.range(), peer.block_id);
+        true
+    }
+
     /// A flush has ended. After one that failed the barrier is not acknowledged unless the disk is
     /// given up, and the method is drain until the disk is attached again or its options change.
     pub fn flush_done(&mut self, token: FlushToken, ok: bool, now: Instant) {
@@ -314,6 +352,9 @@ impl<M: Memory> DataPlane<M> {
                 self.epochs.flush_failed(token.volume.0);
             } else {
                 self.epochs.flushed(token.volume.0);
+            }
+            if ok {
+                self.volumes[token.volume.slot()].unstable.flushed();
             }
             self.advance_epochs();
         }

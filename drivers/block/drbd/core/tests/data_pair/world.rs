@@ -243,7 +243,10 @@ impl World {
             self.state[at].pdsk = DiskState::DUnknown;
             self.publish(at);
             let keep = self.keep && at == 0;
-            self.nodes[at].order(&Order::LinkLost { keep });
+            self.nodes[at].order(&Order::LinkLost {
+                keep,
+                keep_ended: keep,
+            });
             let now = self.now;
             self.nodes[at].data.receiver_gone(now);
         }

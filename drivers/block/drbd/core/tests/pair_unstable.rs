@@ -1,0 +1,181 @@
+//! What becomes of writes that only the volatile cache of the peer's disk has.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::data::PeerIo;
+use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, Role};
+use pair::both::Pair;
+use pair::node::V;
+
+/// Long enough for the barrier of an idle epoch.
+const MOMENT: Duration = Duration::from_millis(10);
+
+fn detach_by_force(pair: &mut Pair) {
+    let (volume, force) = (V, true);
+    pair.command(false, AdminRequest::Detach { volume, force });
+    pair.pass(MOMENT);
+    assert_eq!(pair.b.state().disk, DiskState::Diskless);
+    assert_eq!(pair.a.state().conn, ConnState::Connected);
+}
+
+/// Seed 27628: the barrier was acknowledged without a flush, and a loss of power took the write.
+#[test]
+fn writes_that_were_never_flushed_are_marked_when_the_disk_is_given_up() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(
+        pair.a.core.counters(V).in_flight_sectors,
+        8,
+        "no barrier yet"
+    );
+    detach_by_force(&mut pair);
+    let counters = pair.a.core.counters(V);
+    assert_eq!(counters.in_flight_sectors, 0, "the barrier is acknowledged");
+    assert_eq!(counters.out_of_sync_bits, 1);
+    assert!(pair.a.core.bit_is_set(V, 100));
+}
+
+#[test]
+fn writes_that_were_flushed_are_not_marked() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    pair.pass(MOMENT);
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+    detach_by_force(&mut pair);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// Then nobody can be told by name which writes are lost.
+#[test]
+fn more_writes_than_can_be_named_are_marked_as_well() {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    for number in 0..60 {
+        pair.a.write(number * 80, 4096, 0x71);
+    }
+    pair.run();
+    pair.b.hold_peer_io = false;
+    pair.run();
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 480);
+    detach_by_force(&mut pair);
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+    for number in 0..60 {
+        assert!(pair.a.core.bit_is_set(V, number * 10), "{number}");
+    }
+}
+
+/// What the disk says then is about its cache.
+#[test]
+fn a_write_that_ends_when_the_disk_is_given_up_already_is_refused() {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    let now = pair.b.now;
+    let Some(PeerIo::Write { id, .. }) = pair.b.core.next_peer_io(now) else {
+        panic!("the write goes to the disk");
+    };
+    let (volume, force) = (V, true);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    pair.run();
+    pair.b.hold_peer_io = false;
+    pair.b.core.peer_io_done(id, true, now);
+    pair.pass(MOMENT);
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+    assert!(pair.a.core.bit_is_set(V, 100));
+}
+
+/// Seed 63767: they counted as if their barrier had been acknowledged when the peer was back.
+#[test]
+fn ended_writes_that_the_peer_may_have_lost_while_io_is_suspended_are_synced() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    let volume = V;
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
+    restart_b_without(&mut pair, 800);
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    pair.until("still in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// Their data are still there, so they are sent again.
+#[test]
+fn writes_that_wait_for_the_end_of_a_suspension_are_sent_again_though_acknowledged() {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    let volume = V;
+    pair.a.admin(AdminRequest::SuspendIo { volume });
+    pair.run();
+    pair.b.hold_peer_io = false;
+    pair.run();
+    assert_eq!(pair.a.ended, [], "suspended");
+    restart_b_without(&mut pair, 800);
+    pair.until("in sync", Pair::in_sync);
+    pair.a.admin(AdminRequest::ResumeIo { volume });
+    pair.until("still in sync", Pair::in_sync);
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// It loses power, and with it what was in its cache at this sector; then it comes back.
+fn restart_b_without(pair: &mut Pair, sector: usize) {
+    pair.b.crash(98);
+    pair.b.disk.data[sector * 512..sector * 512 + 4096].fill(0x11);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
+    pair.b.admin(AdminRequest::Connect { config, digests });
+}
+
+/// They come on the other socket than the state of the disk, and may be faster. A disk of the same
+/// generation would not be synced when it comes back.
+#[test]
+fn a_former_primary_that_hears_of_lost_writes_first_begins_a_generation() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    let (volume, role, force) = (V, Role::Secondary, true);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    while pair.b.step() {}
+    let force = false;
+    pair.a.admin(AdminRequest::SetRole {
+        volume,
+        role,
+        force,
+    });
+    while pair.a.step() {}
+    assert_eq!(pair.a.state().role, role);
+    pair.b.data_in.append(&mut pair.a.data_out);
+    while pair.b.step() {}
+    pair.a.meta_in.append(&mut pair.b.meta_out);
+    while pair.a.step() {}
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+    assert!(pair.a.core.bit_is_set(V, 100));
+    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate, "no news of it");
+    pair.until("detached", |pair| {
+        pair.a.state().pdsk == DiskState::Diskless
+    });
+    pair.b.disk.data[800 * 512..808 * 512].fill(0x11);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
