@@ -247,6 +247,12 @@ impl<M: Memory> VolumeSlot<M> {
         }
     }
 
+    /// A write of the peer's applications has failed here: the disks differ.
+    pub(crate) fn write_refused(&mut self, range: SectorRange) {
+        self.set_out_of_sync(range);
+        self.refused_writes = true;
+    }
+
     /// Marks a range in sync. Returns how many bits were cleared.
     pub(crate) fn set_in_sync(&mut self, range: SectorRange, now: Instant) -> u64 {
         let Some(disk) = self.disk.as_mut().filter(|disk| disk.attached) else {

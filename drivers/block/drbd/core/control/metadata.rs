@@ -115,16 +115,22 @@ impl Control<'_> {
     /// Hands the packets to the data plane whose metadata is stable, in order.
     pub(crate) fn flush_outbox(&mut self) {
         while let Some(held) = self.outbox.front() {
-            let stable = self.is_stable(&held);
-            if !(stable || self.is_urgent(held.volume)) || self.orders.room() < 8 {
+            let due = self.is_stable(&held) || self.is_urgent(held.volume);
+            if !due || self.orders.room() < 8 {
                 break;
             }
             self.outbox.pop();
-            if stable || !is_about_resync(&held.order) {
-                self.order(held.order);
-            }
+            self.hand_over(held);
         }
         self.overtake_outbox();
+    }
+
+    /// A packet that does not wait any more. Of a disk that is lost what is about its resync is
+    /// not sent, unless it was on disk.
+    fn hand_over(&mut self, held: Held) {
+        if self.is_stable(&held) || !is_about_resync(&held.order) {
+            self.order(held.order);
+        }
     }
 
     fn is_stable(&self, held: &Held) -> bool {
@@ -155,8 +161,8 @@ impl Control<'_> {
             if !self.overtakes(held.volume) || self.orders.room() < 8 {
                 // There is room: it was just taken out.
                 let _ = self.outbox.push(held);
-            } else if self.is_stable(&held) || !is_about_resync(&held.order) {
-                self.order(held.order);
+            } else {
+                self.hand_over(held);
             }
         }
     }

@@ -92,8 +92,7 @@ impl<M: Memory> DataPlane<M> {
         let state = place.view.state;
         let resyncs = state.conn >= ConnState::SyncSource && state.conn <= ConnState::PausedSyncT;
         let ack = if !ok {
-            place.set_out_of_sync(range);
-            place.refused_writes = true;
+            place.write_refused(range);
             Ack::Neg
         } else if may_set_in_sync && resyncs && state.pdsk >= DiskState::Inconsistent {
             place.set_in_sync(range, now);

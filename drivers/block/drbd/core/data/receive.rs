@@ -418,9 +418,7 @@ impl<M: Memory> DataPlane<M> {
     fn refuse_write(&mut self, slot: u32) {
         let peer = &self.peers[slot];
         let (volume, range, epoch) = (peer.volume, peer.range(), peer.epoch);
-        let place = &mut self.volumes[volume.slot()];
-        place.set_out_of_sync(range);
-        place.refused_writes = true;
+        self.volumes[volume.slot()].write_refused(range);
         self.epochs.write_finished(epoch);
         self.advance_epochs();
         self.queue_ack(slot, Ack::Neg);
