@@ -14,6 +14,26 @@ fn loses_its_disk(cluster: &mut Cluster, node: usize) -> bool {
     state.is_some_and(|state| state.disk < DiskState::Attaching)
 }
 
+/// A block has been written in protocol B, to disks that take their time.
+fn written_in_protocol_b(seed: u64) -> Scene {
+    let mut faults = Faults::none();
+    faults.protocol = Protocol::B;
+    faults.disk_latency_ns = (MILLI, 40 * MILLI);
+    let mut scene = Scene::with_seed(seed, faults).unwrap();
+    scene.write(800, 8);
+    scene.written().unwrap();
+    scene
+}
+
+/// The disk of `a` is lost by a read.
+fn fail_a_read(scene: &mut Scene, sector: u64) {
+    scene.cluster.world.nodes[0].disks[0].fail_reads = true;
+    scene.read(sector, 8);
+    scene
+        .until("diskless", |cluster| loses_its_disk(cluster, 0))
+        .unwrap();
+}
+
 /// Seed 592: the flush comes when the disk of its node has failed, and does not reach it
 /// (`reference/io.md` 1.7, "empty flush, diskless").
 #[test]
@@ -48,17 +68,8 @@ fn a_flush_without_a_disk_promises_nothing_about_that_disk() {
 #[test]
 fn a_write_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
     for seed in 1..10 {
-        let mut faults = Faults::none();
-        faults.protocol = Protocol::B;
-        faults.disk_latency_ns = (MILLI, 40 * MILLI);
-        let mut scene = Scene::with_seed(seed, faults).unwrap();
-        scene.write(800, 8);
-        scene.written().unwrap();
-        scene.cluster.world.nodes[0].disks[0].fail_reads = true;
-        scene.read(800, 8);
-        scene
-            .until("diskless", |cluster| loses_its_disk(cluster, 0))
-            .unwrap();
+        let mut scene = written_in_protocol_b(seed);
+        fail_a_read(&mut scene, 800);
         for block in 0..20 {
             scene.write(64 * block, 8);
         }
@@ -90,19 +101,10 @@ fn a_discard_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
     let has_it = |cluster: &mut Cluster| cluster.world.nodes[1].disks[0].live.get(800) != 0;
     let mut tried = 0;
     for seed in 1..200 {
-        let mut faults = Faults::none();
-        faults.protocol = Protocol::B;
-        faults.disk_latency_ns = (MILLI, 40 * MILLI);
-        let mut scene = Scene::with_seed(seed, faults).unwrap();
-        scene.write(800, 8);
-        scene.written().unwrap();
+        let mut scene = written_in_protocol_b(seed);
         scene.discard(800, 8);
         scene.written().unwrap();
-        scene.cluster.world.nodes[0].disks[0].fail_reads = true;
-        scene.read(1600, 8);
-        scene
-            .until("diskless", |cluster| loses_its_disk(cluster, 0))
-            .unwrap();
+        fail_a_read(&mut scene, 1600);
         if has_it(&mut scene.cluster) || scene.until("on the peer", has_it).is_err() {
             continue;
         }
@@ -139,11 +141,7 @@ fn a_discard_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
 fn what_the_only_disk_loses_with_its_power_may_be_lost_for_a_primary_that_lives_on() {
     for seed in 1..10 {
         let mut scene = Scene::with_seed(seed, Faults::none()).unwrap();
-        scene.cluster.world.nodes[0].disks[0].fail_reads = true;
-        scene.read(800, 8);
-        scene
-            .until("diskless", |cluster| loses_its_disk(cluster, 0))
-            .unwrap();
+        fail_a_read(&mut scene, 800);
         for block in 0..8 {
             scene.write(64 * block, 8);
         }
