@@ -11,7 +11,7 @@ use drbd_core::time::Duration;
 use drbd_format::disk::superblock::{MdFlags, Superblock};
 use drbd_format::types::{ConnState, DiskState, Fencing, Protocol, Role};
 use drbd_format::units::SectorCount;
-use pair::both::{Pair, SECTORS};
+use pair::both::{said, Pair, SECTORS};
 use pair::node::{Node, V};
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -19,10 +19,6 @@ const DETACH: AdminRequest = AdminRequest::Detach {
     volume: V,
     force: false,
 };
-
-fn said(log: &[String], what: &str) -> bool {
-    log.iter().any(|line| line.contains(what))
-}
 
 /// Attaches the disk of `a` and returns the answer.
 fn attach(pair: &mut Pair, config: DiskConfig) -> i32 {

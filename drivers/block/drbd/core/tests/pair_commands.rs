@@ -10,7 +10,7 @@ use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
-use pair::both::{shape, Pair, SECTORS};
+use pair::both::{grow, said, shape, Pair, SECTORS};
 use pair::node::V;
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -18,10 +18,6 @@ const DETACH: AdminRequest = AdminRequest::Detach {
     volume: V,
     force: false,
 };
-
-fn said(log: &[String], text: &str) -> bool {
-    log.iter().any(|line| line.contains(text))
-}
 
 #[test]
 fn both_nodes_may_disconnect_at_the_same_moment() {
@@ -454,37 +450,9 @@ fn forced_commands_answer_at_once_even_if_the_peer_is_silent() {
     pair.until("gone", |pair| pair.a.state().disk == DiskState::Diskless);
 }
 
-/// A Primary in sync with its peer, on devices of which only the front is used.
-fn synced_with_room_to_grow() -> Pair {
-    let mut pair = Pair::new();
-    let config = DiskConfig {
-        disk_size_sectors: 4096,
-        ..DiskConfig::DEFAULT
-    };
-    pair.a.attach(config);
-    pair.b.attach(config);
-    pair.run();
-    pair.connect(NetConfig::DEFAULT);
-    assert_eq!(pair.a.capacity, 4096);
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
-    pair
-}
-
-/// To all that the devices have.
-fn grow(force: bool) -> AdminRequest {
-    AdminRequest::Resize {
-        volume: V,
-        size_sectors: 0,
-        force,
-        assume_clean: false,
-        max_capacity_sectors: SECTORS,
-    }
-}
-
 #[test]
 fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
-    let mut pair = synced_with_room_to_grow();
+    let mut pair = Pair::synced_in_front(4096);
     assert_eq!(pair.command(true, grow(false)), 101);
     pair.until("new space synced", Pair::in_sync);
     assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
@@ -495,7 +463,7 @@ fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
 /// Nobody has written since; only one node knows that there is something to sync.
 #[test]
 fn space_that_an_attached_disk_brings_is_synced_though_the_generations_are_equal() {
-    let mut pair = synced_with_room_to_grow();
+    let mut pair = Pair::synced_in_front(4096);
     assert_eq!(pair.role(true, Role::Secondary, false), 1);
     assert_eq!(pair.command(false, DETACH), 1);
     pair.run();
@@ -513,7 +481,7 @@ fn space_that_an_attached_disk_brings_is_synced_though_the_generations_are_equal
 /// Two sizes on their way to one disk would leave applications waiting for the first for ever.
 #[test]
 fn a_resize_is_refused_while_a_size_of_the_peer_is_being_written() {
-    let mut pair = synced_with_room_to_grow();
+    let mut pair = Pair::synced_in_front(4096);
     let resize = |size_sectors| AdminRequest::Resize {
         volume: V,
         size_sectors,
@@ -534,7 +502,7 @@ fn a_resize_is_refused_while_a_size_of_the_peer_is_being_written() {
 
 #[test]
 fn space_that_came_while_a_disk_was_away_is_synced() {
-    let mut pair = synced_with_room_to_grow();
+    let mut pair = Pair::synced_in_front(4096);
     assert_eq!(pair.command(false, DETACH), 1);
     pair.until("diskless", |pair| {
         pair.a.state().pdsk == DiskState::Diskless
@@ -552,7 +520,7 @@ fn space_that_came_while_a_disk_was_away_is_synced() {
 /// begins at once, and the answer does not begin another one.
 #[test]
 fn new_space_is_synced_once_if_the_state_changes_before_the_peer_answers() {
-    let mut pair = synced_with_room_to_grow();
+    let mut pair = Pair::synced_in_front(4096);
     let answers = pair.a.answers.len();
     pair.a.admin(grow(false));
     while pair.a.answers.len() == answers {

@@ -5,34 +5,14 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::NetConfig;
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_format::netlink::codes::RetCode;
 use drbd_format::types::{ConnState, DiskState, Role};
-use pair::both::{Pair, SECTORS};
+use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
 const USED: u64 = 4096;
-
-fn said(log: &[String], text: &str) -> bool {
-    log.iter().any(|line| line.contains(text))
-}
-
-/// A Primary in sync with its peer, on devices of which only the front is used.
-fn with_room_to_grow() -> Pair {
-    let mut pair = Pair::new();
-    let config = DiskConfig {
-        disk_size_sectors: USED,
-        ..DiskConfig::DEFAULT
-    };
-    pair.a.attach(config);
-    pair.b.attach(config);
-    pair.run();
-    pair.connect(NetConfig::DEFAULT);
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
-    pair
-}
 
 fn resize(size_sectors: u64, max_capacity_sectors: u64, force: bool) -> AdminRequest {
     AdminRequest::Resize {
@@ -54,7 +34,7 @@ fn a_device_shrinks_only_to_a_size_that_is_named() {
         (SECTORS + 8, SECTORS, RetCode::DISK_TOO_SMALL, USED),
         (SECTORS, SECTORS, RetCode(101), SECTORS),
     ] {
-        let mut pair = with_room_to_grow();
+        let mut pair = Pair::synced_in_front(USED);
         let answer = pair.command(true, resize(size, capacity, false));
         assert_eq!(
             (answer, pair.a.capacity),
@@ -68,7 +48,7 @@ fn a_device_shrinks_only_to_a_size_that_is_named() {
 #[test]
 fn a_node_that_is_alone_warns_if_a_resize_is_forced() {
     for force in [false, true] {
-        let mut pair = with_room_to_grow();
+        let mut pair = Pair::synced_in_front(USED);
         let leave = AdminRequest::Disconnect { force: false };
         assert_eq!(pair.command(false, leave), 101);
         pair.run();
@@ -155,7 +135,7 @@ fn blocks_are_unstable_from_a_resync_until_the_bitmap_that_says_so_is_on_disk() 
 
 #[test]
 fn a_disk_that_does_not_take_the_bitmap_of_a_new_size_is_given_up() {
-    let mut pair = with_room_to_grow();
+    let mut pair = Pair::synced_in_front(USED);
     pair.a.hold_bitmap = true;
     pair.a.admin(resize(0, SECTORS, false));
     pair.until("the bitmap", |pair| !pair.a.held_bitmaps.is_empty());

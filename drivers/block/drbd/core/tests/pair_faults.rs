@@ -11,7 +11,7 @@ use drbd_core::link::LinkError;
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, Protocol, Role};
-use pair::both::{shape, Pair};
+use pair::both::{said, shape, Pair};
 use pair::node::V;
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -31,10 +31,6 @@ fn both_with(a: NetConfig, b: NetConfig) -> Pair {
     assert_eq!(pair.command(false, connect(b)), 1);
     pair.run();
     pair
-}
-
-fn said(log: &[String], text: &str) -> bool {
-    log.iter().any(|line| line.contains(text))
 }
 
 fn secret(text: &str) -> NetConfig {

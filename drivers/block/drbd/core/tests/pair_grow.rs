@@ -6,42 +6,15 @@ mod pair {
 }
 
 use drbd_core::action::Ticket;
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::DiskConfig;
 use drbd_core::input::{AdminRequest, Input};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
-use pair::both::{Pair, SECTORS};
+use pair::both::{grow, Pair, SECTORS};
 use pair::node::V;
 
 /// The size of the device before it grows by one block.
 const FRONT: u64 = SECTORS - 8;
-
-/// A Primary in sync with its peer, on devices of which only the front is used.
-fn synced_with_room_to_grow() -> Pair {
-    let mut pair = Pair::new();
-    let config = DiskConfig {
-        disk_size_sectors: FRONT,
-        ..DiskConfig::DEFAULT
-    };
-    pair.a.attach(config);
-    pair.b.attach(config);
-    pair.run();
-    pair.connect(NetConfig::DEFAULT);
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
-    pair
-}
-
-/// To all that the devices have.
-fn grow(force: bool) -> AdminRequest {
-    AdminRequest::Resize {
-        volume: V,
-        size_sectors: 0,
-        force,
-        assume_clean: false,
-        max_capacity_sectors: SECTORS,
-    }
-}
 
 /// The node tells its peer of the new size, which does not get there.
 fn announce(pair: &mut Pair) {
@@ -89,7 +62,7 @@ fn all_is_grown_and_in_sync(pair: &mut Pair) {
 /// Seed 55327: applications would wait for a size that nobody writes any more.
 #[test]
 fn a_disk_that_is_given_up_while_it_gets_a_new_size_leaves_io_free() {
-    let mut pair = synced_with_room_to_grow();
+    let mut pair = Pair::synced_in_front(FRONT);
     assert_eq!(pair.role(true, Role::Secondary, false), 1);
     assert_eq!(pair.role(false, Role::Primary, false), 1);
     let (volume, force) = (V, false);
@@ -132,7 +105,7 @@ fn a_disk_that_is_given_up_while_it_gets_a_new_size_leaves_io_free() {
 /// has no use for a bitmap that comes first.
 #[test]
 fn a_peer_that_sees_equal_generations_hears_of_the_exchange_before_the_bitmap_comes() {
-    let mut pair = synced_with_room_to_grow();
+    let mut pair = Pair::synced_in_front(FRONT);
     let volume = V;
     // Without a new generation for the time when the peer is away.
     assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
@@ -158,7 +131,7 @@ fn a_peer_that_sees_equal_generations_hears_of_the_exchange_before_the_bitmap_co
 #[test]
 fn a_full_sync_that_the_peer_has_agreed_to_is_not_given_up_for_the_new_space() {
     for late in [false, true] {
-        let mut pair = synced_with_room_to_grow();
+        let mut pair = Pair::synced_in_front(FRONT);
         announce(&mut pair);
         let volume = V;
         pair.b.admin(AdminRequest::Invalidate { volume });
@@ -182,7 +155,7 @@ fn a_full_sync_that_the_peer_has_agreed_to_is_not_given_up_for_the_new_space() {
 #[test]
 fn new_space_is_synced_if_the_peer_refuses_what_it_was_asked_meanwhile() {
     for cancelled in [false, true] {
-        let mut pair = synced_with_room_to_grow();
+        let mut pair = Pair::synced_in_front(FRONT);
         announce(&mut pair);
         let volume = V;
         let ticket = Ticket(pair.b.answers.len() as u32 + 1000);
@@ -207,7 +180,7 @@ fn new_space_is_synced_if_the_peer_refuses_what_it_was_asked_meanwhile() {
 /// generation of the source is too far ahead of a target that has not ended.
 #[test]
 fn a_source_does_not_end_before_a_target_that_pauses() {
-    let mut pair = synced_with_room_to_grow();
+    let mut pair = Pair::synced_in_front(FRONT);
     announce(&mut pair);
     let volume = V;
     let (pause, resume) = (

@@ -9,12 +9,8 @@ use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, Input};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, Role};
-use pair::both::{shape, Pair};
+use pair::both::{said, shape, Pair};
 use pair::node::V;
-
-fn said(log: &[String], text: &str) -> bool {
-    log.iter().any(|line| line.contains(text))
-}
 
 fn set_fencing(pair: &mut Pair, on_a: bool, fencing: Fencing) {
     let config = DiskConfig {

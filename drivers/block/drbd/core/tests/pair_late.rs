@@ -10,7 +10,7 @@ use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::state::VolumeState;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Protocol, Role, Uuid, UuidSet};
-use pair::both::Pair;
+use pair::both::{said, Pair};
 use pair::node::V;
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -20,10 +20,6 @@ fn connect(config: NetConfig) -> AdminRequest {
         config,
         digests: DigestLengths::default(),
     }
-}
-
-fn said(log: &[String], text: &str) -> bool {
-    log.iter().any(|line| line.contains(text))
 }
 
 /// The peer corrects its generations before it tells them; then only its state says what it has

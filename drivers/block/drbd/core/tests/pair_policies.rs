@@ -11,7 +11,7 @@ use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_format::types::{
     AfterSbPolicy, ConnState, DiskState, OnCongestion, OnNoData, Protocol, Role, RrConflict,
 };
-use pair::both::Pair;
+use pair::both::{said, Pair};
 use pair::node::V;
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -19,10 +19,6 @@ const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
 fn connect(config: NetConfig) -> AdminRequest {
     let digests = DigestLengths::default();
     AdminRequest::Connect { config, digests }
-}
-
-fn said(log: &[String], text: &str) -> bool {
-    log.iter().any(|line| line.contains(text))
 }
 
 /// In sync, then apart, both Secondary.

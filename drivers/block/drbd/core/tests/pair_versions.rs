@@ -10,7 +10,7 @@ use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 use drbd_format::wire::command::Command;
-use pair::both::{Pair, SECTORS};
+use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
 const VERSIONS: std::ops::RangeInclusive<u32> = 86..=101;
@@ -19,10 +19,6 @@ const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
 fn connect(config: NetConfig) -> AdminRequest {
     let digests = DigestLengths::default();
     AdminRequest::Connect { config, digests }
-}
-
-fn said(log: &[String], what: &str) -> bool {
-    log.iter().any(|line| line.contains(what))
 }
 
 fn fresh(version: u32) -> Pair {
@@ -157,16 +153,7 @@ fn space_is_called_clean_only_to_a_peer_that_knows_the_word() {
     for version in [92, 93] {
         let mut pair = Pair::new();
         pair.version = version;
-        let config = DiskConfig {
-            disk_size_sectors: 4096,
-            ..DiskConfig::DEFAULT
-        };
-        pair.a.attach(config);
-        pair.b.attach(config);
-        pair.run();
-        pair.connect(NetConfig::DEFAULT);
-        assert_eq!(pair.role(true, Role::Primary, true), 1);
-        pair.until("first sync", Pair::in_sync);
+        pair.sync_front(4096);
         let resize = AdminRequest::Resize {
             volume: V,
             size_sectors: SECTORS,

@@ -216,6 +216,30 @@ impl Pair {
         pair
     }
 
+    /// As [`Self::synced`], on devices of which only the front is used.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn synced_in_front(sectors: u64) -> Self {
+        let mut pair = Self::new();
+        pair.sync_front(sectors);
+        pair
+    }
+
+    /// Attaches disks of which only the front is used, and syncs them, `a` primary.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn sync_front(&mut self, sectors: u64) {
+        let config = DiskConfig {
+            disk_size_sectors: sectors,
+            ..DiskConfig::DEFAULT
+        };
+        self.a.attach(config);
+        self.b.attach(config);
+        self.run();
+        self.connect(NetConfig::DEFAULT);
+        assert_eq!(self.a.capacity, sectors);
+        assert_eq!(self.role(true, Role::Primary, true), 1);
+        self.until("first sync", Pair::in_sync);
+    }
+
     /// Up to the point where both nodes are in sync, `a` primary.
     pub(crate) fn synced() -> Self {
         let mut pair = Self::new();
@@ -225,6 +249,24 @@ impl Pair {
         pair.until("first sync", Pair::in_sync);
         pair
     }
+}
+
+/// Resizes to all that the devices have.
+#[allow(dead_code, reason = "each test file uses a part of it")]
+pub(crate) fn grow(force: bool) -> AdminRequest {
+    AdminRequest::Resize {
+        volume: V,
+        size_sectors: 0,
+        force,
+        assume_clean: false,
+        max_capacity_sectors: SECTORS,
+    }
+}
+
+/// Tells whether a line of a log has this in it.
+#[allow(dead_code, reason = "each test file uses a part of it")]
+pub(crate) fn said(log: &[String], text: &str) -> bool {
+    log.iter().any(|line| line.contains(text))
 }
 
 /// Lowers the newest version that P_CONNECTION_FEATURES offers, and the features of later ones.
