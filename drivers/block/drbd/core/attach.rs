@@ -280,6 +280,7 @@ impl Control<'_> {
             stable_flags: facts.flags,
             flags: facts.flags,
             la_size: facts.la_size_sectors,
+            alone: false,
         });
         volume.md = crate::control::metadata::MetadataIo::NEW;
         // Until the superblock says that there is none.

@@ -84,6 +84,15 @@ pub struct Disk {
     pub flags: u32,
     /// Last agreed size.
     pub la_size: u64,
+    /// The generation was begun here since the attach, and given to nobody since.
+    pub alone: bool,
+}
+
+impl Disk {
+    /// Tells whether the peer's disk may be of this generation although the bitmap has a base.
+    pub fn may_be_elsewhere(&self) -> bool {
+        !self.alone && self.uuids.may_be_elsewhere()
+    }
 }
 
 /// What is known of the peer's side of a volume.

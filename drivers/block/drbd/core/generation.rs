@@ -7,6 +7,10 @@ pub const JUST_CREATED: u64 = 4;
 /// Distance of a sync UUID from the bitmap UUID it replaces.
 pub const SYNC_OFFSET: u64 = 0x0001_0000_0000_0000;
 
+/// Distance of a branch from the generation that it leaves. Not that of sync UUIDs: one generation
+/// may get both.
+pub const BRANCH_OFFSET: u64 = 0x0000_0001_0000_0000;
+
 /// Flag of the UUID packet: the sender wants to give up its changes.
 pub const FLAG_DISCARD_MY_DATA: u32 = 1;
 /// Flag of the UUID packet: the sender was a crashed primary.
@@ -30,6 +34,11 @@ pub struct Uuids {
 /// Removes the primary bit.
 const fn plain(uuid: u64) -> u64 {
     uuid & !1
+}
+
+/// The generation that goes on alone from `uuid`.
+const fn branch_of(uuid: u64) -> u64 {
+    plain(uuid).wrapping_add(BRANCH_OFFSET)
 }
 
 impl Uuids {
@@ -64,6 +73,40 @@ impl Uuids {
         self.bitmap = self.current;
         self.current = random;
         self.mark_primary(primary);
+    }
+
+    /// Tells whether the present generation, though the bitmap has a base, may be on another disk,
+    /// too: the end of a resync from here need not have been heard of. Not if it is a branch.
+    pub fn may_be_elsewhere(&self) -> bool {
+        let [_, older] = self.history;
+        self.bitmap != 0 && plain(self.current) != branch_of(older)
+    }
+
+    /// Begins a generation for this disk alone; the base of the bitmap stays, as the old generation
+    /// need not have got to another disk.
+    pub fn branch(&mut self, primary: bool) {
+        let [younger, _] = self.history;
+        self.history = [younger, self.current];
+        self.current = branch_of(self.current);
+        self.mark_primary(primary);
+    }
+
+    /// The peer has the generation that this disk has left: that is the base of the bitmap, as if it
+    /// had been known.
+    fn leave_peer_behind(&mut self) {
+        let [h0, left] = self.history;
+        self.history = [self.bitmap, h0];
+        self.bitmap = left;
+    }
+
+    /// Tells whether this disk left the generation of `peer`, in which the peer has ended a resync
+    /// from here, or not begun it. The bitmap tells in both cases what the peer lacks.
+    fn has_left(&self, peer: &Self) -> bool {
+        let [_, left] = self.history;
+        self.bitmap != 0
+            && peer.bitmap == 0
+            && plain(left) == plain(peer.current)
+            && plain(self.current) == branch_of(left)
     }
 
     /// Moves the bitmap UUID into the history.
@@ -145,6 +188,10 @@ pub enum Correction {
     LostSyncUuid,
     /// Rule 71: the last sync UUID packet to the peer was lost.
     SyncUuidNotDelivered,
+    /// Rule 55: the peer went on alone from the generation of this disk.
+    PeerLeft,
+    /// Rule 75: this node went on alone from the generation of the peer's disk.
+    SelfLeft,
     /// Rule 41: generations equal although a primary crashed, one node is primary.
     PrimaryPresent,
     /// Rule 41: both are primary.
@@ -278,6 +325,10 @@ fn compare_different(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comp
         peer.history = [h1, h1];
         return corrected(-1, 51, Correction::LostSyncUuid);
     }
+    if peer.has_left(own) {
+        peer.leave_peer_behind();
+        return corrected(-1, 55, Correction::PeerLeft);
+    }
     if sc == ph0 || sc == ph1 {
         return decided(-2, 60);
     }
@@ -298,13 +349,20 @@ fn compare_different(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comp
         own.history = [h1, h1];
         return corrected(1, 71, Correction::SyncUuidNotDelivered);
     }
+    if own.has_left(peer) {
+        own.leave_peer_behind();
+        return corrected(1, 75, Correction::SelfLeft);
+    }
     if pc == sh0 || pc == sh1 {
         return decided(2, 80);
     }
     if sb == pb && sb != 0 {
         return decided(100, 90);
     }
-    if [sh0, sh1].iter().any(|own| [ph0, ph1].contains(own)) {
+    let related = [sh0, sh1].iter().any(|own| [ph0, ph1].contains(own));
+    // One has begun a resync from a base that the other one still has.
+    let by_base = (sb != 0 && [ph0, ph1].contains(&sb)) || (pb != 0 && [sh0, sh1].contains(&pb));
+    if related || by_base {
         return decided(-100, 100);
     }
     decided(-1000, 100)

@@ -170,3 +170,52 @@ fn a_resync_cut_anywhere_goes_on_with_the_bitmap() {
         assert_eq!(seen.result, -expected, "cut {cut}: {seen:?}");
     }
 }
+
+/// Whether a resync from here has ended may not be known here: a source that goes on alone branches
+/// off, so that the other node sees it if it has gone on alone, too.
+#[test]
+fn a_branch_of_a_source_is_told_from_what_its_target_made_of_the_same_generation() {
+    let (c, b) = (0xc0, 0xb0);
+    let told = Uuids::from_array([c | 1, b, 0x80, 0x90]);
+    let mut source = told;
+    assert!(source.may_be_elsewhere());
+    let not_begun = Uuids::from_array([b, 0, 0x80, 0x90]);
+    let sync = source.begin_source(1);
+    let mut under_way = not_begun;
+    under_way.begin_target(sync, false);
+    let mut done = under_way;
+    done.finish_target(&told, false);
+    let mut gone_on = done;
+    gone_on.new_current(0xe0, false);
+    source.branch(true);
+    assert!(!source.may_be_elsewhere(), "once is enough");
+    for (peer, result) in [(not_begun, 1), (under_way, 1), (done, 1), (gone_on, -100)] {
+        let (mut own, mut other) = (source, peer);
+        let here = compare(&mut own, &mut other, &NOW);
+        assert_eq!(here.result, result, "{peer:x?}: {here:?}");
+        let (mut own, mut other) = (peer, source);
+        let there = compare(&mut own, &mut other, &NOW);
+        let mirrored = if result == -100 { result } else { -result };
+        assert_eq!(there.result, mirrored, "{peer:x?}: {there:?}");
+    }
+}
+
+/// The peer was about to be synced from equal generations when it was lost.
+#[test]
+fn a_branch_of_a_source_is_not_far_from_a_target_that_had_not_begun() {
+    let target = Uuids::from_array([0xc0, 0, 0x80, 0x90]);
+    let mut source = target;
+    source.begin_source(0x70);
+    source.branch(true);
+    let here = compare(&mut source.clone(), &mut target.clone(), &NOW);
+    assert_eq!((here.result, here.rule), (1, 75));
+    let (mut own, mut peer) = (target, source);
+    let there = compare(&mut own, &mut peer, &NOW);
+    assert_eq!((there.result, there.rule), (-1, 55));
+    assert_eq!(peer.bitmap, target.current);
+    // What is not the generation that was left is another matter.
+    let younger = Uuids::from_array([0xe0, 0xc0, 0x80, 0x90]);
+    assert_eq!(compare(&mut own, &mut younger.clone(), &NOW).rule, 50);
+    let rest = compare(&mut source, &mut younger.clone(), &NOW);
+    assert_eq!((rest.result, rest.rule), (-100, 100));
+}

@@ -265,10 +265,10 @@ impl Control<'_> {
                 net.discard_my_data = false;
             }
             let state = self.vol(v).state;
-            let no_bitmap = self.vol(v).disk.is_some_and(|disk| disk.uuids.bitmap == 0);
-            let alone = state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed;
-            if self.vol(v).disk.is_some() && ((alone && no_bitmap) || job.forced) {
+            if job.forced {
                 self.new_current_uuid(v);
+            } else if state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed {
+                self.leave_generation(v);
             }
             let shown = self.vol(v).peer.uuids.filter(|_| {
                 state.disk < DiskState::Inconsistent && state.pdsk == DiskState::UpToDate

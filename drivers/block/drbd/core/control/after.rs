@@ -103,9 +103,7 @@ impl Control<'_> {
         if !taken || !core::mem::take(&mut volume.uuid_due_if_taken) {
             return;
         }
-        let fresh = volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0);
-        if fresh && volume.state.disk == DiskState::UpToDate {
-            self.new_current_uuid(v);
+        if volume.state.disk == DiskState::UpToDate && self.leave_generation(v) {
             self.tell_uuids(v);
         }
     }
@@ -202,6 +200,7 @@ impl Control<'_> {
         let context = Context {
             has_disk: volume.disk.is_some(),
             no_bitmap_uuid: volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0),
+            may_be_elsewhere: volume.disk.is_some_and(|disk| disk.may_be_elsewhere()),
             all_connected: self
                 .indices()
                 .all(|i| self.vol(i).state.conn >= ConnState::Connected),
@@ -263,7 +262,7 @@ impl Control<'_> {
                 if self.suspended() && n.role == Role::Primary && !lacks {
                     self.vol_mut(v).new_uuid_due = true;
                 } else {
-                    self.new_current_uuid(v);
+                    self.leave_generation(v);
                     self.tell_uuids(v);
                 }
             }
@@ -272,7 +271,7 @@ impl Control<'_> {
                 self.begin_generation_if_taken(v);
             }
             FollowUp::DisklessPeerPromoted => {
-                self.new_current_uuid(v);
+                self.leave_generation(v);
                 self.tell_uuids(v);
             }
             FollowUp::WriteBitmap => self.write_bitmap_soon(v),
@@ -391,7 +390,7 @@ impl Control<'_> {
     /// A new generation that was put off as I/O was suspended begins now.
     pub(crate) fn begin_due_generation(&mut self, v: VolumeIndex) {
         if core::mem::take(&mut self.vol_mut(v).new_uuid_due) {
-            self.new_current_uuid(v);
+            self.leave_generation(v);
             self.tell_uuids(v);
         }
     }

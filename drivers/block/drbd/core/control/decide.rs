@@ -176,10 +176,16 @@ impl Control<'_> {
         } = compare(&mut own, &mut peer, &now);
         self.log_correction(v, correction);
         match correction {
-            Some(Correction::SelfMissedFinish | Correction::SyncUuidNotDelivered) => {
+            Some(
+                Correction::SelfMissedFinish
+                | Correction::SyncUuidNotDelivered
+                | Correction::SelfLeft,
+            ) => {
                 self.log(v, own_line(&own, own_bits));
             }
-            Some(Correction::PeerMissedFinish | Correction::LostSyncUuid) => {
+            Some(
+                Correction::PeerMissedFinish | Correction::LostSyncUuid | Correction::PeerLeft,
+            ) => {
                 self.log(v, peer_line(&peer, peer_bits));
             }
             _ => {}
@@ -210,6 +216,8 @@ impl Control<'_> {
             Correction::SelfFailedSyncUuid => "was SyncTarget (failed to write sync_uuid)",
             Correction::LostSyncUuid => "Lost last syncUUID packet, corrected:",
             Correction::SyncUuidNotDelivered => "Last syncUUID did not get through, corrected:",
+            Correction::PeerLeft => "Peer went on alone from this generation, corrected peer:",
+            Correction::SelfLeft => "Went on alone from the peer's generation, corrected myself:",
             Correction::PrimaryPresent => {
                 "Equivalent unrotated UUIDs, but current primary present."
             }

@@ -372,14 +372,39 @@ impl Control<'_> {
         };
         let old_bitmap = disk.uuids.bitmap;
         disk.uuids.new_current(random, primary);
-        let current = disk.uuids.current;
-        self.vol_mut(v).exposed_uuid = current;
         if old_bitmap != 0 {
             let line = crate::log::Line::Uuid {
                 text: "bm UUID was already set: ",
                 uuid: old_bitmap,
             };
             self.log(v, line);
+        }
+        self.generation_begun(v);
+    }
+
+    /// The disk is going to be written without the peer: its generation must not be that of another
+    /// disk. Returns whether a new one had to begin.
+    pub(crate) fn leave_generation(&mut self, v: VolumeIndex) -> bool {
+        let primary = self.vol(v).state.role == Role::Primary;
+        match self.vol_mut(v).disk.as_mut() {
+            Some(disk) if disk.uuids.bitmap == 0 => {
+                self.new_current_uuid(v);
+                true
+            }
+            Some(disk) if disk.may_be_elsewhere() => {
+                disk.uuids.branch(primary);
+                self.generation_begun(v);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn generation_begun(&mut self, v: VolumeIndex) {
+        let volume = self.vol_mut(v);
+        if let Some(disk) = volume.disk.as_mut() {
+            disk.alone = true;
+            volume.exposed_uuid = disk.uuids.current;
         }
         self.log_uuids(v, "new current UUID");
         self.dirty(v);

@@ -319,7 +319,7 @@ impl Control<'_> {
         for v in self.indices() {
             if self.vol(v).new_uuid_due {
                 self.vol_mut(v).new_uuid_due = false;
-                self.new_current_uuid(v);
+                self.leave_generation(v);
             }
         }
         let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;

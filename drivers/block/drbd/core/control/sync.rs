@@ -118,6 +118,7 @@ impl Control<'_> {
             return;
         };
         let uuid = disk.uuids.begin_source(random & !1);
+        disk.alone = false;
         self.log_uuids(v, "updated sync UUID");
         self.dirty(v);
         self.send(v, ControlKind::SyncUuid(uuid));

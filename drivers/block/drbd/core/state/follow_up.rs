@@ -58,6 +58,8 @@ pub struct Context {
     pub has_disk: bool,
     /// The own bitmap UUID is 0.
     pub no_bitmap_uuid: bool,
+    /// The peer's disk may be of the same generation although the bitmap has a base.
+    pub may_be_elsewhere: bool,
     /// All volumes are Connected or better.
     pub all_connected: bool,
     /// All own disks are UpToDate.
@@ -175,13 +177,18 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
         FollowUp::PeerGotDisk,
     );
     let unsettled = context.unsettled && !quirk(Quirk::UnsettledForgotten);
-    let lost = fresh_generation && lost_peer_data(o, n) && (somebody_writes || unsettled);
+    let shared = context.may_be_elsewhere && n.disk == UpToDate && context.has_disk;
+    // The peer may have got to the end of the resync.
+    let leaves = fresh_generation || (shared && o.is_sync_source());
+    let lost = leaves && lost_peer_data(o, n) && (somebody_writes || unsettled);
     let alone = fresh_generation
         && attached_alone(o, n)
         && somebody_writes
         && !quirk(Quirk::AttachedUntold);
-    let promoted =
-        n.pdsk < Inconsistent && n.peer == primary && o.peer != primary && fresh_generation;
+    let promoted = n.pdsk < Inconsistent
+        && n.peer == primary
+        && o.peer != primary
+        && (fresh_generation || shared);
     let connects = promoted && o.conn < ConnState::Connected;
     // It may never have compared its data with ours.
     let doubts = lost && n.peer == primary && n.conn >= ConnState::Connected;

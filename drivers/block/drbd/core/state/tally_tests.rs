@@ -206,6 +206,7 @@ fn contexts() -> [(&'static str, Context); 11] {
     let all = Context {
         has_disk: true,
         no_bitmap_uuid: true,
+        may_be_elsewhere: false,
         all_connected: true,
         all_up_to_date: true,
         grown: true,

@@ -379,6 +379,7 @@ fn a_primary_that_connects_without_a_disk_begins_one_generation_only() {
     let context = Context {
         has_disk: true,
         no_bitmap_uuid: true,
+        may_be_elsewhere: false,
         all_connected: true,
         all_up_to_date: true,
         grown: false,
@@ -412,11 +413,46 @@ fn a_primary_that_connects_without_a_disk_begins_one_generation_only() {
     assert_eq!(count, 1);
 }
 
+/// Seeds 26994 and 63023: a resync may have ended unheard, and then the peer's disk is of the same
+/// generation.
+#[test]
+fn a_primary_without_a_disk_does_not_write_into_a_generation_that_its_own_disk_may_have() {
+    for may_be_elsewhere in [false, true] {
+        let context = Context {
+            has_disk: true,
+            no_bitmap_uuid: false,
+            may_be_elsewhere,
+            all_connected: true,
+            all_up_to_date: true,
+            grown: false,
+            unsettled: false,
+            version: 101,
+        };
+        let old = VolumeState {
+            conn: ConnState::Connected,
+            disk: DiskState::UpToDate,
+            pdsk: DiskState::Diskless,
+            peer: Role::Secondary,
+            ..VolumeState::INITIAL
+        };
+        let new = VolumeState {
+            peer: Role::Primary,
+            ..old
+        };
+        let list = follow_up(old, new, &context);
+        let begins = list
+            .iter()
+            .any(|item| item == FollowUp::DisklessPeerPromoted);
+        assert_eq!(begins, may_be_elsewhere);
+    }
+}
+
 #[test]
 fn every_consequence_can_happen_and_none_follows_from_nothing() {
     let context = Context {
         has_disk: true,
         no_bitmap_uuid: true,
+        may_be_elsewhere: false,
         all_connected: true,
         all_up_to_date: true,
         grown: false,

@@ -21,11 +21,13 @@ const BAD: u32 = 0;
 const CRASHED: u32 = GOOD | MdFlags::CRASHED_PRIMARY.0;
 /// How far the UUID of a resync is from the generation it is relative to.
 const OFFSET: u64 = 1 << 48;
+/// How far a branch is from the generation that it leaves.
+const BRANCH: u64 = 1 << 32;
 
 /// A name, the UUIDs and flags of both nodes, and whether the first one is Primary.
 type Case = (&'static str, [u64; 4], u32, [u64; 4], u32, bool);
 
-const CASES: [Case; 23] = [
+const CASES: [Case; 25] = [
     (
         "10 both just created",
         [4, 0, 0, 0],
@@ -131,6 +133,14 @@ const CASES: [Case; 23] = [
         false,
     ),
     (
+        "55 the peer left",
+        [0xc0, 0, 0xb0, 0x90],
+        GOOD,
+        [0xc0 + BRANCH, 0xb0, 0xa0, 0xc0],
+        GOOD,
+        false,
+    ),
+    (
         "60 far behind",
         [0xb0, 0, 0, 0],
         GOOD,
@@ -175,6 +185,14 @@ const CASES: [Case; 23] = [
         [0xc0, 0xb0 + OFFSET, 0xb0, 0xa0],
         GOOD,
         [0xb0, 0, 0, 0],
+        GOOD,
+        false,
+    ),
+    (
+        "75 left",
+        [0xc0 + BRANCH, 0xb0, 0xa0, 0xc0],
+        GOOD,
+        [0xc0, 0, 0xb0, 0x90],
         GOOD,
         false,
     ),

@@ -217,3 +217,47 @@ fn the_peer_hears_of_a_failed_disk_before_it_gets_a_write_that_is_not_on_it() {
         pair.b.state().pdsk == DiskState::Diskless
     });
 }
+
+/// Seeds 63778 and 23079: what the source writes alone afterwards is not in the generation that its
+/// target has and goes on from.
+#[test]
+fn both_nodes_going_on_alone_is_seen_although_one_has_missed_the_end_of_a_resync() {
+    let mut pair = Pair::synced();
+    let alone = |pair: &mut Pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    };
+    pair.cut = true;
+    pair.a.write(80, 4096, 8);
+    pair.until("both notice", alone);
+    pair.cut = false;
+    for _ in 0..100_000 {
+        pair.round_or_time();
+        if pair.b.state().disk == DiskState::UpToDate && pair.b.state().conn == ConnState::Connected
+        {
+            break;
+        }
+    }
+    assert!(pair.a.state().is_sync_source());
+    pair.cut = true;
+    pair.b.data_out.clear();
+    pair.b.meta_out.clear();
+    pair.a.data_in.clear();
+    pair.a.meta_in.clear();
+    pair.a.crash(99);
+    pair.until("the other one notices", alone);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    for on_a in [true, false] {
+        assert_eq!(pair.role(on_a, Role::Primary, false), 1);
+        pair.node(on_a).write(800, 4096, 9);
+        pair.run();
+        assert_eq!(pair.role(on_a, Role::Secondary, false), 1);
+    }
+    pair.cut = false;
+    pair.a.admin(connect(NetConfig::DEFAULT));
+    pair.until("split brain", |pair| {
+        pair.a.state().conn == ConnState::StandAlone
+    });
+    let line = "Split-Brain detected but unresolved, dropping connection!";
+    assert!(said(&pair.a.log, line), "{:#?}", pair.a.log);
+}
