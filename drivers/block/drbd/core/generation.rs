@@ -91,8 +91,8 @@ impl Uuids {
         self.mark_primary(primary);
     }
 
-    /// The peer has the generation that this disk has left: that is the base of the bitmap, as if it
-    /// had been known.
+    /// The peer has the generation that this disk has left: that is the base of the bitmap, as if
+    /// it had been known.
     fn leave_peer_behind(&mut self) {
         let [h0, left] = self.history;
         self.history = [self.bitmap, h0];
