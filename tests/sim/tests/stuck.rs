@@ -73,15 +73,23 @@ fn a_write_that_waited_for_an_overlapping_one_goes_on() {
     });
 }
 
-/// Regression 21: checksums are compared with few slots for requests.
+/// Regression 21: checksums are compared while writes have all slots for requests.
 #[test]
 fn an_extent_is_given_back_once_when_there_is_no_slot() {
     falls(Bug::PutTwiceOnAllocationFailure, || {
         let mut faults = Faults::none();
         faults.csums = true;
-        faults.slots = (256, 4);
+        faults.slots = (256, 8);
+        faults.disk_latency_ns = (20 * MILLI, 20 * MILLI);
         let mut scene = Scene::new(faults)?;
         scene.write_apart(200)?;
+        scene.until("syncs", |cluster| {
+            let state = cluster.state(0, 0);
+            state.is_some_and(|state| state.conn == ConnState::SyncSource)
+        })?;
+        for block in 0..240 {
+            scene.write(16_000 + 8 * block, 8);
+        }
         scene.end()
     });
 }

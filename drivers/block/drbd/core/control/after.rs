@@ -266,13 +266,13 @@ impl Control<'_> {
                     self.tell_uuids(v);
                 }
             }
+            FollowUp::LaggingPeerLost | FollowUp::DisklessPeerPromoted => {
+                self.leave_generation(v);
+                self.tell_uuids(v);
+            }
             FollowUp::DisklessPeerCame => {
                 self.vol_mut(v).uuid_due_if_taken = true;
                 self.begin_generation_if_taken(v);
-            }
-            FollowUp::DisklessPeerPromoted => {
-                self.leave_generation(v);
-                self.tell_uuids(v);
             }
             FollowUp::WriteBitmap => self.write_bitmap_soon(v),
             FollowUp::Negotiate => {

@@ -20,6 +20,10 @@ use crate::time::{earliest, Duration, Instant};
 
 /// Least time between two requests to write the bitmap.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
+/// The eighths of all slots that our own questions to the peer may have. They and those of the
+/// peer, who asks as much, must leave some for answers and writes: otherwise two nodes that ask
+/// each other, about two volumes, both wait for the other one to read.
+const OWN_EIGHTHS: u32 = 3;
 
 impl<M: Memory> DataPlane<M> {
     /// Generates the next request of a resync or verify, as far as its limits allow.
@@ -77,10 +81,24 @@ impl<M: Memory> DataPlane<M> {
         sectors
     }
 
+    /// Questions of all volumes that the peer has not answered completely. Loops over them.
+    fn outstanding(&self) -> u32 {
+        let sessions = self
+            .volumes
+            .iter()
+            .filter_map(|place| place.session.as_ref());
+        sessions.map(|session| session.outstanding).sum()
+    }
+
     fn allowance(&mut self, volume: VolumeIndex, now: Instant) -> Option<u64> {
         let window_max = self.resync_window();
+        let outstanding = self.outstanding();
+        let most = self.peers.capacity() / 8 * OWN_EIGHTHS;
         let place = &mut self.volumes[volume.slot()];
         let session = place.session.as_mut()?;
+        if session.outstanding != 0 && outstanding >= most {
+            return None;
+        }
         let in_flight = session.in_flight;
         match session
             .rate

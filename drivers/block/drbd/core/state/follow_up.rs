@@ -30,6 +30,8 @@ pub enum FollowUp {
     SendBitmap,
     /// A11: the peer's data is out of reach while somebody writes, from now on or for this disk.
     PeerDataLost,
+    /// A11 when the peer's data lacked some of ours already: what is frozen is not all there is.
+    LaggingPeerLost,
     /// A12: a diskless peer becomes primary.
     DisklessPeerPromoted,
     /// A11 when a diskless primary connects, finds a disk here, or loses its own: it has still to
@@ -84,6 +86,15 @@ fn lost_peer_data(o: VolumeState, n: VolumeState) -> bool {
     let had = matches!(o.pdsk, Inconsistent | Consistent | UpToDate);
     (had && no_peer_data(n))
         || (o.pdsk == DUnknown && matches!(n.pdsk, Diskless | Failed | Outdated))
+}
+
+/// The peer did not get all writes, or had not got them all.
+fn lags(o: VolumeState) -> bool {
+    let mirrors = matches!(
+        o.conn,
+        ConnState::Connected | ConnState::VerifyS | ConnState::VerifyT
+    );
+    o.conn >= ConnState::Connected && !(mirrors && o.pdsk == DiskState::UpToDate)
 }
 
 /// The own disk is attached to what is written already, and gets it alone. (The reference begins
@@ -194,7 +205,9 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
     let doubts = lost && n.peer == primary && n.conn >= ConnState::Connected;
     let came = (connects || alone || doubts) && n.role != primary && !(lost && unsettled);
     list.add(came, FollowUp::DisklessPeerCame);
-    list.add((lost || alone) && !came, FollowUp::PeerDataLost);
+    let lags = lost && lags(o);
+    list.add((lost || alone) && !came && !lags, FollowUp::PeerDataLost);
+    list.add(lags && !came, FollowUp::LaggingPeerLost);
     // Once: behind a second new generation the one that the peer's disk may have is lost.
     list.add(promoted && !lost && !came, FollowUp::DisklessPeerPromoted);
     list.add(

@@ -447,6 +447,50 @@ fn a_primary_without_a_disk_does_not_write_into_a_generation_that_its_own_disk_m
     }
 }
 
+/// Seeds 76487 and 108161: frozen requests are sent again, the writes that a lagging peer was not
+/// sent are not. Its disk was taken for equal when it came back.
+#[test]
+fn a_peer_that_lags_behind_is_not_forgiven_as_one_that_lacks_only_what_is_frozen() {
+    let context = Context {
+        has_disk: true,
+        no_bitmap_uuid: true,
+        may_be_elsewhere: false,
+        all_connected: true,
+        all_up_to_date: true,
+        grown: false,
+        unsettled: false,
+        version: 101,
+    };
+    let lags = [
+        (ConnState::Connected, DiskState::UpToDate, false),
+        (ConnState::VerifyS, DiskState::UpToDate, false),
+        (ConnState::Ahead, DiskState::UpToDate, true),
+        (ConnState::StartingSyncS, DiskState::Consistent, true),
+        (ConnState::WfBitMapS, DiskState::Consistent, true),
+        (ConnState::SyncSource, DiskState::Inconsistent, true),
+    ];
+    for (conn, pdsk, expected) in lags {
+        let old = VolumeState {
+            role: Role::Primary,
+            conn,
+            disk: DiskState::UpToDate,
+            pdsk,
+            peer: Role::Secondary,
+            ..VolumeState::INITIAL
+        };
+        let new = VolumeState {
+            conn: ConnState::NetworkFailure,
+            pdsk: DiskState::DUnknown,
+            peer: Role::Unknown,
+            ..old
+        };
+        let list = follow_up(old, new, &context);
+        let has = |wanted| list.iter().any(|item| item == wanted);
+        assert_eq!(has(FollowUp::LaggingPeerLost), expected, "{conn:?}");
+        assert_eq!(has(FollowUp::PeerDataLost), !expected, "{conn:?}");
+    }
+}
+
 #[test]
 fn every_consequence_can_happen_and_none_follows_from_nothing() {
     let context = Context {
@@ -496,6 +540,7 @@ fn every_consequence_can_happen_and_none_follows_from_nothing() {
         FollowUp::PeerGotDisk,
         FollowUp::SendBitmap,
         FollowUp::PeerDataLost,
+        FollowUp::LaggingPeerLost,
         FollowUp::DisklessPeerPromoted,
         FollowUp::DisklessPeerCame,
         FollowUp::WriteBitmap,

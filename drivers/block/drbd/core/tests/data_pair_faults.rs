@@ -354,6 +354,34 @@ fn a_resync_that_has_no_slot_for_a_checksum_comes_to_rest() {
     world.check_idle();
 }
 
+/// Seeds 75269, 84634 and 130659: two nodes that asked each other about two volumes had no slot
+/// left for the answers, and neither read.
+#[test]
+fn what_a_resync_asks_for_leaves_slots_for_the_answers() {
+    for checksums in [false, true] {
+        let mut world = World::with_limits(1, SECTORS, Protocol::C, 67, 32, 2048);
+        world.checksums = checksums;
+        world.connect();
+        world.settle();
+        world.disconnect();
+        for block in 0..100 {
+            world.write(0, 16 * block, 8);
+            world.settle();
+        }
+        world.reconnect_with_bitmaps(0);
+        world.run_until(|world| world.conn(1) == ConnState::SyncTarget);
+        for _ in 0..50 {
+            while [0, 1, 5, 6].into_iter().any(|kind| world.step(1, kind)) {}
+            world.advance_clock(Duration::from_millis(100));
+        }
+        let asked = world.nodes[1].data.counters(V);
+        assert!(asked.unacked + asked.pending <= 12, "{asked:?}");
+        world.settle();
+        world.check_equal();
+        world.check_idle();
+    }
+}
+
 /// The next disk has other data, and may still be on its way to be attached.
 #[test]
 fn a_request_that_waits_for_a_disk_does_not_wait_for_the_next_one() {
