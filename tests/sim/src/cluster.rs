@@ -538,7 +538,7 @@ impl Cluster {
     /// A node stops at once.
     pub fn power_off(&mut self, node: usize) {
         let world = &mut self.world;
-        if world.nodes[node].alive.take().is_none() {
+        if world.nodes[node].alive.is_none() {
             return;
         }
         world.touched[node] = true;
@@ -546,6 +546,8 @@ impl Cluster {
         if node == self.holder {
             self.workload.lost_on_the_way(world);
         }
+        world.nodes[node].alive = None;
+        self.workload.lost_with_the_disk(world);
         world.net.set_life(node, None);
         let mut random = Random::new(world.random.draw());
         for disk in &mut world.nodes[node].disks {

@@ -425,9 +425,15 @@ impl Workload {
             // What was received gets to the disk nevertheless.
             return;
         }
-        for (volume, peer, write) in self.under_way.drain(..) {
-            if !write.has_reached(&world.nodes[peer].disks[volume].live) {
+        for (volume, peer, write) in std::mem::take(&mut self.under_way) {
+            if write.has_reached(&world.nodes[peer].disks[volume].live) {
+                continue;
+            }
+            if has_good_disk(world, 1 - peer, volume) {
                 world.oracle.promises[volume][peer] = Promise::Nothing;
+            } else {
+                // The disk that has it was given up for the peer's.
+                world.oracle.lost(volume, &write);
             }
         }
     }

@@ -103,7 +103,9 @@ impl Control<'_> {
         if !taken || !core::mem::take(&mut volume.uuid_due_if_taken) {
             return;
         }
-        if volume.state.disk == DiskState::UpToDate && self.leave_generation(v) {
+        // It may have stepped down meanwhile, and never have written.
+        let writes = volume.state.peer == Role::Primary || volume.facts.took_writes;
+        if writes && volume.state.disk == DiskState::UpToDate && self.leave_generation(v) {
             self.tell_uuids(v);
         }
     }
