@@ -231,10 +231,13 @@ impl Control<'_> {
         conn: ConnState,
     ) -> Handled {
         let os = self.state(v);
-        let disk = if disk == DiskState::Negotiating {
-            self.peer_disk_of(v, ps)
-        } else {
-            disk
+        let disk = match disk {
+            // It was gone before it could tell its UUIDs.
+            _ if ps.disk == DiskState::Negotiating && self.vol(v).peer.uuids.is_none() => {
+                DiskState::Diskless
+            }
+            DiskState::Negotiating => self.peer_disk_of(v, ps),
+            disk => disk,
         };
         self.vol_mut(v).consider_resync = false;
         // Our disk was lost behind the comparison, of which the peer need not know.
