@@ -42,6 +42,10 @@ impl Control<'_> {
             // The bitmaps name the new space; nothing is left to be synced after that.
             self.vol_mut(v).grown = false;
         }
+        let exchanges = matches!(o.conn, ConnState::WfBitMapS | ConnState::WfBitMapT);
+        if exchanges && o.conn != n.conn {
+            self.keep_bitmap(v);
+        }
         if n.conn < ConnState::Connected || n.pdsk < DiskState::Inconsistent {
             self.vol_mut(v).resize_asked = false;
         }
