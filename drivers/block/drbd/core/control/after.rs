@@ -289,7 +289,7 @@ impl Control<'_> {
             FollowUp::StartFullSync => self.start_full_sync(v, n.conn),
             FollowUp::DiskFailed => self.disk_failed(v),
             FollowUp::DiskGone => self.tell_state(v),
-            FollowUp::SyncGrown => self.sync_grown(v),
+            FollowUp::SyncGrown => self.sync_grown_early(v),
         }
     }
 
