@@ -100,6 +100,43 @@ fn a_peer_that_is_faster_is_told_the_generations_that_were_compared() {
     assert!(said(&pair.b.log, "by rule 35"), "{:#?}", pair.b.log);
 }
 
+/// Seed 233547: it did not look at the role of which it had just been told. Both became the source.
+#[test]
+fn a_crashed_secondary_follows_the_primary_of_an_equal_generation() {
+    let mut pair = Pair::synced();
+    pair.command(false, DISCONNECT);
+    pair.command(true, DISCONNECT);
+    pair.a.crash(99);
+    pair.b.crash(98);
+    pair.run();
+    let [current, start, first, second] = [Uuid(0xa0), Uuid(0xb0), Uuid(0xc0), Uuid(0xd0)];
+    for node in [&mut pair.a, &mut pair.b] {
+        node.edit_superblock(|it| {
+            it.uuids = UuidSet {
+                current,
+                bitmap: start,
+                history: [first, second],
+            };
+            it.flags = it.flags.with(MdFlags::CRASHED_PRIMARY, true);
+        });
+    }
+    pair.attach();
+    // Not the resolver, which would be the target anyhow.
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.connect(NetConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert!(
+        said(&pair.a.log, "uuid_compare()=-1 by rule 41"),
+        "{:#?}",
+        pair.a.log
+    );
+    assert!(
+        said(&pair.b.log, "uuid_compare()=1 by rule 41"),
+        "{:#?}",
+        pair.b.log
+    );
+}
+
 /// It belongs to a resync of the disk that was there before, which no comparison will bring back.
 #[test]
 fn a_sync_uuid_from_before_an_attach_does_not_hold_up_the_peer() {
