@@ -5,12 +5,12 @@
 use core::ops::DerefMut;
 
 use drbd_format::units::{BitCount, BitIndex};
-use drbd_format::wire::command::Command;
+use drbd_format::wire::command::{Command, Frame};
 use drbd_format::wire::header::Header;
 use drbd_format::wire::vli::{RunWriter, Runs};
 
 use crate::bitmap::{Bitmap, PageState};
-use crate::data::{BitmapSend, DataPlane, Incoming, Outgoing, Payload, SentToken};
+use crate::data::{DataPlane, Incoming, Outgoing, Payload, SentToken};
 use crate::link::{LinkError, Upcall, VolumeIndex};
 use crate::memory::Memory;
 
@@ -32,9 +32,60 @@ impl Cursor {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SendCursor {
     at: Cursor,
+    /// Size of the bitmap of which a part has been sent.
+    bits: u64,
     /// The last packet was plain and reached the end: an empty one has to follow.
     ended_plain: bool,
     done: bool,
+}
+
+/// How far the sending of a bitmap is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum BitmapSend {
+    /// Its exchange has come to nothing with a part of it sent. The peer counts on the rest, in
+    /// which nothing is set any more.
+    Blank {
+        /// How far it is.
+        cursor: SendCursor,
+        /// Then the bitmap goes out for another exchange.
+        again: bool,
+    },
+    /// Waits until no application request is in flight.
+    Draining,
+    #[default]
+    Idle,
+    /// Waits for its turn, in the place with this stamp, or is being sent.
+    Queued(u64, SendCursor),
+}
+
+impl BitmapSend {
+    /// What is left to do when the exchange comes to nothing. A place in the queue finds nothing
+    /// to send.
+    pub(crate) fn given_up(self) -> Self {
+        match self {
+            Self::Queued(_, cursor) | Self::Blank { cursor, .. } if cursor.has_begun() => {
+                let again = false;
+                Self::Blank { cursor, again }
+            }
+            Self::Blank { .. } | Self::Draining | Self::Idle | Self::Queued(..) => Self::Idle,
+        }
+    }
+}
+
+/// A bitmap of the peer of which a part has arrived.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BitmapReceive {
+    volume: VolumeIndex,
+    /// `None`: the disk that it was for is not there, or is another one.
+    cursor: Option<ReceiveCursor>,
+}
+
+/// What a packet of a bitmap has in it.
+pub(crate) enum BitmapPart<'a> {
+    /// Plain words.
+    Words(&'a [u8]),
+    /// Runs.
+    Code(&'a [u8]),
 }
 
 /// Receiving side of a transfer.
@@ -44,22 +95,23 @@ pub struct ReceiveCursor {
 }
 
 impl SendCursor {
+    /// Tells whether a part has been sent.
+    fn has_begun(&self) -> bool {
+        self.at != Cursor::default() || self.ended_plain
+    }
+
     /// Puts the next words into `payload` and returns how many bytes. 0 means: the empty packet
     /// that ends the transfer.
-    fn next_plain<W, P>(&mut self, bitmap: &Bitmap<W, P>, max: usize, payload: &mut [u8]) -> usize
-    where
-        W: DerefMut<Target = [u64]>,
-        P: DerefMut<Target = [PageState]>,
-    {
-        let total = BitCount(bitmap.bits()).words();
+    fn next_plain(&mut self, max: usize, payload: &mut [u8], word: impl Fn(u64) -> u64) -> usize {
+        let total = BitCount(self.bits).words();
         let words = total.saturating_sub(self.at.word).min((max / 8) as u64);
         for (number, bytes) in (self.at.word..total)
             .zip(payload.chunks_exact_mut(8))
             .take(max / 8)
         {
-            bytes.copy_from_slice(&bitmap.word(number).to_le_bytes());
+            bytes.copy_from_slice(&word(number).to_le_bytes());
         }
-        self.at.after_words(words, bitmap.bits());
+        self.at.after_words(words, self.bits);
         self.ended_plain = self.at.word >= total;
         self.done = words == 0;
         (words * 8) as usize
@@ -164,38 +216,55 @@ impl<M: Memory> DataPlane<M> {
         let Some(place) = self.volumes.get_mut(volume.slot()) else {
             return;
         };
-        place.bitmap_send = BitmapSend::Draining;
+        match &mut place.bitmap_send {
+            BitmapSend::Blank { again, .. } => *again = true,
+            send => *send = BitmapSend::Draining,
+        }
         self.check_idle(volume);
     }
 
-    /// Encodes the next part of a bitmap. Nothing else goes out before its last packet.
+    /// `Order::KeepBitmap`. Otherwise the peer takes it for that of the next exchange.
+    pub(crate) fn give_up_bitmap_send(&mut self, volume: VolumeIndex) {
+        if let Some(place) = self.volumes.get_mut(volume.slot()) {
+            place.bitmap_send = place.bitmap_send.given_up();
+        }
+        self.wants.submitters = true;
+    }
+
+    /// Encodes the next part of a bitmap that has the place with this stamp in the queue. Nothing
+    /// else goes out before its last packet.
     pub(crate) fn next_bitmap_packet(
         &mut self,
         volume: VolumeIndex,
+        stamp: u64,
         buf: &mut [u8],
     ) -> Option<Outgoing> {
         let max = self.terms.version.bitmap_payload_max() as usize;
         let place = &mut self.volumes[volume.slot()];
         let number = place.number.map_or(0, |number| number.0);
-        let (BitmapSend::Queued(cursor), Some(disk)) = (&mut place.bitmap_send, &place.disk) else {
-            // Given up meanwhile.
-            self.pop_control(volume.slot());
-            return None;
+        let (cursor, bitmap) = match (&mut place.bitmap_send, &place.disk) {
+            (BitmapSend::Blank { cursor, .. }, _) => (cursor, None),
+            (BitmapSend::Queued(at, cursor), Some(disk)) if *at == stamp => {
+                cursor.bits = disk.bitmap.bits();
+                (cursor, Some(&disk.bitmap))
+            }
+            _ => {
+                // Given up meanwhile.
+                self.pop_control(volume.slot());
+                return None;
+            }
         };
         let header_len = self.terms.version.header_len();
         let payload = buf.get_mut(header_len..header_len + max)?;
         let compress = self.link.use_rle && Command::CompressedBitmap.may_be_sent(&self.terms);
-        let code = if compress {
-            cursor.next_code(&disk.bitmap, payload)
-        } else {
-            None
+        let code = match bitmap {
+            Some(bitmap) if compress => cursor.next_code(bitmap, payload),
+            _ => None,
         };
+        let word = |number| bitmap.map_or(0, |bitmap| bitmap.word(number));
         let (command, len) = match code {
             Some(len) => (Command::CompressedBitmap, len),
-            None => (
-                Command::Bitmap,
-                cursor.next_plain(&disk.bitmap, max, payload),
-            ),
+            None => (Command::Bitmap, cursor.next_plain(max, payload, word)),
         };
         let done = cursor.done;
         let header = Header {
@@ -208,9 +277,7 @@ impl<M: Memory> DataPlane<M> {
             .ok()?;
         if done {
             self.pop_control(volume.slot());
-            self.volumes[volume.slot()].bitmap_send = BitmapSend::Idle;
-            self.wants.submitters = true;
-            self.upcall(Upcall::BitmapSent(volume));
+            self.bitmap_is_sent(volume);
         }
         Some(Outgoing {
             len: header_len + len,
@@ -222,42 +289,73 @@ impl<M: Memory> DataPlane<M> {
         })
     }
 
-    /// P_BITMAP.
-    pub(crate) fn bitmap_words(
-        &mut self,
-        volume: VolumeIndex,
-        payload: &[u8],
-    ) -> Result<Incoming, LinkError> {
-        let max = self.terms.version.bitmap_payload_max() as usize;
+    fn bitmap_is_sent(&mut self, volume: VolumeIndex) {
         let place = &mut self.volumes[volume.slot()];
-        let Some(disk) = &mut place.disk else {
-            return Err(LinkError::ProtocolError);
-        };
-        let cursor = place
-            .bitmap_receive
-            .get_or_insert_with(ReceiveCursor::default);
-        if cursor.take_plain(&mut disk.bitmap, max, payload)? {
-            place.bitmap_receive = None;
-            self.upcall(Upcall::BitmapReceived(volume));
+        match place.bitmap_send {
+            BitmapSend::Blank { again: true, .. } => {
+                place.bitmap_send = BitmapSend::Draining;
+                self.check_idle(volume);
+                return;
+            }
+            BitmapSend::Queued(..) => self.upcall(Upcall::BitmapSent(volume)),
+            BitmapSend::Blank { .. } | BitmapSend::Draining | BitmapSend::Idle => {}
         }
-        Ok(Incoming::Done)
+        self.volumes[volume.slot()].bitmap_send = BitmapSend::Idle;
+        self.wants.submitters = true;
     }
 
-    /// P_COMPRESSED_BITMAP.
-    pub(crate) fn bitmap_code(
+    /// Nothing else may come between the packets of a bitmap (`reference/wire.md` 6.3): the rest
+    /// of it would be waited for for ever.
+    pub(crate) fn interrupts_bitmap(&mut self, frame: &Frame) -> bool {
+        let Some(receive) = self.bitmap_receive else {
+            return false;
+        };
+        let is_part = matches!(frame.command(), Command::Bitmap | Command::CompressedBitmap);
+        if is_part && self.volume_index(frame.volume()) == Some(receive.volume) {
+            return false;
+        }
+        self.bitmap_receive = None;
+        let interrupts = receive.cursor.is_some();
+        if interrupts {
+            self.upcall(Upcall::LinkFailed(LinkError::ProtocolError));
+        }
+        interrupts
+    }
+
+    /// The disk goes for which the rest of a bitmap is to come.
+    pub(crate) fn skip_bitmap(&mut self, volume: VolumeIndex) {
+        if let Some(receive) = &mut self.bitmap_receive {
+            if receive.volume == volume {
+                receive.cursor = None;
+            }
+        }
+    }
+
+    /// P_BITMAP or P_COMPRESSED_BITMAP. Of a bitmap for a disk that has gone nothing is needed.
+    pub(crate) fn bitmap_part(
         &mut self,
         volume: VolumeIndex,
-        payload: &[u8],
+        part: &BitmapPart<'_>,
     ) -> Result<Incoming, LinkError> {
-        let place = &mut self.volumes[volume.slot()];
-        let Some(disk) = &mut place.disk else {
-            return Err(LinkError::ProtocolError);
+        let max = self.terms.version.bitmap_payload_max() as usize;
+        let disk = self.volumes[volume.slot()].disk.as_mut();
+        let attached = disk.filter(|disk| disk.attached);
+        let cursor = match self.bitmap_receive {
+            Some(receive) => receive.cursor,
+            None => Some(ReceiveCursor::default()),
         };
-        let cursor = place
-            .bitmap_receive
-            .get_or_insert_with(ReceiveCursor::default);
-        if cursor.take_code(&mut disk.bitmap, payload)? {
-            place.bitmap_receive = None;
+        let (Some(disk), Some(mut cursor)) = (attached, cursor) else {
+            let cursor = None;
+            self.bitmap_receive = Some(BitmapReceive { volume, cursor });
+            return Ok(Incoming::Done);
+        };
+        let complete = match *part {
+            BitmapPart::Words(words) => cursor.take_plain(&mut disk.bitmap, max, words)?,
+            BitmapPart::Code(code) => cursor.take_code(&mut disk.bitmap, code)?,
+        };
+        let cursor = Some(cursor);
+        self.bitmap_receive = (!complete).then_some(BitmapReceive { volume, cursor });
+        if complete {
             self.upcall(Upcall::BitmapReceived(volume));
         }
         Ok(Incoming::Done)

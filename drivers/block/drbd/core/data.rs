@@ -12,7 +12,7 @@ use drbd_format::wire::features::Terms;
 
 use crate::activity_log::ActivityLog;
 use crate::bitmap::Bitmap;
-use crate::bitmap_exchange::{ReceiveCursor, SendCursor};
+use crate::bitmap_exchange::{BitmapReceive, BitmapSend, SendCursor};
 use crate::epoch::Epochs;
 use crate::link::{ControlItem, Facts, LinkView, Upcall, View, VolumeIndex, VolumeNumber};
 use crate::memory::interval::Tree;
@@ -83,17 +83,6 @@ pub(crate) struct Disk<M: Memory> {
     pub(crate) ring_left: u32,
 }
 
-/// How far the sending of a bitmap is.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum BitmapSend {
-    /// Waits until no application request is in flight.
-    Draining,
-    #[default]
-    Idle,
-    /// Waits for its turn or is being sent.
-    Queued(SendCursor),
-}
-
 /// Counters of one volume that only grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
@@ -128,7 +117,6 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) session: Option<Session>,
     pub(crate) verify_start: u64,
     pub(crate) bitmap_send: BitmapSend,
-    pub(crate) bitmap_receive: Option<ReceiveCursor>,
     /// Control packets and bitmaps that wait on the data socket.
     pub(crate) control: Queue<(u64, QueuedItem), CONTROL_MAX>,
     /// Sequence number of the last data or ack packet sent.
@@ -192,7 +180,6 @@ impl<M: Memory> Default for VolumeSlot<M> {
             session: None,
             verify_start: 0,
             bitmap_send: BitmapSend::Idle,
-            bitmap_receive: None,
             control: Queue::default(),
             seq: 0,
             peer_seq: 0,
@@ -289,8 +276,8 @@ impl<M: Memory> VolumeSlot<M> {
 /// What waits in the queue of control packets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum QueuedItem {
-    /// The whole bitmap of a volume.
-    Bitmap(VolumeIndex),
+    /// The whole bitmap of a volume; which of them, if it is given up and sent after all.
+    Bitmap(VolumeIndex, u64),
     /// A packet encoded by the control plane.
     Control(ControlItem),
 }
@@ -351,6 +338,7 @@ pub struct DataPlane<M: Memory> {
     /// Pages of reads for the peer.
     pub(crate) read_pages: u32,
     pub(crate) stalled: receive::Stalled,
+    pub(crate) bitmap_receive: Option<BitmapReceive>,
     /// Report when nothing for the peer is in flight any more.
     pub(crate) draining: bool,
     /// Packets since a resync request was last generated.
@@ -406,6 +394,7 @@ impl<M: Memory> DataPlane<M> {
             write_pages: 0,
             read_pages: 0,
             stalled: receive::Stalled::default(),
+            bitmap_receive: None,
             draining: false,
             since_resync: 0,
             resync_timer: None,
@@ -521,8 +510,7 @@ impl<M: Memory> DataPlane<M> {
         slot.flush_failed &= old.disk == view.disk;
         let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
         if given_up {
-            // Its place in the queue finds nothing to send.
-            slot.bitmap_send = BitmapSend::Idle;
+            slot.bitmap_send = slot.bitmap_send.given_up();
         }
         let paused = matches!(
             view.state.conn,
@@ -748,9 +736,9 @@ impl<M: Memory> DataPlane<M> {
             // The peer may still refuse what applications are done with.
             self.hurry_barrier();
         } else if draining {
-            slot.bitmap_send = BitmapSend::Queued(SendCursor::default());
-            let stamp = self.next_stamp();
-            self.queue_item(stamp, QueuedItem::Bitmap(volume));
+            self.stamp += 1;
+            slot.bitmap_send = BitmapSend::Queued(self.stamp, SendCursor::default());
+            self.queue_item(self.stamp, QueuedItem::Bitmap(volume, self.stamp));
         }
         let Some(slot) = self.volumes.get(volume.slot()) else {
             return;
@@ -766,7 +754,7 @@ impl<M: Memory> DataPlane<M> {
             return;
         }
         let volume = match item {
-            QueuedItem::Bitmap(volume) => volume,
+            QueuedItem::Bitmap(volume, _) => volume,
             QueuedItem::Control(item) => item.volume,
         };
         let place = self.volumes.get_mut(volume.slot());

@@ -214,6 +214,8 @@ pub enum Order {
     /// Send the whole bitmap, as soon as no application I/O of the volume is in flight locally;
     /// then report [`Upcall::BitmapSent`].
     SendBitmap(VolumeIndex),
+    /// The exchange that the bitmap was for has come to nothing: it is not sent.
+    KeepBitmap(VolumeIndex),
     /// Begin a resync; paused or running follows from the state.
     StartResync(VolumeIndex, Side),
     /// Begin an online verify.

@@ -70,7 +70,9 @@ impl<M: Memory> DataPlane<M> {
                     self.control_at = volume;
                     return NextPacket::Control(item);
                 }
-                Source::Item(_, QueuedItem::Bitmap(volume)) => self.next_bitmap_packet(volume, buf),
+                Source::Item(_, QueuedItem::Bitmap(volume, stamp)) => {
+                    self.next_bitmap_packet(volume, stamp, buf)
+                }
                 Source::App(slot) => self.app_packet(slot, buf, now),
                 Source::Reply(slot) => self.reply_packet(slot, buf),
                 Source::None => {

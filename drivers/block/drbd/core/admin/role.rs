@@ -168,6 +168,9 @@ impl Control<'_> {
             self.watch(v, true);
             return Step::Wait;
         }
+        if self.vol(v).state.role != job.role && self.size_is_open(v) {
+            return Step::Wait;
+        }
         let change = Change::role(job.role).and(job.extra);
         let code = match self.request(v, change, flags) {
             Answer::Pending => return Step::Wait,

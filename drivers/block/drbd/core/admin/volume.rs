@@ -293,7 +293,11 @@ impl Control<'_> {
         // An answer to an older size would take the newer one back, and a size of the peer's may
         // be on its way to the disk.
         let busy = !matches!(self.vol(v).job, VolumeJob::None);
-        if state.conn > ConnState::Connected || self.vol(v).resize_asked || busy {
+        // The peer may have decided on an exchange of bitmaps, with the size it knows.
+        let negotiates =
+            state.conn == ConnState::WfReportParams || state.disk == DiskState::Negotiating;
+        let syncs = state.conn > ConnState::Connected || negotiates;
+        if syncs || self.vol(v).resize_asked || busy {
             return Step::Done(code::RESIZE_RESYNC);
         }
         if state.role == Role::Secondary && state.peer == Role::Secondary {

@@ -42,6 +42,10 @@ impl Control<'_> {
             // The bitmaps name the new space; nothing is left to be synced after that.
             self.vol_mut(v).grown = false;
         }
+        let exchanges = matches!(o.conn, ConnState::WfBitMapS | ConnState::WfBitMapT);
+        if exchanges && o.conn != n.conn {
+            self.keep_bitmap(v);
+        }
         if n.conn < ConnState::Connected || n.pdsk < DiskState::Inconsistent {
             self.vol_mut(v).resize_asked = false;
         }
@@ -286,7 +290,7 @@ impl Control<'_> {
             FollowUp::StartFullSync => self.start_full_sync(v, n.conn),
             FollowUp::DiskFailed => self.disk_failed(v),
             FollowUp::DiskGone => self.tell_state(v),
-            FollowUp::SyncGrown => self.sync_grown(v),
+            FollowUp::SyncGrown => self.sync_grown_early(v),
         }
     }
 

@@ -133,7 +133,7 @@ impl SplitBrain {
 
 impl Control<'_> {
     /// Compares the generations and logs what comes out.
-    fn compare_generations(&mut self, v: VolumeIndex) -> Option<i32> {
+    fn compare_generations(&mut self, v: VolumeIndex, peer_role: Role) -> Option<i32> {
         let state = self.state(v);
         let volume = self.vol(v);
         let disk = volume.disk?;
@@ -146,7 +146,8 @@ impl Control<'_> {
             self_crashed: volume.crashed_primary,
             peer_crashed: peer_flags & FLAG_CRASHED_PRIMARY != 0,
             self_primary: state.role == Role::Primary,
-            peer_primary: state.peer == Role::Primary,
+            // As it says now: in a handshake nothing is known before.
+            peer_primary: peer_role == Role::Primary,
             resolver: self.s.link.resolver,
         };
         let shown = |bits: u64| u32::try_from(bits).unwrap_or(u32::MAX);
@@ -243,7 +244,7 @@ impl Control<'_> {
                 .map_or(DiskState::Negotiating, |(disk, _)| disk),
             disk => disk,
         };
-        let Some(mut hg) = self.compare_generations(v) else {
+        let Some(mut hg) = self.compare_generations(v, peer_role) else {
             return Decision::Refused;
         };
         if hg == -1000 {

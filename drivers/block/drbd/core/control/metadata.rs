@@ -227,11 +227,22 @@ impl Control<'_> {
     /// A sync UUID that is not on disk must not get on the peer's disk: nobody would recognise it.
     /// The resync ends together with the disk.
     fn drop_sync_uuid(&mut self, v: VolumeIndex) {
+        self.drop_held(v, is_about_resync);
+    }
+
+    /// The exchange that our bitmap is for has come to nothing, and another one may follow.
+    pub(crate) fn keep_bitmap(&mut self, v: VolumeIndex) {
+        self.drop_held(v, |order| matches!(order, Order::SendBitmap(_)));
+        self.order(Order::KeepBitmap(v));
+    }
+
+    /// Drops what waits for metadata of this volume.
+    fn drop_held(&mut self, v: VolumeIndex, what: impl Fn(&Order) -> bool) {
         for _ in 0..self.outbox.len() {
             let Some(held) = self.outbox.pop() else {
                 return;
             };
-            if held.volume != v || !is_about_resync(&held.order) {
+            if held.volume != v || !what(&held.order) {
                 // There is room: it was just taken out.
                 let _ = self.outbox.push(held);
             }

@@ -50,7 +50,7 @@ pub enum Pending {
         /// The bitmap is being written.
         marks: bool,
     },
-    /// P_SIZES that waits until all bits are set for a resync that begins.
+    /// P_SIZES that waits until all bits are set for a resync that begins, or for an answer.
     EarlySizes {
         /// Which volume.
         volume: VolumeIndex,
@@ -124,10 +124,7 @@ impl Control<'_> {
                     || state.conn < ConnState::Connected
                     || has_no_use_for_sync_uuid(&state)
             }
-            Some(Pending::EarlySizes { volume, .. }) => {
-                let job = self.vol(volume).job;
-                !matches!(job, VolumeJob::SetAll(..) | VolumeJob::Relayout(_))
-            }
+            Some(Pending::EarlySizes { volume, .. }) => !self.is_early_for_size(volume),
             Some(Pending::Sizes { volume, .. }) => {
                 !matches!(self.vol(volume).job, VolumeJob::Relayout(_))
             }

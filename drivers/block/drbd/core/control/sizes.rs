@@ -128,10 +128,7 @@ impl Control<'_> {
 
     /// P_SIZES.
     pub(crate) fn receive_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) -> Handled {
-        if matches!(
-            self.vol(v).job,
-            VolumeJob::SetAll(..) | VolumeJob::Relayout(_)
-        ) {
+        if self.is_early_for_size(v) {
             let (volume, sizes) = (v, *sizes);
             self.s.link.pending = Some(Pending::EarlySizes { volume, sizes });
             return Handled::Wait;
@@ -190,6 +187,29 @@ impl Control<'_> {
             return Handled::Wait;
         }
         self.sizes_applied(v, reply)
+    }
+
+    /// All bits are being set for a resync that begins, another size is being written, or the peer
+    /// has been asked about our role, by which it and we tell who syncs the new space.
+    pub(crate) fn is_early_for_size(&self, v: VolumeIndex) -> bool {
+        let job = self.vol(v).job;
+        let asks = self
+            .s
+            .two_phase
+            .is_some_and(|asked| asked.volume == Some(v) && asked.change.names(mask::ROLE));
+        asks || matches!(job, VolumeJob::SetAll(..) | VolumeJob::Relayout(_))
+    }
+
+    /// The nodes are about to agree on a size, and on who syncs the new space. That follows from
+    /// the roles: they stay as they are until then.
+    pub(crate) fn size_is_open(&self, v: VolumeIndex) -> bool {
+        let volume = self.vol(v);
+        let state = volume.state;
+        let usable = state.disk.min(state.pdsk) >= DiskState::Inconsistent;
+        let applies =
+            matches!(self.s.link.pending, Some(Pending::Sizes { volume, .. }) if volume == v);
+        state.conn == ConnState::Connected
+            && (volume.resize_asked || applies || (volume.grown && usable))
     }
 
     fn adopt_user_size(&mut self, v: VolumeIndex, new: u64, old: u64) {
@@ -326,6 +346,17 @@ impl Control<'_> {
         if !asks {
             self.vol_mut(v).grown = false;
             self.resync_after_grow(v);
+        }
+    }
+
+    /// A change of state finds new space. The peer that is to answer with its size may have changed
+    /// its role before it heard of ours: until then only a single Primary knows that it is the
+    /// source.
+    pub(crate) fn sync_grown_early(&mut self, v: VolumeIndex) {
+        let volume = self.vol(v);
+        let alone = volume.state.role == Role::Primary && volume.state.peer != Role::Primary;
+        if alone || !volume.resize_asked {
+            self.sync_grown(v);
         }
     }
 

@@ -4,7 +4,8 @@
 use drbd_format::types::{ConnState, DiskState, Protocol};
 use drbd_format::units::BitIndex;
 
-use super::{bits, BitmapSend, DataPlane, VolumeSlot};
+use super::{bits, DataPlane, VolumeSlot};
+use crate::bitmap_exchange::BitmapSend;
 use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::Stage;
@@ -44,6 +45,7 @@ impl<M: Memory> DataPlane<M> {
             Order::SetAllBits(volume) => self.fill_bitmap(volume, true),
             Order::ClearAllBits(volume) => self.fill_bitmap(volume, false),
             Order::SendBitmap(volume) => self.start_bitmap_send(volume),
+            Order::KeepBitmap(volume) => self.give_up_bitmap_send(volume),
             Order::StartResync(volume, side) => self.start_resync(volume, side, now),
             Order::StartVerify {
                 volume,
@@ -128,8 +130,8 @@ impl<M: Memory> DataPlane<M> {
             place.peer_seq = 0;
             place.totals.sent = 0;
             place.totals.received = 0;
-            place.bitmap_receive = None;
         }
+        self.bitmap_receive = None;
         self.wants.sender = true;
         self.wants.acks = true;
     }
@@ -142,6 +144,7 @@ impl<M: Memory> DataPlane<M> {
         }
         self.control_len = 0;
         self.stalled.clear();
+        self.bitmap_receive = None;
         self.note_unsettled();
         self.unqueue_requests(now);
         if keep {
@@ -159,7 +162,6 @@ impl<M: Memory> DataPlane<M> {
             let volume = VolumeIndex(number);
             let place = &mut self.volumes[volume.slot()];
             place.bitmap_send = BitmapSend::Idle;
-            place.bitmap_receive = None;
             self.stop_resync(volume, now);
         }
         self.close_epoch(now);
@@ -413,6 +415,7 @@ impl<M: Memory> DataPlane<M> {
         }
         place.session = None;
         place.al_suspended = false;
+        self.skip_bitmap(volume);
         self.give_up_cache(volume);
         self.release_al_waiters(volume);
         self.forget_references(volume);

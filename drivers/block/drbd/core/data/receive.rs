@@ -11,6 +11,7 @@ use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{BlockRange, BlockRequest, Data, DataFlags, Trim};
 
 use super::{DataPlane, Incoming};
+use crate::bitmap_exchange::BitmapPart;
 use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{Ack, PeerId, PeerKind, Stage};
@@ -226,8 +227,8 @@ impl<M: Memory> DataPlane<M> {
             Packet::OvRequest(request) => self.serve(volume, PeerKind::VerifyRead, request, now),
             Packet::OvReply(request) => self.verify_reply(volume, request, now),
             Packet::OutOfSync(range) => self.out_of_sync(volume, range),
-            Packet::Bitmap(words) => self.bitmap_words(volume, words),
-            Packet::CompressedBitmap(code) => self.bitmap_code(volume, code),
+            Packet::Bitmap(words) => self.bitmap_part(volume, &BitmapPart::Words(words)),
+            Packet::CompressedBitmap(code) => self.bitmap_part(volume, &BitmapPart::Code(code)),
             _ => VIOLATION,
         }
     }

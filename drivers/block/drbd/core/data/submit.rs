@@ -5,7 +5,7 @@ use drbd_format::units::{AlExtent, SectorRange};
 
 use super::{AppIo, DataPlane, LocalPart, Submit};
 use crate::activity_log::ActivityLog;
-use crate::data::BitmapSend;
+use crate::bitmap_exchange::BitmapSend;
 use crate::link::{Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::put_back::{put_back, Bug};

@@ -111,6 +111,10 @@ impl<M: Memory> Resource<M> {
         followed: bool,
         now: Instant,
     ) -> Incoming {
+        if self.data.interrupts_bitmap(frame) {
+            self.settle(now);
+            return Incoming::Error(LinkError::ProtocolError);
+        }
         if is_data_command(frame.command()) && self.state.core.link.protocol_seen {
             let incoming = self.data.data_packet(frame, fixed, followed, now);
             self.settle(now);

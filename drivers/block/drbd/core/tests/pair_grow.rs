@@ -6,8 +6,8 @@ mod pair {
 }
 
 use drbd_core::action::Ticket;
-use drbd_core::config::DiskConfig;
-use drbd_core::input::{AdminRequest, Input};
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{grow, Pair, SECTORS};
@@ -217,4 +217,111 @@ fn a_source_does_not_end_before_a_target_that_pauses() {
     all_is_grown_and_in_sync(&mut pair);
     let full = |line: &String| line.contains("full sync required after drbd_sync_handshake");
     assert_eq!(pair.a.log.iter().filter(|line| full(line)).count(), 1);
+}
+
+/// Seeds 49414 and 207332: it told the peer that it is Primary no more behind the size. Then each
+/// took the other one for the source of the new space.
+#[test]
+fn a_primary_steps_back_when_the_peer_has_taken_the_new_size() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    announce(&mut pair);
+    let (volume, role) = (V, Role::Secondary);
+    pair.a.admin(AdminRequest::SetRole {
+        volume,
+        role,
+        force: false,
+    });
+    while pair.a.step() {}
+    assert_eq!(pair.a.state().role, Role::Primary);
+    all_is_grown_and_in_sync(&mut pair);
+    assert_eq!(pair.a.state().role, Role::Secondary);
+}
+
+/// As above, the other way round: what the peer says of its role is under way, and a change of the
+/// own state comes first.
+#[test]
+fn a_secondary_waits_for_the_size_of_the_peer_before_it_tells_who_is_the_source() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let answers = pair.b.answers.len();
+    pair.b.admin(grow(false));
+    while pair.b.answers.len() == answers {
+        assert!(pair.b.step(), "{:#?}", pair.b.log);
+    }
+    while pair.b.step() {}
+    let (volume, role) = (V, Role::Secondary);
+    pair.a.admin(AdminRequest::SetRole {
+        volume,
+        role,
+        force: false,
+    });
+    while pair.a.step() {}
+    for request in [
+        AdminRequest::PauseSync { volume },
+        AdminRequest::ResumeSync { volume },
+    ] {
+        pair.b.admin(request);
+        while pair.b.step() {}
+    }
+    assert_eq!(pair.b.state().conn, ConnState::Connected);
+    all_is_grown_and_in_sync(&mut pair);
+}
+
+/// The peer has agreed and sees two Primaries, this node not yet.
+#[test]
+fn a_new_size_waits_until_the_peer_has_agreed_to_the_role() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let config = NetConfig {
+        two_primaries: true,
+        ..NetConfig::DEFAULT
+    };
+    let digests = DigestLengths::default();
+    for on_a in [true, false] {
+        let request = AdminRequest::NetOptions { config, digests };
+        assert_eq!(pair.command(on_a, request), 101);
+    }
+    let (volume, role) = (V, Role::Primary);
+    pair.b.admin(AdminRequest::SetRole {
+        volume,
+        role,
+        force: false,
+    });
+    // It pings the peer first.
+    pair.b.step();
+    pair.a.meta_in.append(&mut pair.b.meta_out);
+    pair.a.step();
+    pair.b.meta_in.append(&mut pair.a.meta_out);
+    while pair.b.step() {}
+    pair.a.data_in.append(&mut pair.b.data_out);
+    while pair.a.step() {}
+    assert_eq!(pair.a.state().peer, Role::Primary);
+    announce(&mut pair);
+    without_acks_of_a(&mut pair);
+    assert_eq!(pair.b.state().role, Role::Secondary);
+    all_is_grown_and_in_sync(&mut pair);
+}
+
+/// Seed 37673: the peer has sent its bitmap already, for the old size.
+#[test]
+fn a_device_is_not_resized_while_its_disk_is_compared() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let (volume, force) = (V, false);
+    assert_eq!(
+        pair.command(true, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    let config = DiskConfig {
+        disk_size_sectors: FRONT,
+        ..DiskConfig::DEFAULT
+    };
+    pair.b.sends_left = Some(0);
+    pair.a.attach(config);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    assert_eq!(pair.command(true, grow(false)), 130);
+    pair.b.sends_left = None;
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.command(true, grow(false)), 101);
+    all_is_grown_and_in_sync(&mut pair);
 }

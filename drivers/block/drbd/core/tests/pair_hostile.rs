@@ -97,6 +97,27 @@ fn a_barrier_that_is_never_acknowledged_leaves_no_epoch_behind() {
     assert_eq!(pair.b.core.counters(V).unacked, 0);
 }
 
+/// `reference/wire.md` 6.3. The rest of the bitmap would be waited for for ever.
+#[test]
+fn nothing_else_comes_between_the_packets_of_a_bitmap() {
+    let other = [
+        Packet::UnplugRemote,
+        Packet::State(State {
+            word: StateWord(0x8000_8000),
+        }),
+    ];
+    for packet in other {
+        let mut pair = Pair::synced();
+        let words = [0; 129 * 8];
+        inject(&mut pair.b, &Packet::Bitmap(&words[..136]));
+        inject(&mut pair.b, &packet);
+        pair.b.step();
+        let state = pair.b.state();
+        assert!(state.conn < ConnState::Connected, "{packet:?} {state}");
+        pair.until("in sync", Pair::in_sync);
+    }
+}
+
 /// Hands one whole packet to the node; says what the receiver has to do.
 fn receive(node: &mut Node, packet: &Packet<'_>) -> Incoming {
     let terms = *node.core.data.terms();

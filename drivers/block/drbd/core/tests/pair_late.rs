@@ -10,8 +10,9 @@ use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::state::VolumeState;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Protocol, Role, Uuid, UuidSet};
+use drbd_format::wire::command::Command;
 use pair::both::{said, Pair};
-use pair::node::V;
+use pair::node::{Node, V};
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
 
@@ -99,6 +100,43 @@ fn a_peer_that_is_faster_is_told_the_generations_that_were_compared() {
     assert!(said(&pair.b.log, "by rule 35"), "{:#?}", pair.b.log);
 }
 
+/// Seed 233547: it did not look at the role of which it had just been told. Both became the source.
+#[test]
+fn a_crashed_secondary_follows_the_primary_of_an_equal_generation() {
+    let mut pair = Pair::synced();
+    pair.command(false, DISCONNECT);
+    pair.command(true, DISCONNECT);
+    pair.a.crash(99);
+    pair.b.crash(98);
+    pair.run();
+    let [current, start, first, second] = [Uuid(0xa0), Uuid(0xb0), Uuid(0xc0), Uuid(0xd0)];
+    for node in [&mut pair.a, &mut pair.b] {
+        node.edit_superblock(|it| {
+            it.uuids = UuidSet {
+                current,
+                bitmap: start,
+                history: [first, second],
+            };
+            it.flags = it.flags.with(MdFlags::CRASHED_PRIMARY, true);
+        });
+    }
+    pair.attach();
+    // Not the resolver, which would be the target anyhow.
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.connect(NetConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert!(
+        said(&pair.a.log, "uuid_compare()=-1 by rule 41"),
+        "{:#?}",
+        pair.a.log
+    );
+    assert!(
+        said(&pair.b.log, "uuid_compare()=1 by rule 41"),
+        "{:#?}",
+        pair.b.log
+    );
+}
+
 /// It belongs to a resync of the disk that was there before, which no comparison will bring back.
 #[test]
 fn a_sync_uuid_from_before_an_attach_does_not_hold_up_the_peer() {
@@ -140,6 +178,105 @@ fn a_sync_uuid_from_before_an_attach_does_not_hold_up_the_peer() {
         pair.b.state().disk == DiskState::Negotiating
     });
     pair.until("in sync", Pair::in_sync);
+}
+
+/// Seed 51880: the peer took it for that of the next one, and both waited for ever.
+#[test]
+fn a_bitmap_for_an_exchange_that_came_to_nothing_is_not_sent() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.b.admin(connect(NetConfig::DEFAULT));
+    while pair.b.state().conn != ConnState::WfBitMapT {
+        pair.round_or_time();
+    }
+    // The own bitmap waits for this, and what the peer says goes on.
+    pair.b.hold_metadata = true;
+    pair.run();
+    let (volume, force) = (V, true);
+    pair.a.admin(AdminRequest::Detach { volume, force });
+    pair.run();
+    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::WfBitMapT);
+    pair.b.release_metadata();
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// `b` is behind and about to be synced. Bitmaps take two packets.
+fn before_the_exchange() -> Pair {
+    let mut pair = Pair::synced();
+    for on_a in [true, false] {
+        assert_eq!(pair.command(on_a, DISCONNECT), 101);
+    }
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    for node in [&mut pair.a, &mut pair.b] {
+        node.admin(connect(NetConfig {
+            use_rle: false,
+            ..NetConfig::DEFAULT
+        }));
+    }
+    pair
+}
+
+fn bitmaps(node: &Node) -> usize {
+    let bitmap = |command: &&u16| **command == Command::Bitmap.to_wire();
+    node.sent.iter().filter(bitmap).count()
+}
+
+/// The other node counts on the rest of it, and this one sends it before the one that it is asked
+/// for then.
+#[test]
+fn a_bitmap_of_which_a_part_is_sent_goes_out_to_its_end() {
+    let mut pair = before_the_exchange();
+    while bitmaps(&pair.b) == 0 {
+        if pair.b.state().conn == ConnState::WfBitMapT {
+            pair.b.sends_left = Some(1);
+        }
+        pair.round_or_time();
+    }
+    let (volume, force) = (V, true);
+    pair.a.admin(AdminRequest::Detach { volume, force });
+    pair.run();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::WfBitMapT);
+    pair.b.sends_left = None;
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(bitmaps(&pair.b), 4);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert!(!said(&pair.a.log, "ProtocolError"), "{:#?}", pair.a.log);
+}
+
+/// A Primary would be left without any data for a moment.
+#[test]
+fn a_bitmap_for_a_disk_that_has_gone_does_not_end_the_connection() {
+    let mut pair = before_the_exchange();
+    while bitmaps(&pair.a) == 0 {
+        if pair.a.state().conn == ConnState::WfBitMapS {
+            pair.a.sends_left = Some(1);
+        }
+        pair.round_or_time();
+    }
+    pair.run();
+    let (volume, force) = (V, true);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    pair.run();
+    assert_eq!(pair.b.state().disk, DiskState::Diskless);
+    pair.a.sends_left = None;
+    pair.run();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    for node in [&pair.a, &pair.b] {
+        assert!(!said(&node.log, "ProtocolError"), "{:#?}", node.log);
+    }
 }
 
 /// They have ended and can not be sent again: the generation does not wait for the end of the
