@@ -28,6 +28,8 @@ mod pair_helpers_tests;
 mod pair_hostile_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_late.rs"]
 mod pair_late_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_log.rs"]
+mod pair_log_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_policies.rs"]
 mod pair_policies_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_status.rs"]

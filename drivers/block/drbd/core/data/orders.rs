@@ -10,7 +10,7 @@ use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::Stage;
 use crate::put_back::{put_back, Bug};
-use crate::request::{Answer, Barrier, Event, Local, Op, Remote, Transport, Wait};
+use crate::request::{Answer, Barrier, Event, Local, Remote, Transport, Wait};
 use crate::resync::session::{verify_start, Job, Session};
 use crate::time::{earliest, Duration, Instant};
 
@@ -374,12 +374,7 @@ impl<M: Memory> DataPlane<M> {
             if failed && request.frozen && !request.completed && usable {
                 self.requests[slot].frozen = false;
                 self.requests[slot].local = Local::InFlight;
-                let request = &self.requests[slot];
-                let needs_log = request.op.is_write()
-                    && request.op != Op::Flush
-                    && request.al_count == 0
-                    && !self.volumes[request.volume.slot()].al_suspended;
-                let wait = if needs_log {
+                let wait = if self.lacks_log(slot) {
                     Wait::ActivityLog
                 } else {
                     Wait::Ready

@@ -94,12 +94,29 @@ impl<M: Memory> DataPlane<M> {
                 self.park_in(slot, Wait::Conflict);
                 continue;
             }
+            if self.lacks_log(slot) {
+                self.park_in(slot, Wait::ActivityLog);
+                continue;
+            }
             match self.admit(slot, now) {
                 Admission::Go(local) => return Some((id, local)),
                 Admission::Failed(error) => self.end_unadmitted(slot, Err(error)),
                 Admission::Finish => self.end_unadmitted(slot, Ok(())),
             }
         }
+    }
+
+    /// Tells whether the write has to get into the activity log once more: it waited while there
+    /// was no disk, or no need of a log, and there is now.
+    pub(crate) fn lacks_log(&self, slot: u32) -> bool {
+        let request = &self.requests[slot];
+        let place = &self.volumes[request.volume.slot()];
+        request.op.is_write()
+            && request.op != Op::Flush
+            && request.al_count == 0
+            && !place.al_suspended
+            && place.has_disk()
+            && !put_back(Bug::FullActivityLogIgnored)
     }
 
     /// Takes the first request that waits for nothing but its turn, else the first one whose
