@@ -36,6 +36,8 @@ mod pair_policies_tests;
 mod pair_status_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair.rs"]
 mod pair_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_told.rs"]
+mod pair_told_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_unstable.rs"]
 mod pair_unstable_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_versions.rs"]

@@ -586,6 +586,25 @@ mod tests {
         assert_eq!(two.words, one.words);
     }
 
+    /// Pages are loaded before the size is known, and may have anything beyond the end.
+    #[test]
+    fn bits_beyond_the_end_do_not_count_whenever_the_size_becomes_known() {
+        for bits in [1, 10, 63, 64, 65, 128, 1000] {
+            let sectors = SectorCount(bits * 8);
+            let mut early = Bitmap::new(vec![0; 17], vec![PageState::default()]);
+            early.load_page(0, &[0xff; PAGE_BYTES]);
+            assert_eq!(early.weight(), 17 * 64);
+            assert!(early.set_capacity(sectors));
+            let mut late = Bitmap::new(vec![0; 17], vec![PageState::default()]);
+            assert!(late.set_capacity(sectors));
+            late.load_page(0, &[0xff; PAGE_BYTES]);
+            assert_eq!((early.weight(), late.weight()), (bits, bits));
+            assert_eq!(early.words, late.words);
+            check(&early);
+            check(&late);
+        }
+    }
+
     #[test]
     fn growing_sets_exactly_the_new_bits() {
         let words = vec![0; 1024];

@@ -263,5 +263,6 @@ mod tests {
         assert!(Name::new(&[b'x'; 64]).is_none());
         assert!(Name::new(b"").unwrap().is_empty());
         assert!(!std::format!("{:?}", Name::new(b"geheim").unwrap()).contains("geheim"));
+        assert_eq!(std::format!("{}", Name::new(b"crc32c").unwrap()), "crc32c");
     }
 }

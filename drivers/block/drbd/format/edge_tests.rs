@@ -4,12 +4,22 @@ use crate::disk::layout::{Layout, Placement, Striping};
 use crate::disk::superblock::Superblock;
 use crate::netlink::tlv::{Field, Kind, Nest, TlvError, Unknown, Writer};
 use crate::options::{Domain, ParseError, Parsed, Section};
-use crate::units::{Sector, SectorCount, SectorRange};
+use crate::units::{AlExtent, BitIndex, Sector, SectorCount, SectorRange};
 use crate::wire::features::{FeatureFlags, Offer, Terms};
 use crate::wire::header::{Header, HeaderError, HEADER_LEN_MAX, PAYLOAD_LEN_MAX};
 
 fn range(start: u64, len: u64) -> SectorRange {
     SectorRange::new(Sector(start), SectorCount(len)).unwrap()
+}
+
+#[test]
+fn the_places_of_an_extent_are_multiples_of_its_size() {
+    for number in [0, 1, 7, u32::MAX - 1] {
+        let extent = AlExtent(number);
+        let number = u64::from(number);
+        assert_eq!(extent.first_sector(), Sector(number * AlExtent::SECTORS.0));
+        assert_eq!(extent.first_bit(), BitIndex(number * AlExtent::BITS.0));
+    }
 }
 
 #[test]

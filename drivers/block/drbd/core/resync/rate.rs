@@ -195,6 +195,80 @@ mod tests {
         assert!(run(&config, 3, true) > 80_000);
     }
 
+    /// What may be asked for after so many milliseconds, with so much in flight.
+    fn asks(config: &DiskConfig, ms: u64, in_flight: u64, window_max: u64) -> Allowance {
+        let mut rate = Rate::new(Instant(0), config);
+        rate.asked(WINDOW_MIN);
+        rate.answered(10_000);
+        let now = Instant(ms * 1_000_000);
+        rate.allowance(now, config, in_flight, window_max)
+    }
+
+    #[test]
+    fn tokens_come_with_time_and_room_with_answers() {
+        use Allowance::{Sectors, Until, Window};
+        let at = |ms: u64| Until(Instant(ms * 1_000_000));
+        // 16 sectors in a millisecond.
+        let config = DiskConfig {
+            c_max_rate_kib: 8000,
+            ..DiskConfig::DEFAULT
+        };
+        for (ms, in_flight, window_max, expected) in [
+            (0, 0, 8192, at(33)),
+            (31, 0, 8192, at(33)),
+            (32, 0, 8192, Sectors(512)),
+            (33, 0, 8192, Sectors(528)),
+            (100, 0, 8192, Sectors(1600)),
+            (1000, 0, 8192, Sectors(2048)),
+            (1000, 7000, 8192, Sectors(1192)),
+            (1000, 8184, 8192, Sectors(8)),
+            (1000, 8185, 8192, Window),
+            (1000, 0, 0, Sectors(8)),
+            (1000, 100, 1000, Sectors(896)),
+        ] {
+            let found = asks(&config, ms, in_flight, window_max);
+            assert_eq!(found, expected, "{ms} ms, {in_flight} of {window_max}");
+        }
+        // Fast enough for more than one large request in a burst.
+        let config = DiskConfig {
+            c_max_rate_kib: 100_000,
+            ..DiskConfig::DEFAULT
+        };
+        assert_eq!(asks(&config, 10, 0, 1 << 20), at(11));
+        assert_eq!(asks(&config, 30, 0, 1 << 20), Sectors(6000));
+        assert_eq!(asks(&config, 500, 0, 1 << 20), Sectors(12_048));
+    }
+
+    #[test]
+    fn applications_compete_while_they_write_much_and_a_while_longer() {
+        for (sectors, times, gap_ms, later_ms, competes) in [
+            (64, 1, 0, 1, false),
+            (65, 1, 0, 1, true),
+            (8, 8, 10, 1, false),
+            (8, 9, 10, 1, true),
+            (65, 1, 0, 200, true),
+            (65, 1, 0, 201, false),
+            // What was written in the moment before counts in the next one as well.
+            (40, 4, 90, 1, true),
+            (40, 4, 101, 1, false),
+        ] {
+            let config = DiskConfig::DEFAULT;
+            let mut rate = Rate::new(Instant(0), &config);
+            let mut now = 0;
+            for number in 0..times {
+                now = number * gap_ms * 1_000_000;
+                rate.application(sectors, Instant(now));
+            }
+            now += later_ms * 1_000_000;
+            let _ = rate.allowance(Instant(now), &config, 0, 8192);
+            let wanted = if competes { 250 } else { 102_400 };
+            assert_eq!(
+                rate.wanted_kib, wanted,
+                "{times} times {sectors} sectors, {gap_ms} ms apart, {later_ms} ms ago"
+            );
+        }
+    }
+
     #[test]
     fn the_window_never_exceeds_its_limit() {
         let config = DiskConfig::DEFAULT;

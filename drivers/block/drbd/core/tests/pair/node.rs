@@ -18,13 +18,17 @@ use drbd_core::link::{LinkError, Order, VolumeIndex, VolumeNumber};
 use drbd_core::memory::Memory;
 use drbd_core::peer_request::PeerSlot;
 use drbd_core::request::{IoError, Op, RequestId, RequestSlot};
-use drbd_core::resource::{ControlMemory, Resource};
+use drbd_core::resource::{ControlMemory, Resource, Wants};
 use drbd_core::resync::extents::ResyncSlot;
 use drbd_core::state::VolumeState;
 use drbd_core::time::Instant;
 use drbd_format::disk::layout::Striping;
 use drbd_format::disk::superblock::{MdFlags, Superblock};
 use drbd_format::units::{Sector, SectorCount};
+
+mod told;
+
+use told::{hex, told_of, Woken};
 
 pub(crate) const V: VolumeIndex = VolumeIndex(0);
 
@@ -78,7 +82,10 @@ pub(crate) struct Node {
     /// Length of the fixed part expected next, after its header.
     fixed: Option<usize>,
     waiting: bool,
+    woken: Woken,
     pub(crate) log: Vec<String>,
+    /// Everything the core has told its shell to do, and each packet, in order.
+    pub(crate) told: Vec<String>,
     pub(crate) answers: Vec<(Ticket, i32)>,
     pub(crate) read_only: bool,
     pub(crate) capacity: u64,
@@ -110,6 +117,8 @@ pub(crate) struct Node {
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
+    /// Requests of the peer to the local disk fail.
+    pub(crate) fail_peer_io: bool,
     /// Packets that the sender of the data socket still takes; `None`: all.
     pub(crate) sends_left: Option<u32>,
 }
@@ -146,7 +155,9 @@ impl Node {
             meta_in: VecDeque::new(),
             fixed: None,
             waiting: false,
+            woken: Woken::default(),
             log: Vec::new(),
+            told: Vec::new(),
             answers: Vec::new(),
             read_only: true,
             capacity: 0,
@@ -168,6 +179,7 @@ impl Node {
             held_bitmaps: VecDeque::new(),
             sent: Vec::new(),
             fail_local: false,
+            fail_peer_io: false,
             sends_left: None,
         }
     }
@@ -242,9 +254,15 @@ impl Node {
 
     /// Writes `len` bytes of `byte` through the device. The result ends up in `ended`.
     pub(crate) fn write(&mut self, sector: u64, len: u32, byte: u8) {
+        let taken = self.request(Op::Write, sector, len, byte);
+        assert!(taken, "the test writes only when it may");
+    }
+
+    /// Any request of an application. Returns whether it was taken.
+    pub(crate) fn request(&mut self, op: Op, sector: u64, len: u32, byte: u8) -> bool {
         let io = AppIo {
             volume: V,
-            op: Op::Write,
+            op,
             sector: Sector(sector),
             len_bytes: len,
             fua: false,
@@ -253,7 +271,11 @@ impl Node {
             may_unmap: false,
             read_ahead: false,
         };
-        let data = vec![byte; len as usize];
+        let data = match op {
+            Op::Write => vec![byte; len as usize],
+            Op::Discard | Op::Flush | Op::Read | Op::WriteZeroes => Vec::new(),
+        };
+        self.told.push(format!("{op:?} {sector} {len}"));
         match self.core.submit(&io, self.now) {
             Submit::Admitted { id, local } => {
                 self.bios.insert(id.slot, (io, data));
@@ -264,8 +286,12 @@ impl Node {
             }
             Submit::Refuse(error) => self.ended.push(Err(error)),
             Submit::Finish => self.ended.push(Ok(())),
-            Submit::Wait => panic!("the test writes only when it may"),
+            Submit::Wait => {
+                self.told.push("has to wait".into());
+                return false;
+            }
         }
+        true
     }
 
     fn local(&mut self, id: RequestId, local: LocalPart) {
@@ -336,9 +362,16 @@ impl Node {
         }
     }
 
+    /// Takes note of who has something to do. Nobody else is asked to do anything.
+    fn look(&mut self) -> Wants {
+        let wants = self.core.take_wants();
+        self.woken.by(&wants);
+        wants
+    }
+
     /// Lets the executors run until nothing moves. Returns whether anything did.
     pub(crate) fn step(&mut self) -> bool {
-        let wants = self.core.take_wants();
+        let wants = self.look();
         if wants.timer.is_some_and(|at| at <= self.now) {
             self.core.on_timer(self.now);
         }
@@ -353,16 +386,21 @@ impl Node {
         active |= self.senders();
         active |= self.receive_data();
         active |= self.receive_meta();
-        while let Some(done) = self.core.pop_done() {
+        self.look();
+        while let Some(done) = self.woken.done.then(|| self.core.pop_done()).flatten() {
             active = true;
             match done.what {
-                DoneKind::EndBio(result) => self.ended.push(result),
+                DoneKind::EndBio(result) => {
+                    self.told.push(format!("ended {result:?}"));
+                    self.ended.push(result);
+                }
                 DoneKind::Free => {
                     self.bios.remove(&done.id.slot);
                 }
                 DoneKind::Reissue => {}
             }
         }
+        self.woken.done = false;
         active
     }
 
@@ -405,6 +443,13 @@ impl Node {
 
     fn perform(&mut self, action: Action) {
         let now = self.now;
+        self.told.push(match action {
+            Action::Log { volume, line } => {
+                let about = volume.map_or('-', |_| 'v');
+                format!("{about} {:?}: {line}", line.level())
+            }
+            action => format!("{action:?}").replace("volume: VolumeIndex(0)", "v0"),
+        });
         match action {
             Action::AdminDone { ticket, code, .. } => self.answers.push((ticket, code)),
             Action::CloseDisk { volume } => {
@@ -490,8 +535,9 @@ impl Node {
                 let mut block = vec![0; 4096];
                 let ok = !self.fail_metadata;
                 if self.core.encode_superblock(volume, &mut block).is_some() && ok {
-                    self.superblocks
-                        .push(Superblock::decode(&block).expect("valid"));
+                    let superblock = Superblock::decode(&block).expect("valid");
+                    self.told.push(told_of(&superblock));
+                    self.superblocks.push(superblock);
                     self.disk.superblock = Some(block);
                 }
                 if self.hold_metadata {
@@ -519,12 +565,19 @@ impl Node {
     fn write_page(&mut self, volume: VolumeIndex, page: u32) {
         let mut bytes = vec![0; 4096];
         let _ = self.core.bitmap_page(volume, page, &mut bytes);
+        let set: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
+        self.told.push(format!("bitmap page {page}: {set} bits"));
         self.disk.bitmap.insert(page, bytes);
         self.core.bitmap_page_written(volume, page, true, self.now);
     }
 
     fn volume_worker(&mut self) -> bool {
         let mut active = false;
+        self.look();
+        if !self.woken.volume {
+            return false;
+        }
+        self.woken.volume = self.hold_log;
         while let Some((id, local)) = self.core.next_ready(V, self.now) {
             active = true;
             self.local(id, local);
@@ -534,7 +587,11 @@ impl Node {
             match self.core.al_next(V, &mut block, |_| 0, self.now) {
                 AlStep::Idle => return active,
                 AlStep::WriteBitmapPage { page } => self.write_page(V, page),
-                AlStep::WriteTransaction { .. } => self.core.al_written(V, true, self.now),
+                AlStep::WriteTransaction { md_sector, .. } => {
+                    self.told
+                        .push(format!("log at {}: {}", md_sector.0, hex(&block[..32])));
+                    self.core.al_written(V, true, self.now);
+                }
             }
             active = true;
         }
@@ -543,9 +600,11 @@ impl Node {
 
     fn peer_io(&mut self) -> bool {
         let mut active = false;
-        if self.hold_peer_io {
+        self.look();
+        if self.hold_peer_io || !self.woken.peer_io {
             return false;
         }
+        self.woken.peer_io = false;
         while let Some(io) = self.core.next_peer_io(self.now) {
             active = true;
             let now = self.now;
@@ -561,17 +620,18 @@ impl Node {
                     let data = self.disk.data[at..at + len_bytes as usize].to_vec();
                     let zero = data.iter().all(|&byte| byte == 0);
                     self.pages.insert(id.slot, data);
+                    let ok = !self.fail_peer_io;
                     if check_zero {
-                        self.core.peer_io_read(id, true, zero, now);
+                        self.core.peer_io_read(id, ok, zero, now);
                     } else {
-                        self.core.peer_io_done(id, true, now);
+                        self.core.peer_io_done(id, ok, now);
                     }
                 }
                 PeerIo::Write { id, sector, .. } => {
                     let data = self.pages[&id.slot].clone();
                     let at = sector.0 as usize * 512;
                     self.disk.data[at..at + data.len()].copy_from_slice(&data);
-                    self.core.peer_io_done(id, true, now);
+                    self.core.peer_io_done(id, !self.fail_peer_io, now);
                 }
                 PeerIo::Discard {
                     id,
@@ -599,11 +659,13 @@ impl Node {
     fn senders(&mut self) -> bool {
         let mut active = false;
         let mut buf = vec![0; 8192];
-        while self.sends_left != Some(0) {
-            self.core.take_wants();
+        self.look();
+        while self.sends_left != Some(0) && self.woken.sender {
+            self.look();
             let Some(out) = self.core.next_packet(&mut buf, self.now) else {
                 // A thread would not come to rest, and may keep the processor from all others.
-                let again = self.core.take_wants().sender;
+                self.woken.sender = false;
+                let again = self.look().sender;
                 assert!(!again, "whoever found no packet is sent to look again");
                 break;
             };
@@ -612,6 +674,7 @@ impl Node {
             if self.linked {
                 self.data_out.extend(&buf[..out.len]);
                 self.sent.push(command_of(&buf));
+                self.told.push(format!("data {}", hex(&buf[..out.len])));
                 match out.payload {
                     Payload::App(id) => self.data_out.extend(&self.bios[&id.slot].1),
                     Payload::Peer(id) => self.data_out.extend(&self.pages[&id.slot]),
@@ -620,19 +683,21 @@ impl Node {
             }
             self.core.sent(out.token, self.linked, self.now);
         }
-        loop {
-            self.core.take_wants();
+        while self.woken.acks {
+            self.look();
             let Some(len) = self.core.next_acks(&mut buf, self.now) else {
+                self.woken.acks = false;
+                let again = self.look().acks;
+                assert!(!again, "whoever found no ack is sent to look again");
                 break;
             };
             active = true;
+            self.told.push(format!("meta {}", hex(&buf[..len])));
             if self.linked {
                 self.meta_out.extend(&buf[..len]);
             }
             self.core.acks_sent(self.now);
         }
-        let again = self.core.take_wants().acks;
-        assert!(!again, "whoever found no ack is sent to look again");
         active
     }
 
@@ -644,6 +709,11 @@ impl Node {
     }
 
     fn receive_data(&mut self) -> bool {
+        self.look();
+        if self.waiting && !self.woken.receiver {
+            return false;
+        }
+        self.woken.receiver = false;
         if self.waiting {
             self.waiting = false;
             let incoming = self.core.data_retry(self.now);

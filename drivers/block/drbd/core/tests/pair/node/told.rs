@@ -1,0 +1,60 @@
+//! How what a node does is written down.
+
+use drbd_core::resource::Wants;
+use drbd_format::disk::superblock::Superblock;
+use drbd_format::types::UuidSet;
+
+/// Bytes as words of four, at most 24, zeros at the end left out.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let used = bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |at| at + 1);
+    let words = bytes[..used.next_multiple_of(4).min(bytes.len())]
+        .chunks(4)
+        .take(24);
+    let words: Vec<String> = words
+        .map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect())
+        .collect();
+    format!("{} bytes {}", bytes.len(), words.join(" "))
+}
+
+pub(super) fn told_of(superblock: &Superblock) -> String {
+    let UuidSet {
+        current,
+        bitmap,
+        history: [h0, h1],
+    } = superblock.uuids;
+    format!(
+        "superblock {:x} {:x} {:x} {:x} flags {:x} size {} peer {}",
+        current.0,
+        bitmap.0,
+        h0.0,
+        h1.0,
+        superblock.flags.0,
+        superblock.la_size.0,
+        superblock.la_peer_max_bio_bytes
+    )
+}
+
+/// Which threads have been woken and have not looked yet.
+#[derive(Default)]
+pub(super) struct Woken {
+    pub(super) acks: bool,
+    pub(super) done: bool,
+    pub(super) peer_io: bool,
+    pub(super) receiver: bool,
+    pub(super) sender: bool,
+    pub(super) volume: bool,
+}
+
+impl Woken {
+    pub(super) fn by(&mut self, wants: &Wants) {
+        self.acks |= wants.acks;
+        self.done |= wants.done;
+        self.peer_io |= wants.peer_io;
+        self.receiver |= wants.receiver;
+        self.sender |= wants.sender;
+        self.volume |= wants.submitters || wants.volumes & 1 != 0;
+    }
+}
