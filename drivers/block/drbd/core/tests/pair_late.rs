@@ -109,7 +109,8 @@ fn a_crashed_secondary_follows_the_primary_of_an_equal_generation() {
     pair.a.crash(99);
     pair.b.crash(98);
     pair.run();
-    let [current, start, first, second] = [Uuid(0xa0), Uuid(0xb0), Uuid(0xc0), Uuid(0xd0)];
+    // A branch of the last one: a promotion begins no other.
+    let [current, start, first, second] = [0xa0 + (1 << 32), 0xb0, 0xc0, 0xa0].map(Uuid);
     for node in [&mut pair.a, &mut pair.b] {
         node.edit_superblock(|it| {
             it.uuids = UuidSet {
