@@ -429,12 +429,11 @@ impl Workload {
             if write.has_reached(&world.nodes[peer].disks[volume].live) {
                 continue;
             }
-            if has_good_disk(world, 1 - peer, volume) {
-                world.oracle.promises[volume][peer] = Promise::Nothing;
-            } else {
+            if !has_good_disk(world, 1 - peer, volume) {
                 // The disk that has it was given up for the peer's.
                 world.oracle.lost(volume, &write);
             }
+            world.oracle.promises[volume][peer] = Promise::Nothing;
         }
     }
 
