@@ -75,6 +75,9 @@ pub struct Cluster {
     pub workload: Workload,
     /// The node through which applications wrote last.
     pub holder: usize,
+    /// The node through which applications used each volume last: not the holder if that could not
+    /// be promoted for it.
+    pub(crate) users: [usize; VOLUMES],
     /// Volumes of which the nodes have different data.
     split: split::Split,
     /// Nothing goes wrong any more.
@@ -92,7 +95,7 @@ pub struct Cluster {
     /// Disconnected on purpose.
     apart: bool,
     cuts: u64,
-    replicating: bool,
+    replicating: [bool; VOLUMES],
     /// Whether the cluster was idle when somebody asked, as long as nothing has changed.
     rested: Option<bool>,
     /// Attempts to connect of a Primary that the peer's data kept apart, in a row.
@@ -182,6 +185,7 @@ impl Cluster {
             faults,
             admins: [Admin::default(), Admin::default()],
             holder: 0,
+            users: [0; VOLUMES],
             healed: false,
             happened: 0,
             crash: None,
@@ -190,7 +194,7 @@ impl Cluster {
             switch_to: None,
             apart: false,
             cuts: 0,
-            replicating: false,
+            replicating: [false; VOLUMES],
             rested: None,
             refused: 0,
             kept_out: [0; 2],
@@ -373,14 +377,7 @@ impl Cluster {
                 self.answered(node, command, code);
             }
         }
-        let replicating = self.workload.node.is_some_and(|node| {
-            (0..self.faults.volumes).all(|volume| is_replicating(&mut self.world, node, volume))
-        });
-        if self.replicating && !replicating {
-            self.workload.breaks += 1;
-            self.workload.lost_on_the_way(&mut self.world);
-        }
-        self.replicating = replicating;
+        self.note_breaks();
         self.workload.lost_with_the_disk(&mut self.world);
         self.settle_claims();
         self.hurry();
@@ -535,6 +532,21 @@ impl Cluster {
         }
     }
 
+    /// Notes which volumes are not replicated any more.
+    fn note_breaks(&mut self) {
+        for volume in 0..self.faults.volumes {
+            let used = self.workload.node;
+            let replicating =
+                used.is_some_and(|node| is_replicating(&mut self.world, node, volume));
+            if self.replicating[volume] && !replicating {
+                self.workload.breaks += 1;
+                self.workload
+                    .lost_on_the_way(&mut self.world, |at| at == volume);
+            }
+            self.replicating[volume] = replicating;
+        }
+    }
+
     /// A node stops at once.
     pub fn power_off(&mut self, node: usize) {
         let world = &mut self.world;
@@ -544,7 +556,7 @@ impl Cluster {
         world.touched[node] = true;
         world.trace(node, || "POWER LOSS".to_string());
         if node == self.holder {
-            self.workload.lost_on_the_way(world);
+            self.workload.lost_on_the_way(world, |_| true);
         }
         world.nodes[node].alive = None;
         self.workload.lost_with_the_disk(world);
@@ -556,7 +568,10 @@ impl Cluster {
         self.world.activity[node].suspended = None;
         self.admins[node].reset();
         self.workload.forget(&mut self.world, node);
-        self.world.oracle.power_lost(node, node == self.holder);
+        let users = self.users;
+        self.world
+            .oracle
+            .power_lost(node, |volume| users[volume] == node);
         self.lost_at_the_only_disk(node);
         if self.switch_to.is_some() {
             self.switch_to = None;

@@ -412,11 +412,11 @@ impl Oracle {
         self.promises[volume][node] = Promise::Everything;
     }
 
-    /// A node has lost power. `is_holder`: applications wrote through it last.
-    pub fn power_lost(&mut self, node: usize, is_holder: bool) {
-        for promises in &mut self.promises {
+    /// A node has lost power. `is_user`: applications wrote to the volume through it last.
+    pub fn power_lost(&mut self, node: usize, is_user: impl Fn(usize) -> bool) {
+        for (volume, promises) in self.promises.iter_mut().enumerate() {
             promises[node] = match promises[node] {
-                Promise::Everything | Promise::Flushed if is_holder => Promise::Flushed,
+                Promise::Everything | Promise::Flushed if is_user(volume) => Promise::Flushed,
                 _ => Promise::Nothing,
             };
         }
@@ -508,7 +508,7 @@ mod tests {
             oracle.acked(volume, &ONE, false, 0);
         }
         oracle.flushed(1, oracle.flush_mark());
-        oracle.power_lost(0, true);
+        oracle.power_lost(0, |_| true);
         let empty = Sectors::default();
         assert!(oracle.check_disk(0, 0, &empty).is_ok());
         assert!(oracle.check_disk(1, 0, &empty).is_err());

@@ -395,8 +395,10 @@ impl Workload {
             self.under_way.push((volume, peer, write));
         }
         let nowhere = !here && !there && self.protocol == Protocol::C;
-        if nowhere && world.nodes[peer].alive.is_none() && !pending.durable {
-            // The ack was on its way when the only disk that had it lost power.
+        // What the target of a resync has is overwritten by the source, as far as it is marked.
+        let there_only = !here || !has_good_disk(world, node, volume);
+        if !there && there_only && world.nodes[peer].alive.is_none() && !pending.durable {
+            // The ack was on its way when the only disk that counts lost power.
             world.oracle.lost(volume, &write);
         } else if nowhere {
             world.fail_data(format!(
@@ -418,14 +420,19 @@ impl Workload {
 }
 
 impl Workload {
-    /// Replication has ended, or the node that wrote is gone: what was acknowledged in protocol A
-    /// and has not reached the peer's disk may never get there.
-    pub fn lost_on_the_way(&mut self, world: &mut World) {
+    /// Replication of these volumes has ended, or the node that wrote is gone: what was acknowledged
+    /// in protocol A and has not reached the peer's disk may never get there.
+    pub fn lost_on_the_way(&mut self, world: &mut World, concerns: impl Fn(usize) -> bool) {
         if self.protocol != Protocol::A {
             // What was received gets to the disk nevertheless.
             return;
         }
-        for (volume, peer, write) in std::mem::take(&mut self.under_way) {
+        let (lost, others) = std::mem::take(&mut self.under_way)
+            .into_iter()
+            .partition(|(volume, ..)| concerns(*volume));
+        self.under_way = others;
+        let lost: Vec<_> = lost;
+        for (volume, peer, write) in lost {
             if write.has_reached(&world.nodes[peer].disks[volume].live) {
                 continue;
             }

@@ -174,6 +174,8 @@ pub struct Volume {
     /// The connected peer's disk has gone with writes that are not on the own one, and the peer has
     /// not said since that it knows.
     pub lacks_writes: bool,
+    /// The disk waits, Outdated, for a resync of new space only: it has all there was before.
+    pub lacks_new_space: bool,
     /// The device grew while the peer was away: sync the new part.
     pub grown: bool,
     /// The peer has been told of a new size and has not answered.
@@ -250,6 +252,7 @@ impl Volume {
         uuid_due_if_taken: false,
         taken: false,
         lacks_writes: false,
+        lacks_new_space: false,
         grown: false,
         resize_asked: false,
         opened: 0,

@@ -210,7 +210,7 @@ impl Cluster {
         let alive = |cluster: &Self, node: usize| cluster.world.nodes[node].alive.is_some();
         let in_sync = (0..self.faults.volumes).all(|volume| self.is_in_sync(volume));
         if !in_sync {
-            self.workload.lost_on_the_way(&mut self.world);
+            self.workload.lost_on_the_way(&mut self.world, |_| true);
         }
         let complete = self
             .world
@@ -349,6 +349,7 @@ impl Cluster {
 
     /// Applications see a volume: what it shows is what counts from now on.
     fn seen(&mut self, node: usize, volume: usize) {
+        self.users[volume] = node;
         let connected = self.is_in_sync(volume);
         if let Some(shown) = self.shown(node, volume) {
             let disk = &self.world.nodes[shown].disks[volume].live;

@@ -220,6 +220,7 @@ impl Control<'_> {
         for item in follow_up(old, new, &context).iter() {
             self.carry_out(v, item, new);
         }
+        self.keep_old_space(v, old, new);
     }
 
     fn carry_out(&mut self, v: VolumeIndex, item: FollowUp, n: VolumeState) {

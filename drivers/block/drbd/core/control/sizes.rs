@@ -15,7 +15,7 @@ use crate::action::Action;
 use crate::link::{LinkError, Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
-use crate::state::{mask, Change};
+use crate::state::{mask, Change, VolumeState};
 
 /// Largest request of all, in bytes.
 const BIO_MAX: u32 = 1 << 20;
@@ -382,8 +382,28 @@ impl Control<'_> {
         if self.gives_new_space(state.role, state.peer) {
             self.start_resync(v, Side::Source);
         } else {
+            self.vol_mut(v).lacks_new_space = state.disk == DiskState::UpToDate;
             self.set_state(v, Change::conn(ConnState::WfSyncUuid), Flags::VERBOSE);
         }
+    }
+
+    /// The peer's disk is gone before it could sync the new space. What applications have is on the
+    /// own disk, and what a diskless Primary writes from now on is nowhere else.
+    pub(crate) fn keep_old_space(&mut self, v: VolumeIndex, o: VolumeState, n: VolumeState) {
+        let waited = o.conn == ConnState::WfSyncUuid && n.conn != ConnState::WfSyncUuid;
+        if !waited || !core::mem::take(&mut self.vol_mut(v).lacks_new_space) {
+            return;
+        }
+        let state = self.state(v);
+        let left = state.conn == ConnState::Connected && state.pdsk < DiskState::Inconsistent;
+        if !left || state.disk != DiskState::Outdated {
+            return;
+        }
+        self.set_state(v, Change::disk(DiskState::UpToDate), Flags::VERBOSE);
+        if state.peer == Role::Primary {
+            self.leave_generation(v);
+        }
+        self.send_uuids_and_state(v);
     }
 }
 

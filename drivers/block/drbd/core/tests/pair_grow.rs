@@ -325,3 +325,25 @@ fn a_device_is_not_resized_while_its_disk_is_compared() {
     assert_eq!(pair.command(true, grow(false)), 101);
     all_is_grown_and_in_sync(&mut pair);
 }
+
+/// Seeds 158025 and 301854: what a diskless Primary wrote to it went to a disk that counted as
+/// outdated, and was overwritten when the Primary had its disk back.
+#[test]
+fn a_disk_that_lacks_new_space_only_stays_good_if_the_source_loses_its_own() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    announce(&mut pair);
+    pair.a.fail_local = true;
+    pair.a.write(800, 4096, 0x32);
+    pair.until("gone", |pair| pair.b.state().pdsk == DiskState::Diskless);
+    pair.a.fail_local = false;
+    assert_eq!(pair.b.state().disk, DiskState::UpToDate);
+    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate);
+    pair.a.ended.clear();
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[80 * 512], 9);
+    assert_eq!(pair.b.disk.data[80 * 512], 9);
+}
