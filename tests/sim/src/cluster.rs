@@ -15,11 +15,12 @@ use crate::node::{Alive, Node, VOLUMES};
 use crate::oracle::{Oracle, Promise};
 use crate::random::Random;
 use crate::shell::{create_metadata, CreateAs};
-use crate::workload::{is_replicating, Workload};
+use crate::workload::Workload;
 use crate::world::{Event, World, MILLI, SCRATCH_LEN, SECOND};
 
 mod blame;
 mod crash;
+mod losses;
 mod split;
 mod tend;
 
@@ -528,68 +529,6 @@ impl Cluster {
         for end in self.world.net.all_ends() {
             if self.world.net.owner(end).node == node {
                 self.world.after(0, Event::Arrive(end));
-            }
-        }
-    }
-
-    /// Notes which volumes are not replicated any more.
-    fn note_breaks(&mut self) {
-        for volume in 0..self.faults.volumes {
-            let used = self.workload.node;
-            let replicating =
-                used.is_some_and(|node| is_replicating(&mut self.world, node, volume));
-            if self.replicating[volume] && !replicating {
-                self.workload.breaks += 1;
-                self.workload
-                    .lost_on_the_way(&mut self.world, |at| at == volume);
-            }
-            self.replicating[volume] = replicating;
-        }
-    }
-
-    /// A node stops at once.
-    pub fn power_off(&mut self, node: usize) {
-        let world = &mut self.world;
-        if world.nodes[node].alive.is_none() {
-            return;
-        }
-        world.touched[node] = true;
-        world.trace(node, || "POWER LOSS".to_string());
-        if node == self.holder {
-            self.workload.lost_on_the_way(world, |_| true);
-        }
-        world.nodes[node].alive = None;
-        self.workload.lost_with_the_disk(world);
-        world.net.set_life(node, None);
-        let mut random = Random::new(world.random.draw());
-        for disk in &mut world.nodes[node].disks {
-            disk.lose_power(&mut random);
-        }
-        self.world.activity[node].suspended = None;
-        self.admins[node].reset();
-        self.workload.forget(&mut self.world, node);
-        let users = self.users;
-        self.world
-            .oracle
-            .power_lost(node, |volume| users[volume] == node);
-        self.lost_at_the_only_disk(node);
-        if self.switch_to.is_some() {
-            self.switch_to = None;
-            self.workload.resting = false;
-        }
-    }
-
-    /// The Primary has only the disk of a node that has lost power: what it has not made stable
-    /// there is gone, although the Primary itself lives on.
-    fn lost_at_the_only_disk(&mut self, node: usize) {
-        if node == self.holder {
-            return;
-        }
-        for volume in 0..self.faults.volumes {
-            let state = self.state(self.holder, volume);
-            if state.is_some_and(|state| state.disk < DiskState::UpToDate) {
-                let disk = &self.world.nodes[node].disks[volume].live;
-                self.world.oracle.lost_in_the_cache(volume, disk);
             }
         }
     }

@@ -420,8 +420,8 @@ impl Workload {
 }
 
 impl Workload {
-    /// Replication of these volumes has ended, or the node that wrote is gone: what was acknowledged
-    /// in protocol A and has not reached the peer's disk may never get there.
+    /// Replication of these volumes has ended, or the node that wrote is gone: what was
+    /// acknowledged in protocol A and has not reached the peer's disk may never get there.
     pub fn lost_on_the_way(&mut self, world: &mut World, concerns: impl Fn(usize) -> bool) {
         if self.protocol != Protocol::A {
             // What was received gets to the disk nevertheless.

@@ -1,0 +1,91 @@
+//! What is lost with a connection or a node: writes on their way, and what caches held.
+
+use drbd_format::types::{DiskState, Role};
+
+use super::Cluster;
+use crate::node::VOLUMES;
+use crate::random::Random;
+use crate::workload::is_replicating;
+
+impl Cluster {
+    /// On which node the data of each volume are that applications used last. A node that goes
+    /// without a disk of its own leaves them to the other one.
+    fn disks_in_use(&mut self) -> [usize; VOLUMES] {
+        let mut users = self.users;
+        for (volume, user) in users.iter_mut().enumerate().take(self.faults.volumes) {
+            let state = self.state(*user, volume);
+            let primary = state.is_some_and(|state| state.role == Role::Primary);
+            if primary && state.is_some_and(|state| state.disk < DiskState::UpToDate) {
+                *user = 1 - *user;
+            }
+        }
+        users
+    }
+
+    /// Notes which volumes are not replicated any more.
+    pub(super) fn note_breaks(&mut self) {
+        for volume in 0..self.faults.volumes {
+            let used = self.workload.node;
+            let replicating =
+                used.is_some_and(|node| is_replicating(&mut self.world, node, volume));
+            if self.replicating[volume] && !replicating {
+                self.workload.breaks += 1;
+                self.workload
+                    .lost_on_the_way(&mut self.world, |at| at == volume);
+            }
+            self.replicating[volume] = replicating;
+        }
+    }
+
+    /// A node stops at once.
+    pub fn power_off(&mut self, node: usize) {
+        if self.world.nodes[node].alive.is_none() {
+            return;
+        }
+        let users = self.disks_in_use();
+        for (user, used) in self.users.iter_mut().zip(users) {
+            if *user == node {
+                *user = used;
+            }
+        }
+        let world = &mut self.world;
+        world.touched[node] = true;
+        world.trace(node, || "POWER LOSS".to_string());
+        if node == self.holder {
+            self.workload.lost_on_the_way(world, |_| true);
+        }
+        world.nodes[node].alive = None;
+        self.workload.lost_with_the_disk(world);
+        world.net.set_life(node, None);
+        let mut random = Random::new(world.random.draw());
+        for disk in &mut world.nodes[node].disks {
+            disk.lose_power(&mut random);
+        }
+        self.world.activity[node].suspended = None;
+        self.admins[node].reset();
+        self.workload.forget(&mut self.world, node);
+        self.world
+            .oracle
+            .power_lost(node, |volume| users[volume] == node);
+        self.lost_at_the_only_disk(node);
+        if self.switch_to.is_some() {
+            self.switch_to = None;
+            self.workload.resting = false;
+        }
+    }
+
+    /// The Primary has only the disk of a node that has lost power: what it has not made stable
+    /// there is gone, although the Primary itself lives on.
+    fn lost_at_the_only_disk(&mut self, node: usize) {
+        if node == self.holder {
+            return;
+        }
+        for volume in 0..self.faults.volumes {
+            let state = self.state(self.holder, volume);
+            if state.is_some_and(|state| state.disk < DiskState::UpToDate) {
+                let disk = &self.world.nodes[node].disks[volume].live;
+                self.world.oracle.lost_in_the_cache(volume, disk);
+            }
+        }
+    }
+}
