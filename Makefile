@@ -29,8 +29,8 @@ check: ## what needs no kernel and no root: format, lints, tidiness, unit and go
 	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
 	$(CARGO) test --quiet --workspace
 
-test: check ## check, 5000 seeds, then the scenarios on two nodes with the debug kernel
-	@$(CARGO) run --quiet --profile sim -p drbd-sim --bin drbd-sim -- n=5000 all=1
+test: check ## check, 20000 seeds, then the scenarios on two nodes with the debug kernel
+	@$(CARGO) run --quiet --profile sim -p drbd-sim --bin drbd-sim -- n=20000 all=1
 	@$(SCRIPTS)/nodes test
 
 nodes: ## node scenarios: T=<names> runs some, N=<n> sets the rounds of the long ones

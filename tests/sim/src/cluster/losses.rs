@@ -1,6 +1,6 @@
 //! What is lost with a connection or a node: writes on their way, and what caches held.
 
-use drbd_format::types::{DiskState, Role};
+use drbd_format::types::DiskState;
 
 use super::Cluster;
 use crate::node::VOLUMES;
@@ -14,8 +14,7 @@ impl Cluster {
         let mut users = self.users;
         for (volume, user) in users.iter_mut().enumerate().take(self.faults.volumes) {
             let state = self.state(*user, volume);
-            let primary = state.is_some_and(|state| state.role == Role::Primary);
-            if primary && state.is_some_and(|state| state.disk < DiskState::UpToDate) {
+            if state.is_some_and(|state| state.disk < DiskState::UpToDate) {
                 *user = 1 - *user;
             }
         }
@@ -67,7 +66,7 @@ impl Cluster {
         self.world
             .oracle
             .power_lost(node, |volume| users[volume] == node);
-        self.lost_at_the_only_disk(node);
+        self.lost_at_the_only_disk(node, users);
         if self.switch_to.is_some() {
             self.switch_to = None;
             self.workload.resting = false;
@@ -76,16 +75,13 @@ impl Cluster {
 
     /// The Primary has only the disk of a node that has lost power: what it has not made stable
     /// there is gone, although the Primary itself lives on.
-    fn lost_at_the_only_disk(&mut self, node: usize) {
+    fn lost_at_the_only_disk(&mut self, node: usize, users: [usize; VOLUMES]) {
         if node == self.holder {
             return;
         }
-        for volume in 0..self.faults.volumes {
-            let state = self.state(self.holder, volume);
-            if state.is_some_and(|state| state.disk < DiskState::UpToDate) {
-                let disk = &self.world.nodes[node].disks[volume].live;
-                self.world.oracle.lost_in_the_cache(volume, disk);
-            }
+        for volume in (0..self.faults.volumes).filter(|volume| users[*volume] == node) {
+            let disk = &self.world.nodes[node].disks[volume].live;
+            self.world.oracle.lost_in_the_cache(volume, disk);
         }
     }
 }
