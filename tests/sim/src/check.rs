@@ -72,7 +72,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(sync::SizesAreKept::default()),
         Box::new(stable::FlushesAreStable::default()),
         Box::new(stable::BarriersAreStable),
-        Box::new(stable::NeverBackInTime),
+        Box::new(stable::NeverBackInTime::default()),
         Box::new(links::LinksLast::default()),
         Box::new(waiting::SilenceIsNoticed),
         Box::new(waiting::StatesPass::default()),

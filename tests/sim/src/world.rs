@@ -89,7 +89,7 @@ pub struct Witness {
     /// A barrier ack that came too early: who sent it, its number, what is not stable.
     pub unstable: Option<(usize, u32, SentWrite)>,
     /// A write for the peer that brings back old data, and on which node.
-    pub went_back: Option<(usize, String)>,
+    pub went_back: Option<(usize, VolumeIndex, String)>,
 }
 
 /// A line that a core printed.

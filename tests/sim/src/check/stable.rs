@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::cluster::Cluster;
-use crate::node::name;
+use crate::node::{name, VOLUMES};
 use crate::oracle::{Promise, Write};
 use crate::workload::Steady;
 use crate::world::{Heard, World};
@@ -131,8 +131,31 @@ impl Checker for BarriersAreStable {
 
 /// A write for the peer never brings back what a sector held before a write that was acknowledged:
 /// whoever syncs has the newer data. Unless that was never flushed, and the node through which
-/// applications wrote has lost power since; or somebody has decided otherwise.
-pub(super) struct NeverBackInTime;
+/// applications wrote has lost power since; or somebody has decided otherwise, as after a split
+/// brain of disks of which none is known to have everything.
+#[derive(Default)]
+pub(super) struct NeverBackInTime {
+    seen: usize,
+    /// A person has told whose data of a volume are given up.
+    decided: [bool; VOLUMES],
+}
+
+impl NeverBackInTime {
+    fn note_decisions(&mut self, world: &World) {
+        for said in world.log.get(self.seen..).unwrap_or(&[]) {
+            let Some(volume) = said.volume else { continue };
+            if said
+                .text
+                .starts_with("Split-Brain detected, manually solved")
+            {
+                self.decided[volume.slot()] = true;
+            } else if said.text.starts_with("updated UUIDs") {
+                self.decided[volume.slot()] = false;
+            }
+        }
+        self.seen = world.log.len();
+    }
+}
 
 impl Checker for NeverBackInTime {
     fn name(&self) -> &'static str {
@@ -144,9 +167,14 @@ impl Checker for NeverBackInTime {
     }
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
-        match cluster.world.witness.went_back.take() {
-            Some((node, text)) => Err(format!("on {}: {text}", name(node))),
-            None => Ok(()),
+        self.note_decisions(&cluster.world);
+        let Some((node, volume, text)) = cluster.world.witness.went_back.take() else {
+            return Ok(());
+        };
+        let nobody = cluster.world.oracle.promises[volume.slot()] == [Promise::Nothing; 2];
+        if nobody && self.decided[volume.slot()] {
+            return Ok(());
         }
+        Err(format!("on {}: {text}", name(node)))
     }
 }

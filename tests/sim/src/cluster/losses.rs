@@ -9,12 +9,12 @@ use crate::workload::is_replicating;
 
 impl Cluster {
     /// On which node the data of each volume are that applications used last. A node that goes
-    /// without a disk of its own leaves them to the other one.
+    /// without a good disk of its own leaves them to the other one.
     fn disks_in_use(&mut self) -> [usize; VOLUMES] {
         let mut users = self.users;
         for (volume, user) in users.iter_mut().enumerate().take(self.faults.volumes) {
             let state = self.state(*user, volume);
-            if state.is_some_and(|state| state.disk < DiskState::UpToDate) {
+            if state.is_some_and(|state| state.disk <= DiskState::Outdated) {
                 *user = 1 - *user;
             }
         }

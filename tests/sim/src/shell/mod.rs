@@ -77,7 +77,8 @@ impl World {
     pub fn disk_done(&mut self, node: usize, volume: VolumeIndex, request: u64, waiter: Waiter) {
         self.touched[node] = true;
         if matches!(waiter, Waiter::Peer(_)) && self.witness.went_back.is_none() {
-            self.witness.went_back = self.goes_back(node, volume, request);
+            let text = self.goes_back(node, volume, request);
+            self.witness.went_back = text.map(|text| (node, volume, text));
         }
         let disk = &mut self.nodes[node].disks[volume.slot()];
         // A discard that fails on the Primary's own disk only costs it no disk (`reference/io.md`
@@ -140,7 +141,7 @@ impl World {
     }
 
     /// Tells whether a write for the peer brings back old data.
-    fn goes_back(&self, node: usize, volume: VolumeIndex, request: u64) -> Option<(usize, String)> {
+    fn goes_back(&self, node: usize, volume: VolumeIndex, request: u64) -> Option<String> {
         let disk = &self.nodes[node].disks[volume.slot()];
         let (first, values) = disk.write_begun(request)?;
         let source = self.oracle.promises[volume.slot()][1 - node];
@@ -155,11 +156,10 @@ impl World {
         });
         let (sector, new) = found?;
         let old = disk.live.get(sector);
-        let text = format!(
+        Some(format!(
             "volume {} sector {sector} held {old:#x}, gets {new:#x}",
             volume.0
-        );
-        Some((node, text))
+        ))
     }
 
     /// A request of the disk has ended: whoever waits for the last one may go on.

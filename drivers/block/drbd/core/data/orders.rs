@@ -498,9 +498,21 @@ impl<M: Memory> DataPlane<M> {
         );
         session.pause(paused, now);
         place.session = Some(session);
+        self.forget_sync_marks(volume);
         self.wake_volume(volume);
         self.wants.sender = true;
         self.resync_progressed(volume, now);
+    }
+
+    /// What was written before a resync says nothing about the bits of this one: the peer may have
+    /// kept a later write to the same blocks back since. Loops over all requests of the peer.
+    fn forget_sync_marks(&mut self, volume: VolumeIndex) {
+        let mut at = self.all_peers.head();
+        while let Some(slot) = at {
+            at = self.all_peers.after(&self.peers, slot);
+            let peer = &mut self.peers[slot];
+            peer.may_set_in_sync &= peer.volume != volume;
+        }
     }
 
     fn start_verify(
