@@ -97,6 +97,8 @@ pub struct Cluster {
     apart: bool,
     cuts: u64,
     replicating: [bool; VOLUMES],
+    /// Lines of the cores that have been read for the end of a resync.
+    log_seen: usize,
     /// Whether the cluster was idle when somebody asked, as long as nothing has changed.
     rested: Option<bool>,
     /// Attempts to connect of a Primary that the peer's data kept apart, in a row.
@@ -196,6 +198,7 @@ impl Cluster {
             apart: false,
             cuts: 0,
             replicating: [false; VOLUMES],
+            log_seen: 0,
             rested: None,
             refused: 0,
             kept_out: [0; 2],
@@ -371,6 +374,7 @@ impl Cluster {
         while let Some((node, bio, ok)) = self.world.ended.pop() {
             self.workload.ended(&mut self.world, node, &bio, ok);
         }
+        self.note_synced();
         for node in 0..2 {
             while let Some((command, code)) =
                 self.admins[node].step(&mut self.world, node, &self.faults)

@@ -33,5 +33,8 @@ pub fn complete_run(cluster: &mut cluster::Cluster, writes: u64, limit_ns: u64) 
     cluster.run(writes);
     cluster.heal();
     cluster.run_until_idle(limit_ns);
+    // What the cores have to say about it is said.
+    cluster.run_for(world::MILLI);
+    cluster.run_until_idle(limit_ns);
     cluster.check_end();
 }

@@ -217,6 +217,8 @@ pub struct Request {
     pub barrier: Barrier,
     /// The peer has cleared its bits for this range.
     pub in_sync: bool,
+    /// Bits have been exchanged or set for a resync since it was sent: it clears none of them.
+    pub before_run: bool,
     /// The upper request has been ended or handed back.
     pub completed: bool,
     /// Completion is due but held back: I/O is suspended.
@@ -306,6 +308,7 @@ impl Default for Request {
             answer: Answer::None,
             barrier: Barrier::None,
             in_sync: false,
+            before_run: false,
             completed: false,
             frozen: false,
             extra_ack: false,

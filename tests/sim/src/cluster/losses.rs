@@ -36,6 +36,19 @@ impl Cluster {
         }
     }
 
+    /// Notes where a resync has made both disks equal, also if one of them changes before the pair
+    /// is found at rest.
+    pub(super) fn note_synced(&mut self) {
+        let log = &self.world.log;
+        for said in log.get(self.log_seen..).unwrap_or(&[]) {
+            let done = "conn( SyncTarget -> Connected ) disk( Inconsistent -> UpToDate )";
+            if let Some(volume) = said.volume.filter(|_| said.text.starts_with(done)) {
+                self.world.oracle.synced(volume.slot());
+            }
+        }
+        self.log_seen = log.len();
+    }
+
     /// A node stops at once.
     pub fn power_off(&mut self, node: usize) {
         if self.world.nodes[node].alive.is_none() {

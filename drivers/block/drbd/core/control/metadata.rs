@@ -258,13 +258,13 @@ impl Control<'_> {
         if n.disk < DiskState::Inconsistent {
             return;
         }
+        // A disk that is not good serves no Primary.
+        let serves = n.pdsk < DiskState::Inconsistent
+            && n.peer == Role::Primary
+            && n.disk == DiskState::UpToDate;
         let rules = [
             (flag::CRASHED_PRIMARY, crashed),
-            (
-                flag::PRIMARY_IND,
-                n.role == Role::Primary
-                    || (n.pdsk < DiskState::Inconsistent && n.peer == Role::Primary),
-            ),
+            (flag::PRIMARY_IND, n.role == Role::Primary || serves),
             (flag::CONNECTED_IND, n.conn > ConnState::WfReportParams),
             (flag::CONSISTENT, n.disk > DiskState::Inconsistent),
             (flag::WAS_UP_TO_DATE, n.disk > DiskState::Outdated),

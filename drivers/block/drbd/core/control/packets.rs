@@ -13,8 +13,9 @@ use crate::generation::{Uuids, FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::handshake::Stage;
 use crate::link::{LinkError, Order, VolumeIndex};
 use crate::log::{Level, Line};
+use crate::quirk::{quirk, Quirk};
 use crate::state::transition::StateError;
-use crate::state::{mask, Change};
+use crate::state::{mask, Change, VolumeState};
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -314,6 +315,8 @@ impl Control<'_> {
         } else if change.names(mask::CONN) && matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
             // A new size is being written; a resync would end that.
             StateError::InTransientState.code()
+        } else if let Some(error) = self.lacks_a_disk_for(v, change) {
+            error.code()
         } else {
             self.set_state(
                 v,
@@ -327,6 +330,25 @@ impl Control<'_> {
         let number = self.vol(v).number;
         self.s.liveness.reply_state(number, code);
         Handled::Done
+    }
+
+    /// A resync or verify that the peer asks for ends before it begins, as one of the disks is not
+    /// there any more: the peer, which may not know yet, would let its data count as old
+    /// (`reference/states.md` 3.6). The error says it from the peer's point of view.
+    fn lacks_a_disk_for(&self, v: VolumeIndex, change: Change) -> Option<StateError> {
+        let state = self.vol(v).state;
+        let begins = |new: VolumeState| new.conn > ConnState::Connected;
+        if !change.names(mask::CONN) || !change.apply(state).is_some_and(begins) {
+            return None;
+        }
+        let error = if state.disk <= DiskState::Failed {
+            StateError::NoRemoteDisk
+        } else if state.pdsk <= DiskState::Failed {
+            StateError::NoLocalDisk
+        } else {
+            return None;
+        };
+        (!quirk(Quirk::AbortedCountsAsGood)).then_some(error)
     }
 
     /// P_CONN_ST_CHG_REQ: the peer wants to leave.

@@ -65,10 +65,7 @@ impl Control<'_> {
             // under way, and is compared with ours now.
             self.begin_due_generation(v);
         }
-        self.vol_mut(v).taken = ps.conn >= ConnState::Connected && ps.pdsk == DiskState::UpToDate;
-        self.begin_generation_if_taken(v);
-        let heard = ps.pdsk < DiskState::Inconsistent || ps.disk >= DiskState::Inconsistent;
-        self.vol_mut(v).lacks_writes &= !heard;
+        self.note_its_opinion(v, &os, &ps);
         if !self.needs_decision(v, &os, &ps) {
             return self.adopt_peer_state(v, &ps, disk, conn);
         }
@@ -90,7 +87,13 @@ impl Control<'_> {
                 Handled::Wait
             }
             decision => match Self::decided_conn(decision) {
-                Some(conn) => self.adopt_peer_state(v, &ps, disk, conn),
+                Some(conn) => {
+                    let equal = conn == ConnState::Connected && os.conn == conn;
+                    if equal && os.disk == DiskState::Outdated {
+                        self.set_state(v, Change::disk(DiskState::UpToDate), Flags::HARD);
+                    }
+                    self.adopt_peer_state(v, &ps, disk, conn)
+                }
                 None => self.refuse_peer(v, &ps, disk),
             },
         }
@@ -106,6 +109,22 @@ impl Control<'_> {
                 *decided = decided.map(|(conn, _)| (conn, Some(ok)));
             }
         }
+    }
+
+    /// What the peer thinks of our disk. A Primary without a disk has compared our UUID with the
+    /// one it has shown, before it takes our data; then they are good, also if the disk was
+    /// Outdated.
+    fn note_its_opinion(&mut self, v: VolumeIndex, os: &VolumeState, ps: &VolumeState) {
+        let taken = ps.conn >= ConnState::Connected && ps.pdsk == DiskState::UpToDate;
+        self.vol_mut(v).taken = taken;
+        let serves = ps.role == Role::Primary && ps.disk < DiskState::Negotiating;
+        let outdated = os.conn == ConnState::Connected && os.disk == DiskState::Outdated;
+        if taken && serves && outdated {
+            self.set_state(v, Change::disk(DiskState::UpToDate), Flags::HARD);
+        }
+        self.begin_generation_if_taken(v);
+        let heard = ps.pdsk < DiskState::Inconsistent || ps.disk >= DiskState::Inconsistent;
+        self.vol_mut(v).lacks_writes &= !heard;
     }
 
     /// Rule P2.
@@ -164,8 +183,10 @@ impl Control<'_> {
             return PeerDisk::Is(UpToDate);
         }
         // Sent before the peer knew that it may let its disk go. It comes back only through a
-        // comparison.
+        // comparison, as when we attach ours and it has answered.
+        let compared = os.disk == DiskState::Negotiating && ps.conn > ConnState::Connected;
         if os.pdsk == DiskState::Failed
+            && !compared
             && os.conn == ConnState::Connected
             && matches!(
                 disk,

@@ -199,7 +199,8 @@ impl<M: Memory> DataPlane<M> {
         let range = request.range();
         let touched = request.local != Local::None || request.remote != Remote::None;
         let marks = request.op.is_write() && touched && !range.is_empty();
-        let (everywhere, in_sync) = (request.is_everywhere(), request.in_sync);
+        let everywhere = request.is_everywhere();
+        let in_sync = request.in_sync && !request.before_run;
         let (remote, epoch) = (request.remote, request.epoch);
         let untracked = core::mem::replace(&mut request.untracked, false);
         request.free_due = true;

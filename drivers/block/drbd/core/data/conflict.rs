@@ -9,6 +9,7 @@ use super::DataPlane;
 use crate::link::VolumeIndex;
 use crate::memory::Memory;
 use crate::peer_request::Ack;
+use crate::request::{Remote, Request};
 
 impl<M: Memory> DataPlane<M> {
     /// This node decides conflicts.
@@ -40,12 +41,12 @@ impl<M: Memory> DataPlane<M> {
         let range = peer.range();
         let (start, end) = (range.start().0, range.end().0);
         let tree = &self.volumes[peer.volume.slot()].app_writes;
-        if tree.find(&self.requests, start, end, |_, _| true).is_none() {
+        if tree.find(&self.requests, start, end, goes_there).is_none() {
             return false;
         }
         let covered = tree
-            .find(&self.requests, start, end, |_, own| {
-                own.range().contains(range)
+            .find(&self.requests, start, end, |slot, own| {
+                goes_there(slot, own) && own.range().contains(range)
             })
             .is_some();
         let superseded = covered || self.link.terms.version.number() < 100;
@@ -75,9 +76,14 @@ impl<M: Memory> DataPlane<M> {
         let (start, end) = (peer.sector.0, peer.range().end().0);
         self.volumes[peer.volume.slot()]
             .app_writes
-            .find(&self.requests, start, end, |_, _| true)
+            .find(&self.requests, start, end, goes_there)
             .is_some()
     }
+}
+
+/// The peer gets this write as well.
+fn goes_there(_: u32, own: &Request) -> bool {
+    own.remote == Remote::Data
 }
 
 /// Compares sequence numbers, which wrap.

@@ -42,9 +42,15 @@ impl<M: Memory> DataPlane<M> {
                     }
                 }
             }
-            Order::SetAllBits(volume) => self.fill_bitmap(volume, true),
+            Order::SetAllBits(volume) => {
+                self.fill_bitmap(volume, true);
+                self.forget_sync_marks(volume);
+            }
             Order::ClearAllBits(volume) => self.fill_bitmap(volume, false),
-            Order::SendBitmap(volume) => self.start_bitmap_send(volume),
+            Order::SendBitmap(volume) => {
+                self.forget_sync_marks(volume);
+                self.start_bitmap_send(volume);
+            }
             Order::KeepBitmap(volume) => self.give_up_bitmap_send(volume),
             Order::StartResync(volume, side) => self.start_resync(volume, side, now),
             Order::StartVerify {
@@ -504,14 +510,21 @@ impl<M: Memory> DataPlane<M> {
         self.resync_progressed(volume, now);
     }
 
-    /// What was written before a resync says nothing about the bits of this one: the peer may have
-    /// kept a later write to the same blocks back since. Loops over all requests of the peer.
+    /// What was written before a resync says nothing about the bits of this one: a later write to
+    /// the same blocks may have been kept back since. Loops over all requests that are on their
+    /// way, also for the peer.
     fn forget_sync_marks(&mut self, volume: VolumeIndex) {
         let mut at = self.all_peers.head();
         while let Some(slot) = at {
             at = self.all_peers.after(&self.peers, slot);
             let peer = &mut self.peers[slot];
             peer.may_set_in_sync &= peer.volume != volume;
+        }
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            let request = &mut self.requests[slot];
+            request.before_run |= request.volume == volume;
         }
     }
 

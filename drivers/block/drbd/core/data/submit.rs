@@ -353,15 +353,15 @@ impl<M: Memory> DataPlane<M> {
         }
         self.epoch_writes += 1;
         self.log.push(&mut self.requests, slot);
+        // Also if it stays here: a later write to these blocks may be replicated, and then both
+        // disks must have that one.
+        let (start, end) = (range.start().0, range.end().0);
+        let writes = &mut self.volumes[volume.slot()].app_writes;
+        writes.insert(&mut self.requests, slot, start, end);
         if state.replicates() {
             let request = &mut self.requests[slot];
             request.remote = Remote::Data;
             request.barrier = Barrier::Pending;
-            let place = &mut self.volumes[volume.slot()];
-            let (start, end) = (range.start().0, range.end().0);
-            place
-                .app_writes
-                .insert(&mut self.requests, slot, start, end);
             self.expect_answer(slot);
             self.queue_for_peer(slot);
             if self.epoch_writes >= self.link.max_epoch_size {
@@ -416,6 +416,7 @@ impl<M: Memory> DataPlane<M> {
         let stamp = self.next_stamp();
         let request = &mut self.requests[slot];
         request.transport = Transport::Queued;
+        request.before_run = false;
         request.stamp = stamp;
         self.send.push(&mut self.requests, slot);
         self.wants.sender = true;

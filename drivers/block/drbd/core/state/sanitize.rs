@@ -117,9 +117,16 @@ pub fn sanitize(old: VolumeState, s: VolumeState, facts: &Facts) -> (VolumeState
     }
     if s.conn >= ConnState::Connected && s.conn < ConnState::Ahead {
         let connected = s.conn == ConnState::Connected && old.conn >= ConnState::Connected;
-        let not_good = |disk| doubtful(disk) || disk == DiskState::Inconsistent;
-        s.disk = agreed_disk(aborted || (connected && not_good(old.disk)), s.disk);
-        s.pdsk = agreed_disk(aborted || (connected && not_good(old.pdsk)), s.pdsk);
+        let kept =
+            |was| aborted || (connected && (doubtful(was) || was == DiskState::Inconsistent));
+        let compared = s.disk >= DiskState::Negotiating && s.pdsk >= DiskState::Negotiating;
+        let alone = |disk| disk == DiskState::Outdated && !compared;
+        // The command to outdate a good disk comes to nothing.
+        let was_good = connected && old.disk == DiskState::UpToDate;
+        let used = s.role == Role::Primary;
+        let disk = agreed_disk(kept(old.disk) || (alone(s.disk) && !was_good), s.disk);
+        s.pdsk = agreed_disk(kept(old.pdsk) || (alone(s.pdsk) && !used), s.pdsk);
+        s.disk = disk;
     }
     clamp_disks(&mut s, &mut warning);
     if facts.fencing == Fencing::ResourceAndStonith && peer_to_fence(s) && !peer_to_fence(old) {
@@ -136,7 +143,8 @@ pub fn sanitize(old: VolumeState, s: VolumeState, facts: &Facts) -> (VolumeState
 ///
 /// The C driver also raises the disks when a resync is aborted because one of them failed: the
 /// old data of the target then counts as good. Here such a disk stays what it is until a
-/// handshake or a resync decides about it.
+/// handshake or a resync decides about it. So does an Outdated one that meets a node without a
+/// disk, unless that is a Primary which takes its data.
 fn agreed_disk(kept: bool, new: DiskState) -> DiskState {
     if doubtful(new) && (!kept || quirk(Quirk::AbortedCountsAsGood)) {
         DiskState::UpToDate

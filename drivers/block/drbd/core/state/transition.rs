@@ -393,8 +393,9 @@ pub fn check_valid(s: VolumeState, rules: &Rules) -> Result<(), StateError> {
             StateError::NoUpToDateDisk,
         ),
         (
-            matches!(s.conn, Connected | WfBitMapS | SyncSource | PausedSyncS)
-                && s.disk == Outdated,
+            s.disk == Outdated
+                && (matches!(s.conn, WfBitMapS | SyncSource | PausedSyncS)
+                    || (s.conn == Connected && s.pdsk >= DiskState::Negotiating)),
             StateError::ConnectedOutdates,
         ),
         (

@@ -636,3 +636,22 @@ fn the_data_plane_fits_on_a_kernel_stack() {
     assert!(size_of::<DataPlane<node::Vecs>>() <= 3072);
     assert!(size_of::<VolumeSlot<node::Vecs>>() <= 2048);
 }
+
+/// Seed 237497: the first one was not replicated any more, the second one was again, and each disk
+/// had another one last.
+#[test]
+fn writes_to_the_same_blocks_go_one_after_the_other_also_without_a_peer() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    let first = world.write(0, 80, 8);
+    assert!(world.nodes[0].writes_locally());
+    world.connect();
+    let second = world.write(0, 84, 8);
+    while world.nodes[0].al_step() || world.nodes[0].housekeeping() {}
+    assert_eq!(world.nodes[0].jobs.len(), 1, "the second one waits");
+    world.settle();
+    for number in [first, second] {
+        assert_eq!(world.nodes[0].results[&number], Ok(()));
+    }
+    let [one, other] = &mut world.nodes;
+    assert_eq!(one.disk.read(84, 4096), other.disk.read(84, 4096));
+}

@@ -279,3 +279,52 @@ fn a_disk_that_missed_writes_is_not_good_because_the_peer_loses_its_own_one() {
     pair.run();
     assert!(pair.a.ended[0].is_err());
 }
+
+/// Both nodes had the same data, and the disk of `b` has been outdated since it lost the link.
+fn outdated() -> Pair {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.run();
+    pair.cut = true;
+    pair.until("both notice", alone);
+    assert_eq!(pair.command(false, AdminRequest::Outdate { volume: V }), 1);
+    assert_eq!(pair.b.state().disk, DiskState::Outdated);
+    pair
+}
+
+fn connected(pair: &mut Pair) -> bool {
+    let states = [pair.a.state(), pair.b.state()];
+    states
+        .iter()
+        .all(|state| state.conn == ConnState::Connected)
+}
+
+/// Seed 621064: the disk lacked what the other one had before it failed.
+#[test]
+fn an_outdated_disk_does_not_become_good_by_meeting_a_node_without_a_disk() {
+    let mut pair = outdated();
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.cut = false;
+    pair.until("connected", connected);
+    pair.run();
+    let [a, b] = [pair.a.state(), pair.b.state()];
+    assert_eq!([a.pdsk, b.disk], [DiskState::Outdated; 2]);
+    assert_eq!(pair.role(false, Role::Primary, false), -2);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("compared", Pair::in_sync);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+}
+
+#[test]
+fn an_outdated_disk_is_good_for_a_diskless_primary_that_takes_its_data() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.cut = true;
+    pair.until("both notice", alone);
+    assert_eq!(pair.command(false, AdminRequest::Outdate { volume: V }), 1);
+    pair.cut = false;
+    pair.until("taken", |pair| {
+        pair.b.state().disk == DiskState::UpToDate && pair.a.state().pdsk == DiskState::UpToDate
+    });
+    written_and_synced(&mut pair, true);
+}

@@ -356,3 +356,55 @@ fn digests_are_compared_only_if_an_algorithm_was_agreed_on() {
         );
     }
 }
+
+/// Seed 605055: a peer was allowed to detach its disk and then kept it, as it had become the last
+/// good one. A disk that is attached later is compared with it nevertheless.
+#[test]
+fn a_peer_that_keeps_the_disk_it_might_have_detached_has_it_for_the_next_comparison() {
+    let mut pair = Pair::synced();
+    let failed = DiskState::Failed.to_wire() << 9;
+    inject(
+        &mut pair.b,
+        &Packet::StateChgReq(change(mask::DISK, failed)),
+    );
+    pair.run();
+    assert_eq!(pair.b.state().pdsk, DiskState::Failed);
+    let detach = AdminRequest::Detach {
+        volume: V,
+        force: false,
+    };
+    assert_eq!(pair.command(false, detach), 1);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+}
+
+/// Seed 606264: a node that had not heard that the Primary's disk was gone was allowed to
+/// invalidate its own data, the last good ones.
+#[test]
+fn a_resync_for_which_a_disk_is_missing_is_refused() {
+    for (mine, conn) in [
+        (true, ConnState::StartingSyncT),
+        (true, ConnState::StartingSyncS),
+        (true, ConnState::VerifyS),
+        (false, ConnState::StartingSyncT),
+    ] {
+        let mut pair = Pair::synced();
+        let detach = AdminRequest::Detach {
+            volume: V,
+            force: false,
+        };
+        assert_eq!(pair.command(mine, detach), 1);
+        pair.until("known", |pair| {
+            let states = [pair.a.state(), pair.b.state()];
+            states
+                .iter()
+                .all(|state| state.disk == DiskState::Diskless || state.pdsk == DiskState::Diskless)
+        });
+        let request = change(mask::CONN, conn.to_wire() << 4);
+        receive(&mut pair.a, &Packet::StateChgReq(request));
+        let mut reply = [0; 64];
+        let len = pair.a.core.next_acks(&mut reply, pair.a.now).unwrap();
+        let code = i32::from_be_bytes(reply[len - 4..len].try_into().unwrap());
+        assert_eq!(code, if mine { -5 } else { -4 }, "{conn:?}");
+    }
+}

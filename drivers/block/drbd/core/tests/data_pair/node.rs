@@ -63,7 +63,7 @@ impl DiskModel {
         self.stable.copy_from_slice(&self.current);
     }
 
-    fn read(&self, sector: u64, len: u32) -> Vec<u8> {
+    pub(crate) fn read(&self, sector: u64, len: u32) -> Vec<u8> {
         let at = sector as usize * 512;
         self.current[at..at + len as usize].to_vec()
     }
@@ -431,13 +431,13 @@ impl Node {
         true
     }
 
-    /// Takes work for the disk.
     /// Works on the activity log; tells whether a write of an application has begun.
     pub(crate) fn writes_locally(&mut self) -> bool {
         while self.al_step() || self.housekeeping() {}
         self.jobs.iter().any(|job| matches!(job, Job::App(..)))
     }
 
+    /// Takes work for the disk.
     pub(crate) fn fetch_peer_io(&mut self) -> bool {
         match self.data.next_peer_io(self.now) {
             None => false,
