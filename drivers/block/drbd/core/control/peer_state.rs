@@ -115,16 +115,19 @@ impl Control<'_> {
     /// one it has shown, before it takes our data; then they are good, also if the disk was
     /// Outdated.
     fn note_its_opinion(&mut self, v: VolumeIndex, os: &VolumeState, ps: &VolumeState) {
-        let taken = ps.conn >= ConnState::Connected && ps.pdsk == DiskState::UpToDate;
-        self.vol_mut(v).taken = taken;
-        let serves = ps.role == Role::Primary && ps.disk < DiskState::Negotiating;
+        self.vol_mut(v).taken = ps.conn >= ConnState::Connected && ps.pdsk == DiskState::UpToDate;
         let outdated = os.conn == ConnState::Connected && os.disk == DiskState::Outdated;
-        if taken && serves && outdated {
+        if outdated && self.serves(v, ps) {
             self.set_state(v, Change::disk(DiskState::UpToDate), Flags::HARD);
         }
         self.begin_generation_if_taken(v);
         let heard = ps.pdsk < DiskState::Inconsistent || ps.disk >= DiskState::Inconsistent;
         self.vol_mut(v).lacks_writes &= !heard;
+    }
+
+    /// A Primary without a disk takes our data.
+    fn serves(&self, v: VolumeIndex, ps: &VolumeState) -> bool {
+        self.vol(v).taken && ps.role == Role::Primary && ps.disk < DiskState::Negotiating
     }
 
     /// Rule P2.
@@ -284,7 +287,8 @@ impl Control<'_> {
             if old && !quirk(Quirk::DiskNotCompared) {
                 change = change.and(Change::disk(DiskState::Failed));
             } else if let Some((saved, _)) = self.vol(v).saved {
-                change = change.and(Change::disk(saved));
+                let good = saved == DiskState::Outdated && self.serves(v, ps);
+                change = change.and(Change::disk(if good { DiskState::UpToDate } else { saved }));
             }
         }
         let established = os.conn < ConnState::Connected && conn >= ConnState::Connected;

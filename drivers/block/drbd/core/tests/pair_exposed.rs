@@ -323,8 +323,22 @@ fn an_outdated_disk_is_good_for_a_diskless_primary_that_takes_its_data() {
     pair.until("both notice", alone);
     assert_eq!(pair.command(false, AdminRequest::Outdate { volume: V }), 1);
     pair.cut = false;
-    pair.until("taken", |pair| {
+    let taken = |pair: &mut Pair| {
         pair.b.state().disk == DiskState::UpToDate && pair.a.state().pdsk == DiskState::UpToDate
-    });
+    };
+    pair.until("taken", taken);
+    written_and_synced(&mut pair, true);
+
+    // Seed 642195: the same with a disk that is attached again.
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.cut = true;
+    pair.until("both notice", alone);
+    assert_eq!(pair.command(false, AdminRequest::Outdate { volume: V }), 1);
+    assert_eq!(pair.command(false, detach(false)), 1);
+    pair.cut = false;
+    pair.until("connected", connected);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("taken", taken);
     written_and_synced(&mut pair, true);
 }
