@@ -88,7 +88,7 @@ impl Control<'_> {
             // A role is more than a state: the peer is told that it was not taken.
             Some(v) if change.names(mask::ROLE) => self.tell_state(v),
             Some(v) => {
-                self.set_state(v, change, Flags::VERBOSE);
+                self.make_agreed(v, change, Flags::VERBOSE);
             }
         }
         true

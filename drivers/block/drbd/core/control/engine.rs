@@ -8,7 +8,7 @@ use drbd_format::types::{ConnState, DiskState, Fencing};
 use super::jobs::VolumeJob;
 use super::Control;
 use crate::action::Action;
-use crate::link::{ControlKind, Order, VolumeIndex};
+use crate::link::{ControlKind, LinkError, Order, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::state::sanitize::{self, sanitize, Warning};
 use crate::state::transition::{
@@ -256,8 +256,9 @@ impl Control<'_> {
             result = check(old, new, &self.rules(v), false);
         }
         if let Err(error) = result {
-            if asked.is_some() {
-                self.s.two_phase = None;
+            if let Some(asked) = self.s.two_phase.as_mut().filter(|_| asked.is_some()) {
+                // The peer may have agreed already.
+                asked.abandoned = true;
             }
             if flags.verbose {
                 self.log_refusal(v, error, old, new);
@@ -285,11 +286,28 @@ impl Control<'_> {
     /// The peer has answered.
     fn conclude(&mut self, v: VolumeIndex, change: Change, flags: Flags, code: i32) -> Answer {
         if code >= SUCCESS {
-            return Answer::Ready(self.set_state(v, change, flags));
+            return Answer::Ready(self.make_agreed(v, change, flags));
         }
         let text = StateError::from_code(code).map_or("unknown error", StateError::text);
         self.log(v, Line::RefusedByPeer { text, code });
         Answer::Ready(StateError::FailedByPeer.code())
+    }
+
+    /// Makes a change to which the peer has agreed, in which it believes from then on. If it cannot
+    /// be made any more, the nodes compare all they know once more (`reference/states.md` 3.6).
+    /// Returns the SS code.
+    pub(crate) fn make_agreed(&mut self, v: VolumeIndex, change: Change, flags: Flags) -> i32 {
+        let code = self.set_state(v, change, flags);
+        if code < SUCCESS && self.state(v).conn >= ConnState::Connected {
+            if change.names(mask::DISK) || change.names(mask::CONN) {
+                let text = "The peer has agreed to what can not be done any more; connecting anew.";
+                self.text(v, Level::Warning, text);
+                self.link_failed(LinkError::ProtocolError);
+            } else {
+                self.tell_state(v);
+            }
+        }
+        code
     }
 
     /// Changes all volumes and the connection at once, without asking the peer

@@ -15,7 +15,7 @@ use crate::link::{LinkError, Order, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::quirk::{quirk, Quirk};
 use crate::state::transition::StateError;
-use crate::state::{mask, Change, VolumeState};
+use crate::state::{mask, Change};
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -332,19 +332,21 @@ impl Control<'_> {
         Handled::Done
     }
 
-    /// A resync or verify that the peer asks for ends before it begins, as one of the disks is not
-    /// there any more: the peer, which may not know yet, would let its data count as old
-    /// (`reference/states.md` 3.6). The error says it from the peer's point of view.
+    /// What the peer asks for needs a disk that is not there, or not good, which it may not know
+    /// yet (`reference/states.md` 3.6). A resync or verify would end before it begins, and the peer
+    /// would let its data count as old; a Primary without a disk would use old data of ours. The
+    /// error says it from the peer's point of view.
     fn lacks_a_disk_for(&self, v: VolumeIndex, change: Change) -> Option<StateError> {
-        let state = self.vol(v).state;
-        let begins = |new: VolumeState| new.conn > ConnState::Connected;
-        if !change.names(mask::CONN) || !change.apply(state).is_some_and(begins) {
-            return None;
-        }
-        let error = if state.disk <= DiskState::Failed {
+        let old = self.vol(v).state;
+        let new = change.apply(old)?;
+        let begins = change.names(mask::CONN) && new.conn > ConnState::Connected;
+        let promoted = new.peer == Role::Primary && old.peer != Role::Primary;
+        let error = if begins && old.disk <= DiskState::Failed {
             StateError::NoRemoteDisk
-        } else if state.pdsk <= DiskState::Failed {
+        } else if begins && old.pdsk <= DiskState::Failed {
             StateError::NoLocalDisk
+        } else if promoted && old.pdsk <= DiskState::Failed && old.disk == DiskState::Outdated {
+            StateError::NoUpToDateDisk
         } else {
             return None;
         };

@@ -100,7 +100,9 @@ fn lags(o: VolumeState) -> bool {
 /// The own disk is attached to what is written already, and gets it alone. (The reference begins
 /// no generation for that.)
 fn attached_alone(o: VolumeState, n: VolumeState) -> bool {
-    matches!(o.disk, DiskState::Attaching | DiskState::Negotiating) && no_peer_data(n)
+    let taken = o.disk == DiskState::Outdated && n.conn == ConnState::Connected;
+    let attached = matches!(o.disk, DiskState::Attaching | DiskState::Negotiating);
+    (attached || taken) && no_peer_data(n)
 }
 
 /// A list of consequences without duplicates.
@@ -228,7 +230,7 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
     use ConnState::{
         Ahead, Connected, StartingSyncS, StartingSyncT, SyncSource, VerifyS, WfReportParams,
     };
-    use DiskState::{Attaching, Diskless, Failed, Inconsistent, Negotiating, UpToDate};
+    use DiskState::{Attaching, Diskless, Failed, Inconsistent, Negotiating, Outdated, UpToDate};
     let enters = |conn: ConnState| n.conn == conn && o.conn != conn;
     let disk_enters = |disk: DiskState| n.disk == disk && o.disk != disk;
     let connected = n.conn >= Connected;
@@ -257,6 +259,8 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
         connected && o.disk == UpToDate && n.disk == Inconsistent,
         o.disk < UpToDate && o.conn >= SyncSource && n.conn == Connected,
         o.conn == VerifyS && n.conn == Connected && stop_sector,
+        // Without a disk the peer has nothing to compare, and takes ours for good.
+        n.conn == Connected && o.disk == Negotiating && n.disk == Outdated,
     ];
     list.add(news.contains(&true), FollowUp::SendState);
     list.add(

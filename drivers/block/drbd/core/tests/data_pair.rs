@@ -655,3 +655,45 @@ fn writes_to_the_same_blocks_go_one_after_the_other_also_without_a_peer() {
     let [one, other] = &mut world.nodes;
     assert_eq!(one.disk.read(84, 4096), other.disk.read(84, 4096));
 }
+
+/// Seed 5878: the barrier of a write was acknowledged when the next run had begun; it cleared bits
+/// on one of the nodes, and the other one waited for ever.
+#[test]
+fn what_was_written_before_a_run_clears_no_bits_of_it() {
+    for source in 0..2 {
+        for ended in [false, true] {
+            let mut world = World::new(1, SECTORS, Protocol::C);
+            world.connect();
+            let set_all = |world: &mut World| {
+                for node in &mut world.nodes {
+                    node.order(&Order::SetAllBits(V));
+                }
+                world.start_sync(source);
+            };
+            set_all(&mut world);
+            let number = world.write(0, 80, 8);
+            world.run_until(|world| {
+                let arrived = |job: &Job| match job {
+                    Job::Peer(PeerIo::Write { sector, .. }) => sector.0 == 80,
+                    _ => false,
+                };
+                let [a, b] = &world.nodes;
+                match ended {
+                    true => a.results.contains_key(&number),
+                    false => b.jobs.iter().any(arrived),
+                }
+            });
+            for node in &mut world.nodes {
+                node.order(&Order::StopResync(V));
+            }
+            set_all(&mut world);
+            world.settle();
+            assert!(world.synced, "source {source} ended {ended}");
+            assert_eq!(world.nodes[0].weight() + world.nodes[1].weight(), 0);
+            assert!(
+                world.nodes[0].disk.read(0, 4096 * 3000)
+                    == world.nodes[1].disk.read(0, 4096 * 3000)
+            );
+        }
+    }
+}

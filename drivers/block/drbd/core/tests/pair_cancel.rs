@@ -252,3 +252,40 @@ fn a_promotion_begins_with_a_ping() {
     let found = |from: &[u8]| from[..2] == [0x86, 0x20] && from[6..] == [0, 0x13];
     assert!(sent.windows(8).any(found), "{sent:x?}");
 }
+
+/// Seeds 652660 and 605055: the peer, which had agreed to the detach and lost its own disk, did not
+/// count on the disk of a node that kept it for that reason.
+#[test]
+fn a_change_that_can_not_be_made_after_the_peer_agreed_makes_the_nodes_compare_anew() {
+    for loses_first in [false, true] {
+        let mut pair = Pair::synced();
+        pair.a.admin(DETACH);
+        while pair.a.step() {}
+        pair.b.data_in.append(&mut pair.a.data_out);
+        while pair.b.step() {}
+        assert_eq!(pair.b.state().pdsk, DiskState::Failed);
+        let mut agreed = core::mem::take(&mut pair.b.meta_out);
+        if loses_first {
+            let (volume, force) = (V, true);
+            pair.b.admin(AdminRequest::Detach { volume, force });
+            while pair.b.step() {}
+            pair.a.data_in.append(&mut pair.b.data_out);
+            while pair.a.step() {}
+        }
+        pair.a.meta_in.append(&mut agreed);
+        let known = if loses_first {
+            [DiskState::Diskless, DiskState::UpToDate]
+        } else {
+            [DiskState::UpToDate, DiskState::Diskless]
+        };
+        pair.until("known", |pair| {
+            let states = [pair.a.state(), pair.b.state()];
+            let connected = states
+                .iter()
+                .all(|state| state.conn == ConnState::Connected);
+            connected && states.map(|state| state.pdsk) == known
+        });
+        let code = pair.a.answers.last().unwrap().1;
+        assert_eq!(code, if loses_first { -2 } else { 1 });
+    }
+}

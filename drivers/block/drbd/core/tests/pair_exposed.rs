@@ -342,3 +342,25 @@ fn an_outdated_disk_is_good_for_a_diskless_primary_that_takes_its_data() {
     pair.until("taken", taken);
     written_and_synced(&mut pair, true);
 }
+
+/// Seed 21046: the node had not heard that the peer's disk, which was just attached, is Outdated.
+#[test]
+fn a_node_without_a_disk_is_not_promoted_with_the_outdated_disk_of_its_peer() {
+    let mut pair = outdated();
+    assert_eq!(pair.command(false, detach(false)), 1);
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.cut = false;
+    pair.until("connected", connected);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.a.admin(AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: false,
+    });
+    pair.until("known", |pair| pair.a.state().pdsk == DiskState::Outdated);
+    pair.run();
+    assert_eq!(pair.a.state().role, Role::Secondary);
+    assert_eq!(pair.b.state().disk, DiskState::Outdated);
+    let promote = pair.role(true, Role::Primary, false);
+    assert_eq!(promote, -2);
+}

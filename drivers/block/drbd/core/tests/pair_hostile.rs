@@ -13,7 +13,7 @@ use drbd_core::request::{Op, RequestId};
 use drbd_core::resource::Front;
 use drbd_core::state::mask;
 use drbd_format::state_word::StateWord;
-use drbd_format::types::{ConnState, DiskState};
+use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::units::Sector;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{
@@ -402,9 +402,44 @@ fn a_resync_for_which_a_disk_is_missing_is_refused() {
         });
         let request = change(mask::CONN, conn.to_wire() << 4);
         receive(&mut pair.a, &Packet::StateChgReq(request));
-        let mut reply = [0; 64];
-        let len = pair.a.core.next_acks(&mut reply, pair.a.now).unwrap();
-        let code = i32::from_be_bytes(reply[len - 4..len].try_into().unwrap());
+        let code = reply(&mut pair.a);
         assert_eq!(code, if mine { -5 } else { -4 }, "{conn:?}");
+    }
+}
+
+/// The code of the answer to a request of the peer.
+fn reply(node: &mut Node) -> i32 {
+    let mut reply = [0; 64];
+    let len = node.core.next_acks(&mut reply, node.now).unwrap();
+    i32::from_be_bytes(reply[len - 4..len].try_into().unwrap())
+}
+
+/// Seed 21046: it has not heard yet that the disk, which was just attached, is not good.
+#[test]
+fn a_node_without_a_disk_may_not_become_primary_on_an_outdated_one() {
+    for outdated in [false, true] {
+        let mut pair = Pair::synced();
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        pair.cut = true;
+        pair.until("both notice", |pair| {
+            pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+        });
+        if outdated {
+            let outdate = AdminRequest::Outdate { volume: V };
+            assert_eq!(pair.command(true, outdate), 1);
+        }
+        let detach = AdminRequest::Detach {
+            volume: V,
+            force: false,
+        };
+        assert_eq!(pair.command(false, detach), 1);
+        pair.cut = false;
+        pair.until("connected", |pair| {
+            pair.a.state().conn == ConnState::Connected
+        });
+        pair.run();
+        let request = change(mask::ROLE, 1);
+        receive(&mut pair.a, &Packet::StateChgReq(request));
+        assert_eq!(reply(&mut pair.a), if outdated { -2 } else { 1 });
     }
 }
