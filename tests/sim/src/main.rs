@@ -159,6 +159,9 @@ fn main() -> ExitCode {
     many(&wanted)
 }
 
+/// After so many seeds a line says how far it is.
+const PROGRESS: u64 = 50_000;
+
 fn many(wanted: &Wanted) -> ExitCode {
     let next = AtomicU64::new(wanted.from);
     let end = wanted.from.saturating_add(wanted.count);
@@ -181,6 +184,10 @@ fn many(wanted: &Wanted) -> ExitCode {
                     totals.0 += 1;
                     totals.1 += outcome.simulated_ns;
                     totals.2 += outcome.events;
+                    if totals.0 % PROGRESS == 0 && totals.0 < wanted.count {
+                        let seconds = start.elapsed().as_secs();
+                        eprintln!("{} of {} in {seconds} s", totals.0, wanted.count);
+                    }
                 }
                 if let Ok(mut mixed) = mixed.lock() {
                     mixed.add(seed, &outcome);
