@@ -422,6 +422,14 @@ impl Oracle {
         }
     }
 
+    /// A disk gets the data of the other one, which a power loss may have shortened.
+    pub fn overwritten(&mut self, volume: usize, target: usize) {
+        let promises = &mut self.promises[volume];
+        if promises[target] == Promise::Everything && promises[1 - target] == Promise::Flushed {
+            promises[target] = Promise::Flushed;
+        }
+    }
+
     /// Both disks have become equal: the better promise holds for both, unless it was made good
     /// by data that a power loss may have shortened.
     pub fn synced(&mut self, volume: usize) {

@@ -36,14 +36,19 @@ impl Cluster {
         }
     }
 
-    /// Notes where a resync has made both disks equal, also if one of them changes before the pair
-    /// is found at rest.
+    /// Notes where a resync begins to overwrite a disk, and where one has made both equal, also if
+    /// one of them changes before the pair is found at rest.
     pub(super) fn note_synced(&mut self) {
         let log = &self.world.log;
         for said in log.get(self.log_seen..).unwrap_or(&[]) {
+            let Some(volume) = said.volume else { continue };
+            let oracle = &mut self.world.oracle;
+            if said.text.starts_with("conn( WFSyncUUID -> SyncTarget )") {
+                oracle.overwritten(volume.slot(), said.node);
+            }
             let done = "conn( SyncTarget -> Connected ) disk( Inconsistent -> UpToDate )";
-            if let Some(volume) = said.volume.filter(|_| said.text.starts_with(done)) {
-                self.world.oracle.synced(volume.slot());
+            if said.text.starts_with(done) {
+                oracle.synced(volume.slot());
             }
         }
         self.log_seen = log.len();
