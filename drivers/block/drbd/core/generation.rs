@@ -136,6 +136,16 @@ impl Uuids {
         uuid
     }
 
+    /// Tells whether the bitmap UUID is that of a resync which never began at `peer`. The next one
+    /// may use it once more: each further one would push the common ones out of the history, in
+    /// the end the last one, and the data would seem to be unrelated (`reference/metadata.md` 5.4).
+    pub fn begins_once_more(&self, peer: &Self) -> bool {
+        let [base, _] = self.history;
+        let began = plain(base.wrapping_add(SYNC_OFFSET)) == plain(self.bitmap);
+        let known = peer.to_array().map(plain).contains(&plain(self.bitmap));
+        base != 0 && began && !known
+    }
+
     /// Begins a resync as target with the UUID that the source has sent.
     pub fn begin_target(&mut self, uuid: u64, primary: bool) {
         self.current = uuid;

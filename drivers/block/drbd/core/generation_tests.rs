@@ -138,6 +138,27 @@ fn without_a_base_the_sync_uuid_is_random() {
     }
 }
 
+/// Seed 710230: after a split brain no rule takes the UUID back of a resync that never began.
+#[test]
+fn resyncs_that_never_begin_do_not_use_up_the_history() {
+    let ([c, b, x], [d, y]) = ([0xc0, 0xb0, 0x80], [0xd0, 0x90]);
+    let mut source = Uuids::from_array([c, b, x, y]);
+    let target = Uuids::from_array([d, b, x, y]);
+    for again in [false, true, true, true] {
+        assert_eq!(source.begins_once_more(&target), again);
+        if !again {
+            source.begin_source(0x7777);
+        }
+        assert_eq!(source.to_array(), [c, b + SYNC_OFFSET, b, x]);
+        let (mut own, mut peer) = (source, target);
+        assert_eq!(compare(&mut own, &mut peer, &NOW).result, -100);
+    }
+    let began = Uuids::from_array([b + SYNC_OFFSET, 0, x, y]);
+    assert!(!source.begins_once_more(&began), "it has been");
+    let first = Uuids::from_array([c, b + SYNC_OFFSET, 0, 0]);
+    assert!(!first.begins_once_more(&target), "with a random one");
+}
+
 /// A resync cut at any point is continued from the bitmap, never from scratch and never the wrong
 /// way round.
 #[test]

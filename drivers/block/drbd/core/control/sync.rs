@@ -114,10 +114,16 @@ impl Control<'_> {
     /// A8: the source draws a new bitmap UUID and tells the target.
     pub(crate) fn begin_source_uuid(&mut self, v: VolumeIndex) {
         let random = self.random_uuid();
-        let Some(disk) = self.vol_mut(v).disk.as_mut() else {
+        let volume = self.vol_mut(v);
+        let Some(disk) = volume.disk.as_mut() else {
             return;
         };
-        let uuid = disk.uuids.begin_source(random & !1);
+        let peer = volume.peer.uuids;
+        let uuid = if peer.is_some_and(|peer| disk.uuids.begins_once_more(&peer)) {
+            disk.uuids.bitmap
+        } else {
+            disk.uuids.begin_source(random & !1)
+        };
         disk.alone = false;
         self.log_uuids(v, "updated sync UUID");
         self.dirty(v);
