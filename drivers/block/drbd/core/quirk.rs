@@ -40,6 +40,9 @@ pub enum Quirk {
     /// A generation begins for a diskless Primary that connects, even if it then does not take the
     /// data (`reference/states.md` A11).
     GenerationForNobody,
+    /// A source that missed the end of a resync overwrites what its target, which was Primary and
+    /// crashed, has written since (`reference/metadata.md` 5.6, rules 34 and 35).
+    CrashUnheeded,
     /// The refusal of a discard names an absurd length (`reference/wire.md` A.5).
     LengthOfNothing,
     /// Padding and block ids that mean nothing hold anything (`reference/wire.md` A.6).
@@ -50,7 +53,7 @@ pub enum Quirk {
 
 impl Quirk {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AckBeforeFlush,
         Self::BarrierAtOnce,
         Self::ReceiverWaits,
@@ -64,18 +67,20 @@ impl Quirk {
         Self::UnsettledForgotten,
         Self::AttachedUntold,
         Self::GenerationForNobody,
+        Self::CrashUnheeded,
         Self::LengthOfNothing,
         Self::StaleBytes,
         Self::Addresses,
     ];
 
     /// Defects after which the node that has them may show old data for good ones.
-    pub const HARMFUL: [Self; 5] = [
+    pub const HARMFUL: [Self; 6] = [
         Self::AbortedCountsAsGood,
         Self::DiskNotCompared,
         Self::UnsettledForgotten,
         Self::AttachedUntold,
         Self::GenerationForNobody,
+        Self::CrashUnheeded,
     ];
 }
 

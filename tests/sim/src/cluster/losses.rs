@@ -1,6 +1,6 @@
 //! What is lost with a connection or a node: writes on their way, and what caches held.
 
-use drbd_format::types::DiskState;
+use drbd_format::types::{DiskState, Role};
 
 use super::Cluster;
 use crate::node::VOLUMES;
@@ -8,22 +8,28 @@ use crate::random::Random;
 use crate::workload::is_replicating;
 
 impl Cluster {
-    /// On which node the data of each volume are that applications used last. A node that goes
-    /// without a good disk of its own leaves them to the other one.
-    fn disks_in_use(&mut self) -> [usize; VOLUMES] {
-        let mut users = self.users;
-        for (volume, user) in users.iter_mut().enumerate().take(self.faults.volumes) {
-            let state = self.state(*user, volume);
-            if state.is_some_and(|state| state.disk <= DiskState::Outdated) {
-                *user = 1 - *user;
-            }
+    /// Notes on which node's disk the data of a volume are that applications use: those of a node
+    /// that goes on without a good disk of its own are on the other one.
+    fn note_use(&mut self, volume: usize) {
+        let Some(node) = self.workload.node else {
+            return;
+        };
+        let Some(state) = self.state(node, volume) else {
+            return;
+        };
+        if state.role != Role::Primary {
+            // It has not got that far.
+        } else if state.disk > DiskState::Outdated {
+            self.users[volume] = node;
+        } else if state.pdsk == DiskState::UpToDate {
+            self.users[volume] = 1 - node;
         }
-        users
     }
 
     /// Notes which volumes are not replicated any more.
     pub(super) fn note_breaks(&mut self) {
         for volume in 0..self.faults.volumes {
+            self.note_use(volume);
             let used = self.workload.node;
             let replicating =
                 used.is_some_and(|node| is_replicating(&mut self.world, node, volume));
@@ -59,12 +65,7 @@ impl Cluster {
         if self.world.nodes[node].alive.is_none() {
             return;
         }
-        let users = self.disks_in_use();
-        for (user, used) in self.users.iter_mut().zip(users) {
-            if *user == node {
-                *user = used;
-            }
-        }
+        let users = self.users;
         let world = &mut self.world;
         world.touched[node] = true;
         world.trace(node, || "POWER LOSS".to_string());

@@ -13,6 +13,7 @@ use crate::generation::{
 use crate::link::{Order, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
+use crate::quirk::{quirk, Quirk};
 use crate::state::{Change, VolumeState};
 
 /// What the two nodes are going to do.
@@ -29,6 +30,8 @@ pub enum Decision {
     },
     /// They must not connect.
     Refused,
+    /// They connect anew, and compare what has been corrected.
+    Anew,
 }
 
 /// Facts for the split brain policies, own first.
@@ -133,11 +136,11 @@ impl SplitBrain {
 
 impl Control<'_> {
     /// Compares the generations and logs what comes out.
-    fn compare_generations(&mut self, v: VolumeIndex, peer_role: Role) -> Option<i32> {
+    fn compare_generations(&mut self, v: VolumeIndex, peer_role: Role) -> Result<i32, Decision> {
         let state = self.state(v);
         let volume = self.vol(v);
-        let disk = volume.disk?;
-        let mut peer = volume.peer.uuids?;
+        let disk = volume.disk.ok_or(Decision::Refused)?;
+        let mut peer = volume.peer.uuids.ok_or(Decision::Refused)?;
         let mut own = disk.uuids;
         let peer_flags = volume.peer.flags;
         let now = Situation {
@@ -201,7 +204,29 @@ impl Control<'_> {
         }
         self.vol_mut(v).peer.uuids = Some(peer);
         self.log(v, Line::Compared { result, rule });
-        Some(result)
+        if !was_written_since(&now, correction) || quirk(Quirk::CrashUnheeded) {
+            return Ok(result);
+        }
+        self.compare_corrected(v, &now)
+    }
+
+    /// The source of a resync missed its end, and the target has been written to since. The crash
+    /// of that Primary tells, once both compare the corrected generations: a peer that attaches its
+    /// disk is told them, another one has compared the old ones already.
+    fn compare_corrected(&mut self, v: VolumeIndex, now: &Situation) -> Result<i32, Decision> {
+        let volume = self.vol(v);
+        let (Some(disk), Some(mut peer)) = (volume.disk, volume.peer.uuids) else {
+            return Err(Decision::Refused);
+        };
+        if volume.state.conn < ConnState::Connected {
+            let text = "The target of that resync has been written to since; connecting anew.";
+            self.text(v, Level::Warning, text);
+            return Err(Decision::Anew);
+        }
+        let mut own = disk.uuids;
+        let Comparison { result, rule, .. } = compare(&mut own, &mut peer, now);
+        self.log(v, Line::Compared { result, rule });
+        Ok(result)
     }
 
     fn log_correction(&mut self, v: VolumeIndex, correction: Option<Correction>) {
@@ -244,8 +269,9 @@ impl Control<'_> {
                 .map_or(DiskState::Negotiating, |(disk, _)| disk),
             disk => disk,
         };
-        let Some(mut hg) = self.compare_generations(v, peer_role) else {
-            return Decision::Refused;
+        let mut hg = match self.compare_generations(v, peer_role) {
+            Ok(hg) => hg,
+            Err(decision) => return decision,
         };
         if hg == -1000 {
             self.text(v, Level::Alert, "Unrelated data, aborting!");
@@ -488,8 +514,18 @@ impl Control<'_> {
             Decision::Connected => Some(ConnState::Connected),
             Decision::Sync { source: true, .. } => Some(ConnState::WfBitMapS),
             Decision::Sync { source: false, .. } => Some(ConnState::WfBitMapT),
-            Decision::Refused => None,
+            Decision::Refused | Decision::Anew => None,
         }
+    }
+}
+
+/// The source of a resync missed its end, and the target was Primary when it crashed: it may have
+/// written since. The corrected generations are equal, and then the crash tells.
+fn was_written_since(now: &Situation, correction: Option<Correction>) -> bool {
+    match correction {
+        Some(Correction::SelfMissedFinish) => now.peer_crashed && !now.self_crashed,
+        Some(Correction::PeerMissedFinish) => now.self_crashed && !now.peer_crashed,
+        _ => false,
     }
 }
 

@@ -71,6 +71,7 @@ impl Control<'_> {
         }
         match self.decide(v, &ps, disk) {
             Decision::Refused => self.refuse_peer(v, &ps, disk),
+            Decision::Anew => Handled::Fail(LinkError::ProtocolError),
             Decision::Sync { source, full: true } => {
                 let conn = if source {
                     ConnState::WfBitMapS

@@ -8,9 +8,10 @@ mod pair {
 use std::fmt::Write;
 
 use drbd_core::config::NetConfig;
+use drbd_core::time::Duration;
 use drbd_format::disk::superblock::{MdFlags, Superblock};
 use drbd_format::types::{DiskState, Role, Uuid, UuidSet};
-use pair::both::Pair;
+use pair::both::{said, Pair};
 use pair::node::Node;
 
 /// What the first node says in each case, and what becomes of both: to be read after a change.
@@ -27,7 +28,7 @@ const BRANCH: u64 = 1 << 32;
 /// A name, the UUIDs and flags of both nodes, and whether the first one is Primary.
 type Case = (&'static str, [u64; 4], u32, [u64; 4], u32, bool);
 
-const CASES: [Case; 25] = [
+const CASES: [Case; 27] = [
     (
         "10 both just created",
         [4, 0, 0, 0],
@@ -64,6 +65,22 @@ const CASES: [Case; 25] = [
         "35 the peer missed it",
         [0xc0, 0, 0xb0, 0xa0],
         GOOD,
+        [0xc0, 0xb0, 0xa0, 0x90],
+        GOOD,
+        false,
+    ),
+    (
+        "34 missed the end, the peer crashed",
+        [0xc0, 0xb0, 0xa0, 0x90],
+        GOOD,
+        [0xc0, 0, 0xb0, 0xa0],
+        CRASHED,
+        false,
+    ),
+    (
+        "35 the peer missed it, crashed",
+        [0xc0, 0, 0xb0, 0xa0],
+        CRASHED,
         [0xc0, 0xb0, 0xa0, 0x90],
         GOOD,
         false,
@@ -258,6 +275,9 @@ fn tell(case: &Case, into: &mut String) {
     }
     let before = pair.a.log.len();
     pair.connect(NetConfig::DEFAULT);
+    if said(&pair.a.log, "connecting anew.") {
+        pair.pass(Duration::from_secs(2));
+    }
     writeln!(into, "== {name}").unwrap();
     let lines = pair.a.log[before..].iter();
     for line in lines
@@ -272,6 +292,11 @@ fn tell(case: &Case, into: &mut String) {
             break;
         }
         writeln!(into, "{line}").unwrap();
+    }
+    if said(&pair.a.log, "connecting anew.") {
+        let mut results = pair.a.log.iter().rev();
+        let last = results.find(|line| line.starts_with("uuid_compare"));
+        writeln!(into, "then {}", last.unwrap()).unwrap();
     }
     let outcome = if pair.in_sync() {
         "in sync"
