@@ -210,14 +210,19 @@ impl Control<'_> {
             return self.attach_failed(v, code::DATA_NOT_CURRENT);
         }
         let user = config.disk_size_sectors;
-        let peer = self.vol(v).peer.disk_sectors;
-        let (new, too_big) = agreed_size(
-            peer,
+        let peer = self.vol(v).peer;
+        let (mut new, too_big) = agreed_size(
+            peer.disk_sectors,
             facts.max_capacity_sectors,
             facts.la_size_sectors,
             user,
         );
         let old = facts.la_size_sectors;
+        let keeps = state.conn >= ConnState::Connected && state.pdsk >= DiskState::Inconsistent;
+        if keeps && peer.user_sectors != 0 {
+            // Its limit holds for both: a Primary is not to see growth that does not last.
+            new = new.min(peer.user_sectors.max(old));
+        }
         if facts.flags & flag::CONSISTENT != 0 && new < old {
             let allowed = new == user;
             self.log(v, Line::RefuseTruncate { new, old, allowed });

@@ -106,6 +106,8 @@ pub struct PeerVolume {
     pub flags: u32,
     /// Usable size of the peer's disk, 0: unknown or diskless.
     pub disk_sectors: u64,
+    /// What the peer's user limits it to, 0: not.
+    pub user_sectors: u64,
     /// Largest request that the peer takes, 0: unknown.
     pub max_bio_bytes: u32,
 }
@@ -180,6 +182,8 @@ pub struct Volume {
     pub grown: bool,
     /// The peer has been told of a new size and has not answered.
     pub resize_asked: bool,
+    /// The size, in sectors, before the last resize, or before all that have crossed it.
+    pub resized_from: u64,
     /// Number of openers.
     pub opened: u32,
     /// Reasons for which new application I/O waits.
@@ -241,6 +245,7 @@ impl Volume {
             bits: 0,
             flags: 0,
             disk_sectors: 0,
+            user_sectors: 0,
             max_bio_bytes: 0,
         },
         sent_bits: 0,
@@ -255,6 +260,7 @@ impl Volume {
         lacks_new_space: false,
         grown: false,
         resize_asked: false,
+        resized_from: 0,
         opened: 0,
         blocks: 0,
         watching: false,

@@ -223,7 +223,8 @@ impl Control<'_> {
         if self.vol(v).state.conn == ConnState::Connected {
             let volume = self.vol_mut(v);
             volume.grown |= grown;
-            volume.resize_asked = volume.state.pdsk >= DiskState::Inconsistent;
+            // One that is only about to be given up may still answer.
+            volume.resize_asked = volume.state.pdsk >= DiskState::Failed;
             self.send_uuids(v, 0);
             self.send_sizes(v, true, flags);
         }
@@ -327,7 +328,9 @@ impl Control<'_> {
             disk.facts.max_capacity_sectors = own;
             disk.config.disk_size_sectors = size_sectors;
         }
-        let grown = new > self.vol(v).capacity && !assume_clean;
+        let old = self.vol(v).capacity;
+        self.vol_mut(v).resized_from = old;
+        let grown = new > old && !assume_clean;
         self.apply_size(v, new, !assume_clean);
         let mut flags = SizeFlags(0);
         if force {

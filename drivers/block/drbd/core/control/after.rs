@@ -46,7 +46,7 @@ impl Control<'_> {
         if exchanges && o.conn != n.conn {
             self.keep_bitmap(v);
         }
-        if n.conn < ConnState::Connected || n.pdsk < DiskState::Inconsistent {
+        if n.conn < ConnState::Connected || n.pdsk < DiskState::Failed {
             self.vol_mut(v).resize_asked = false;
         }
         self.vol_mut(v).lacks_writes &= n.conn >= ConnState::Connected;

@@ -30,6 +30,15 @@ fn min_set(a: u64, b: u64) -> u64 {
     }
 }
 
+/// The larger of two limits of which 0 means "none".
+fn wider(a: u64, b: u64) -> u64 {
+    if a == 0 || b == 0 {
+        0
+    } else {
+        a.max(b)
+    }
+}
+
 /// Returns the size that follows from the peer's maximum, the own maximum, the last agreed size
 /// and the user's limit, 0 standing for "unknown" or "none" (`reference/metadata.md` 6.6, 2 to 4).
 /// The second value is the size without the user's limit if that was too big.
@@ -128,15 +137,18 @@ impl Control<'_> {
 
     /// P_SIZES.
     pub(crate) fn receive_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) -> Handled {
+        let state = self.state(v);
+        if state.disk == DiskState::Attaching && self.vol(v).disk.is_some() {
+            return self.size_while_attaching(v, sizes);
+        }
         if self.is_early_for_size(v) {
             let (volume, sizes) = (v, *sizes);
             self.s.link.pending = Some(Pending::EarlySizes { volume, sizes });
             return Handled::Wait;
         }
-        let state = self.state(v);
         let (peer_disk, peer_user) = (sizes.disk.0, sizes.user.0);
+        let crosses = self.vol(v).resize_asked;
         self.note_peer_sizes(v, sizes);
-        self.vol_mut(v).resize_asked = false;
         let disk = self
             .vol(v)
             .disk
@@ -146,13 +158,8 @@ impl Control<'_> {
             self.set_limits(v);
             return handled;
         };
-        let connecting = state.conn == ConnState::WfReportParams;
         let own_user = disk.config.disk_size_sectors;
-        let user = if connecting {
-            min_set(own_user, peer_user)
-        } else {
-            peer_user
-        };
+        let user = self.agreed_limit(v, sizes, own_user, crosses);
         let own = disk.facts.max_capacity_sectors;
         if peer_disk != 0 && own.abs_diff(peer_disk) > own / 8 {
             let peer = peer_disk;
@@ -176,8 +183,8 @@ impl Control<'_> {
         // While connecting the exchange of the bitmaps sees to the new space, and a resync that has
         // begun to what is marked.
         let idle = state.conn == ConnState::Connected;
-        if changed && new > old && old != 0 && set_new_bits && idle {
-            self.vol_mut(v).grown = true;
+        if changed && old != 0 && set_new_bits && idle {
+            self.note_growth(v, old, new, crosses);
         }
         let established = state.conn > ConnState::WfReportParams;
         let reply = established && (changed || sizes.current.0 != self.vol(v).capacity);
@@ -187,6 +194,55 @@ impl Control<'_> {
             return Handled::Wait;
         }
         self.sizes_applied(v, reply)
+    }
+
+    /// Returns the user's limit that both nodes are to have. NEW: only the command to resize takes
+    /// the place of another limit. What a node says of itself, for a disk that it attaches or as an
+    /// answer, may be what it is just giving up: both would exchange their limits for ever.
+    fn agreed_limit(&self, v: VolumeIndex, sizes: &Sizes, own: u64, crosses: bool) -> u64 {
+        let connecting = self.vol(v).state.conn == ConnState::WfReportParams;
+        let commanded = sizes.current.0 == 0 && !connecting;
+        let peer = sizes.user.0;
+        if sizes.disk.0 == 0 {
+            // Without a disk there is no limit to tell.
+            own
+        } else if !commanded {
+            min_set(own, peer)
+        } else if crosses {
+            // Both nodes resize at once. Neither is to cut off what it has just got, or to get back
+            // what it has just cut off.
+            let before = self.vol(v).resized_from;
+            let shrinks = |limit: u64| limit != 0 && limit < before;
+            if shrinks(own) || shrinks(peer) {
+                min_set(own, peer)
+            } else {
+                wider(own, peer)
+            }
+        } else {
+            peer
+        }
+    }
+
+    /// Remembers whether there is space that nobody has synced, other than before all resizes that
+    /// have crossed each other.
+    fn note_growth(&mut self, v: VolumeIndex, old: u64, new: u64, crosses: bool) {
+        let volume = self.vol_mut(v);
+        if !crosses && !volume.grown {
+            volume.resized_from = old;
+        }
+        volume.grown = new > volume.resized_from;
+    }
+
+    /// The disk that is being attached has its size already, and is to tell of it. A new limit is
+    /// for it as well.
+    fn size_while_attaching(&mut self, v: VolumeIndex, sizes: &Sizes) -> Handled {
+        self.note_peer_sizes(v, sizes);
+        let own = self.vol(v).disk.map(|disk| disk.config.disk_size_sectors);
+        if sizes.current.0 == 0 && sizes.disk.0 != 0 && own != Some(sizes.user.0) {
+            self.adopt_user_size(v, sizes.user.0, own.unwrap_or(0));
+        }
+        self.set_limits(v);
+        Handled::Done
     }
 
     /// All bits are being set for a resync that begins, another size is being written, or the peer
@@ -206,10 +262,13 @@ impl Control<'_> {
         let volume = self.vol(v);
         let state = volume.state;
         let usable = state.disk.min(state.pdsk) >= DiskState::Inconsistent;
-        let applies =
-            matches!(self.s.link.pending, Some(Pending::Sizes { volume, .. }) if volume == v);
         state.conn == ConnState::Connected
-            && (volume.resize_asked || applies || (volume.grown && usable))
+            && (volume.resize_asked || self.size_applies(v) || (volume.grown && usable))
+    }
+
+    /// A size of the peer's is being written; the answer goes when that is done.
+    fn size_applies(&self, v: VolumeIndex) -> bool {
+        matches!(self.s.link.pending, Some(Pending::Sizes { volume, .. }) if volume == v)
     }
 
     fn adopt_user_size(&mut self, v: VolumeIndex, new: u64, old: u64) {
@@ -224,6 +283,9 @@ impl Control<'_> {
         let max_bio_bytes = sizes.max_bio_bytes.clamp(BIO_MIN, BIO_MAX);
         let volume = self.vol_mut(v);
         volume.peer.disk_sectors = sizes.disk.0;
+        volume.peer.user_sectors = sizes.user.0;
+        // What is no command may be the answer to the own one.
+        volume.resize_asked &= sizes.current.0 == 0;
         volume.peer.max_bio_bytes = max_bio_bytes;
         if let Some(disk) = volume.disk.as_mut() {
             disk.facts.la_peer_max_bio_bytes = max_bio_bytes;
@@ -351,11 +413,11 @@ impl Control<'_> {
 
     /// A change of state finds new space. The peer that is to answer with its size may have changed
     /// its role before it heard of ours: until then only a single Primary knows that it is the
-    /// source.
+    /// source. A peer that waits for our answer does not begin before it, either.
     pub(crate) fn sync_grown_early(&mut self, v: VolumeIndex) {
         let volume = self.vol(v);
         let alone = volume.state.role == Role::Primary && volume.state.peer != Role::Primary;
-        if alone || !volume.resize_asked {
+        if (alone || !volume.resize_asked) && !self.size_applies(v) {
             self.sync_grown(v);
         }
     }
@@ -365,9 +427,7 @@ impl Control<'_> {
     pub(crate) fn sync_grown_after_all(&mut self, v: VolumeIndex) {
         let volume = self.vol(v);
         let usable = volume.state.disk.min(volume.state.pdsk) >= DiskState::Inconsistent;
-        let applied =
-            !matches!(self.s.link.pending, Some(Pending::Sizes { volume, .. }) if volume == v);
-        if volume.grown && !volume.resize_asked && usable && applied {
+        if volume.grown && !volume.resize_asked && usable && !self.size_applies(v) {
             self.sync_grown(v);
         }
     }

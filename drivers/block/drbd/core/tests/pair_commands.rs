@@ -463,10 +463,17 @@ fn a_resize_is_followed_by_the_peer_and_the_new_space_is_synced() {
 /// Nobody has written since; only one node knows that there is something to sync.
 #[test]
 fn space_that_an_attached_disk_brings_is_synced_though_the_generations_are_equal() {
-    let mut pair = Pair::synced_in_front(4096);
+    let mut pair = Pair::new();
+    pair.b.disk.data.truncate(4096 * 512);
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (4096, 4096));
     assert_eq!(pair.role(true, Role::Secondary, false), 1);
     assert_eq!(pair.command(false, DETACH), 1);
     pair.run();
+    pair.b.disk.data.resize(SECTORS as usize * 512, 0x22);
     pair.b.attach(DiskConfig::DEFAULT);
     pair.until("new space synced", |pair| {
         pair.a.capacity == SECTORS && pair.b.capacity == SECTORS && pair.in_sync()

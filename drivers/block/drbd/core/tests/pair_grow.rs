@@ -266,6 +266,25 @@ fn a_secondary_waits_for_the_size_of_the_peer_before_it_tells_who_is_the_source(
     all_is_grown_and_in_sync(&mut pair);
 }
 
+/// The peer waits for the answer, and would never get to it behind the beginning of the resync.
+#[test]
+fn a_primary_answers_to_a_size_before_it_syncs_the_new_space() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    pair.a.hold_metadata = true;
+    pair.b.admin(grow(false));
+    pair.run();
+    assert_eq!(pair.a.capacity, SECTORS);
+    assert!(pair.a.core.view(V).io_blocked, "the size is being written");
+    for request in [
+        AdminRequest::PauseSync { volume: V },
+        AdminRequest::ResumeSync { volume: V },
+    ] {
+        assert_eq!(pair.command(true, request), 101);
+    }
+    pair.a.release_metadata();
+    all_is_grown_and_in_sync(&mut pair);
+}
+
 /// The peer has agreed and sees two Primaries, this node not yet.
 #[test]
 fn a_new_size_waits_until_the_peer_has_agreed_to_the_role() {
