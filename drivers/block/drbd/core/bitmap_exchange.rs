@@ -59,6 +59,14 @@ pub(crate) enum BitmapSend {
 }
 
 impl BitmapSend {
+    /// A part has been sent.
+    pub(crate) fn has_begun(&self) -> bool {
+        match self {
+            Self::Blank { cursor, .. } | Self::Queued(_, cursor) => cursor.has_begun(),
+            Self::Draining | Self::Idle => false,
+        }
+    }
+
     /// What is left to do when the exchange comes to nothing. A place in the queue finds nothing
     /// to send.
     pub(crate) fn given_up(self) -> Self {
