@@ -11,6 +11,7 @@ use drbd_format::wire::payload::{
     Barrier as BarrierPacket, BlockId, BlockRange, BlockRequest, Data, DataFlags, Trim,
 };
 
+use crate::chance::{chance, Unlikely};
 use crate::data::{DataPlane, Outgoing, Payload, QueuedItem, SentToken};
 use crate::link::ControlItem;
 use crate::memory::Memory;
@@ -52,7 +53,7 @@ impl<M: Memory> DataPlane<M> {
         }
         self.since_resync += 1;
         let free = !self.is_amid_bitmap();
-        if free && self.since_resync >= RESYNC_EVERY {
+        if free && (self.since_resync >= RESYNC_EVERY || chance(Unlikely::ResyncFirst)) {
             if let Some(outgoing) = self.next_resync_packet(buf, now) {
                 return NextPacket::Packet(outgoing);
             }
