@@ -147,6 +147,10 @@ fn new_nodes(faults: &Faults, random: &mut Random) -> [Node; 2] {
             disks,
             clock: (random.below(100) * SECOND, faults.drift_ppm[id]),
             quirks: faults.quirks[id],
+            dice: faults
+                .extras
+                .unlikely
+                .map(|branches| branches.dice(id, faults.quirks[id])),
         }
     })
 }

@@ -1,7 +1,7 @@
 //! What happens in some runs besides the faults: administrators in a hurry, devices that grow or
 //! end where a page of the bitmap ends, a fencing helper that takes its time, a tiny activity log,
 //! applications that write to one place twice or everywhere at once, links that break while a
-//! resync begins, nodes that read from each other.
+//! resync begins, nodes that read from each other, unlikely branches of the core.
 //!
 //! Drawn from a stream of its own, so that the faults of a seed stay what they are.
 
@@ -19,6 +19,7 @@ use crate::faults::{Fault, Faults};
 use crate::node::Core;
 use crate::oracle::Promise;
 use crate::random::Random;
+use crate::unlikely::Branches;
 use crate::world::{Event, World, MILLI, SECOND};
 
 /// Data that fills one page of the bitmap, in sectors.
@@ -45,6 +46,8 @@ pub struct Extras {
     pub rush: bool,
     /// Both nodes read from each other at times, and the first one has few buffers for it.
     pub crossed: bool,
+    /// What is legal and unlikely happens in the cores.
+    pub unlikely: Option<Branches>,
 }
 
 impl Extras {
@@ -65,6 +68,7 @@ impl Extras {
             abrupt: r.chance(8),
             rush: r.chance(60),
             crossed: r.chance(5),
+            unlikely: r.chance(25).then(|| Branches::all(r.draw())),
         }
     }
 

@@ -24,6 +24,7 @@ pub mod random;
 pub mod scene;
 pub mod shell;
 pub mod trace;
+pub mod unlikely;
 pub mod wire;
 pub mod workload;
 pub mod world;

@@ -3,18 +3,22 @@
 //! `drbd-sim seed=N` prints a trace of one run; `drbd-sim n=N [from=M] [jobs=J] [writes=W]` runs
 //! many on all processors and prints the first seed that fails. With `peer=c` one of the two nodes
 //! stands for the C driver, with `peer=` and the name of a quirk it has this one only. `bug=N` puts
-//! a known bug back. With `diagram=1` it prints Documentation/states.md instead.
+//! a known bug back. `unlikely=off` runs without unlikely branches of the core, `unlikely=all` with
+//! them in each run, `unlikely=` and the name of one with this one only. With `diagram=1` it prints
+//! Documentation/states.md instead.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use drbd_core::chance::Unlikely;
 use drbd_core::put_back::Bug;
 use drbd_core::quirk::{Quirk, Quirks};
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::diagram::Diagram;
 use drbd_sim::faults::Faults;
+use drbd_sim::unlikely::Branches;
 
 /// A run allocates a lot of small things and keeps few of them.
 #[global_allocator]
@@ -34,6 +38,32 @@ struct Wanted {
     peer: Quirks,
     /// A bug put back.
     bug: Option<Bug>,
+    /// Which unlikely branches runs have, if not those that the seed says.
+    unlikely: Option<Branching>,
+}
+
+/// Unlikely branches of each run.
+#[derive(Clone, Copy)]
+enum Branching {
+    All,
+    Off,
+    Only(Unlikely),
+}
+
+impl Wanted {
+    fn faults(&self, seed: u64) -> Faults {
+        let mut faults = Faults::draw_with(seed, self.peer);
+        let unlikely = &mut faults.extras.unlikely;
+        match self.unlikely {
+            None => {}
+            Some(Branching::All) => *unlikely = unlikely.or(Some(Branches::all(seed))),
+            Some(Branching::Off) => *unlikely = None,
+            Some(Branching::Only(one)) => {
+                *unlikely = Some(unlikely.unwrap_or(Branches::all(seed)).only(one));
+            }
+        }
+        faults
+    }
 }
 
 fn parse() -> Result<Wanted, String> {
@@ -49,11 +79,16 @@ fn parse() -> Result<Wanted, String> {
         diagram: false,
         peer: Quirks::NONE,
         bug: None,
+        unlikely: None,
     };
     for argument in std::env::args().skip(1) {
         let (name, value) = argument.split_once('=').unwrap_or(("seed", &argument));
         if name == "peer" {
             wanted.peer = peer(value)?;
+            continue;
+        }
+        if name == "unlikely" {
+            wanted.unlikely = Some(branching(value)?);
             continue;
         }
         let number = value
@@ -76,12 +111,23 @@ fn parse() -> Result<Wanted, String> {
             }
             _ => {
                 return Err(format!(
-                    "{name}: not known; seed, n, from, jobs, writes, all, peer, bug"
+                    "{name}: not known; seed, n, from, jobs, writes, all, peer, bug, unlikely"
                 ))
             }
         }
     }
     Ok(wanted)
+}
+
+/// `all`, `off`, or one of the branches by its name.
+fn branching(name: &str) -> Result<Branching, String> {
+    let named = |unlikely: &Unlikely| format!("{unlikely:?}") == name;
+    match (name, Unlikely::ALL.into_iter().find(named)) {
+        ("all", _) => Ok(Branching::All),
+        ("off", _) => Ok(Branching::Off),
+        (_, Some(one)) => Ok(Branching::Only(one)),
+        (_, None) => Err(format!("{name}: all, off, or one of {:?}", Unlikely::ALL)),
+    }
 }
 
 /// `c`, or one of the quirks by its name.
@@ -100,6 +146,8 @@ struct Outcome {
     /// Why it ended early: a defect of the C driver.
     excused: Option<String>,
     mattered: Quirks,
+    /// How often each unlikely branch was taken.
+    taken: [u64; Unlikely::COUNT],
     helped: u32,
     simulated_ns: u64,
     events: u64,
@@ -107,7 +155,7 @@ struct Outcome {
 }
 
 fn run(seed: u64, wanted: &Wanted, verbose: bool) -> Outcome {
-    let mut cluster = Cluster::new(seed, Faults::draw_with(seed, wanted.peer));
+    let mut cluster = Cluster::new(seed, wanted.faults(seed));
     cluster.world.verbose = verbose;
     drbd_sim::mutants::choose(wanted.bug);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -120,6 +168,7 @@ fn run(seed: u64, wanted: &Wanted, verbose: bool) -> Outcome {
         failure: cluster.world.failure.clone(),
         excused: cluster.world.excused.take(),
         mattered: cluster.world.mattered,
+        taken: cluster.world.unlikely(),
         helped: cluster.helped,
         simulated_ns: cluster.world.now_ns,
         events: cluster.world.events,
@@ -136,7 +185,7 @@ fn main() -> ExitCode {
         }
     };
     if let Some(seed) = wanted.seed {
-        println!("seed {seed}: {:?}", Faults::draw_with(seed, wanted.peer));
+        println!("seed {seed}: {:?}", wanted.faults(seed));
         let outcome = run(seed, &wanted, !wanted.quiet);
         let simulated_ms = outcome.simulated_ns / 1_000_000;
         return match outcome.failure {
@@ -169,6 +218,7 @@ fn many(wanted: &Wanted) -> ExitCode {
     let failed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
     let diagram = Mutex::new(Diagram::default());
     let mixed = Mutex::new(Mixed::default());
+    let taken = Mutex::new([0_u64; Unlikely::COUNT]);
     let start = Instant::now();
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
@@ -191,6 +241,11 @@ fn many(wanted: &Wanted) -> ExitCode {
                 }
                 if let Ok(mut mixed) = mixed.lock() {
                     mixed.add(seed, &outcome);
+                }
+                if let Ok(mut taken) = taken.lock() {
+                    for (count, times) in taken.iter_mut().zip(outcome.taken) {
+                        *count += u64::from(times != 0);
+                    }
                 }
                 if let Ok(mut diagram) = diagram.lock() {
                     diagram.add(&outcome.diagram);
@@ -217,6 +272,12 @@ fn many(wanted: &Wanted) -> ExitCode {
         hours / seconds,
         failed.len()
     );
+    let taken = taken.into_inner().unwrap_or_default();
+    let named = Unlikely::ALL.iter().zip(taken);
+    let named: Vec<String> = named
+        .map(|(one, count)| format!("{one:?} {count}"))
+        .collect();
+    println!("seeds with unlikely branches: {}", named.join(", "));
     if wanted.peer != Quirks::NONE {
         mixed.into_inner().unwrap_or_default().print();
     }

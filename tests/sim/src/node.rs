@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use drbd_core::action::Action;
+use drbd_core::chance::Dice;
 use drbd_core::data::{Incoming, SentToken};
 use drbd_core::establish::Establish;
 use drbd_core::link::VolumeIndex;
@@ -383,6 +384,8 @@ pub struct Node {
     pub clock: (u64, i64),
     /// What it does as the C driver does.
     pub quirks: Quirks,
+    /// What decides about its unlikely branches.
+    pub dice: Option<Dice>,
 }
 
 impl Node {

@@ -1,5 +1,6 @@
 //! Everything that exists in a run: clock, nodes, network, events, trace.
 
+use drbd_core::chance::{hold, Unlikely};
 use drbd_core::link::VolumeIndex;
 use drbd_core::quirk::{behave_as, Quirk, Quirks};
 use drbd_core::resource::Wants;
@@ -200,6 +201,14 @@ impl World {
         self.mattered = self.mattered.or(Quirks::only(quirk));
     }
 
+    /// How often each unlikely branch was taken, on both nodes.
+    pub fn unlikely(&self) -> [u64; Unlikely::COUNT] {
+        Unlikely::ALL.map(|unlikely| {
+            let dice = self.nodes.iter().filter_map(|node| node.dice);
+            dice.map(|dice| u64::from(dice.taken(unlikely))).sum()
+        })
+    }
+
     /// Adds an event after `delay_ns`.
     pub fn after(&mut self, delay_ns: u64, event: Event) {
         self.heap.push(self.now_ns + delay_ns, event);
@@ -249,10 +258,17 @@ impl World {
     ) -> Option<(R, Wants)> {
         self.touched[node] = true;
         let now = self.nodes[node].clock(self.now_ns);
-        let quirks = self.nodes[node].quirks;
-        let alive = self.alive(node)?;
-        behave_as(quirks);
+        let Node {
+            alive,
+            quirks,
+            dice,
+            ..
+        } = &mut self.nodes[node];
+        let alive = alive.as_deref_mut()?;
+        behave_as(*quirks);
+        hold(*dice);
         let result = call(alive, now);
+        *dice = hold(None);
         let mattered = behave_as(Quirks::NONE);
         self.mattered = self.mattered.or(mattered);
         if mattered.contains(Quirk::AckBeforeFlush) {

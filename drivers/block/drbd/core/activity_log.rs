@@ -10,6 +10,7 @@ use core::ops::DerefMut;
 use drbd_format::units::{AlExtent, SectorRange};
 
 use crate::bitmap::page_number;
+use crate::chance::{chance, Unlikely};
 use crate::memory::slab::NIL;
 
 /// Changes in one transaction.
@@ -400,6 +401,11 @@ impl<S: DerefMut<Target = [AlSlot]>> ActivityLog<S> {
         }
         if index == NIL {
             return None;
+        }
+        let next = self.slots[index as usize].next;
+        let other = next != NIL && !self.slots[next as usize].pending;
+        if other && chance(Unlikely::OtherVictim) {
+            index = next;
         }
         self.unused_remove(index);
         self.unhash(index);

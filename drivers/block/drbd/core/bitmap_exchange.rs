@@ -10,9 +10,13 @@ use drbd_format::wire::header::Header;
 use drbd_format::wire::vli::{RunWriter, Runs};
 
 use crate::bitmap::{Bitmap, PageState};
+use crate::chance::{chance, Unlikely};
 use crate::data::{DataPlane, Incoming, Outgoing, Payload, SentToken};
 use crate::link::{LinkError, Upcall, VolumeIndex};
 use crate::memory::Memory;
+
+/// Bytes of a short packet: some runs of any length have room.
+const SHORT: usize = 32;
 
 /// Position of a transfer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -59,6 +63,14 @@ pub(crate) enum BitmapSend {
 }
 
 impl BitmapSend {
+    /// A part has been sent.
+    pub(crate) fn has_begun(&self) -> bool {
+        match self {
+            Self::Blank { cursor, .. } | Self::Queued(_, cursor) => cursor.has_begun(),
+            Self::Draining | Self::Idle => false,
+        }
+    }
+
     /// What is left to do when the exchange comes to nothing. A place in the queue finds nothing
     /// to send.
     pub(crate) fn given_up(self) -> Self {
@@ -258,7 +270,14 @@ impl<M: Memory> DataPlane<M> {
         let payload = buf.get_mut(header_len..header_len + max)?;
         let compress = self.link.use_rle && Command::CompressedBitmap.may_be_sent(&self.terms);
         let code = match bitmap {
-            Some(bitmap) if compress => cursor.next_code(bitmap, payload),
+            Some(bitmap) if compress && !chance(Unlikely::PlainBitmap) => {
+                let len = if chance(Unlikely::ShortCode) {
+                    SHORT
+                } else {
+                    payload.len()
+                };
+                cursor.next_code(bitmap, payload.get_mut(..len)?)
+            }
             _ => None,
         };
         let word = |number| bitmap.map_or(0, |bitmap| bitmap.word(number));

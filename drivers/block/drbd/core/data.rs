@@ -13,6 +13,7 @@ use drbd_format::wire::features::Terms;
 use crate::activity_log::ActivityLog;
 use crate::bitmap::Bitmap;
 use crate::bitmap_exchange::{BitmapReceive, BitmapSend, SendCursor};
+use crate::chance::{chance, Unlikely};
 use crate::epoch::Epochs;
 use crate::link::{ControlItem, Facts, LinkView, Upcall, View, VolumeIndex, VolumeNumber};
 use crate::memory::interval::Tree;
@@ -705,7 +706,7 @@ impl<M: Memory> DataPlane<M> {
         }
         self.epoch = self.epoch.wrapping_add(1);
         self.epoch_writes = 0;
-        if quirk(Quirk::BarrierAtOnce) {
+        if quirk(Quirk::BarrierAtOnce) || chance(Unlikely::BarrierAtOnce) {
             self.wants.sender = true;
         } else if self.barrier_due.is_none() {
             self.barrier_due = Some(now.after(BARRIER_DELAY));

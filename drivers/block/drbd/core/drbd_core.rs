@@ -16,6 +16,7 @@
 pub mod action;
 pub mod admin;
 pub mod attach;
+pub mod chance;
 pub mod config;
 pub mod control;
 pub mod generation;

@@ -6,6 +6,7 @@ use drbd_format::wire::features::Terms;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::StateChangeReply;
 
+use crate::chance::{chance, Unlikely};
 use crate::control::Control;
 use crate::link::{LinkError, VolumeNumber};
 use crate::log::{Level, Line};
@@ -316,9 +317,8 @@ impl Control<'_> {
             }
             None => {
                 let silence = Duration::from_secs(u64::from(net.ping_int_secs));
-                if live.heard.after(silence) <= now {
-                    live.ping_due = true;
-                }
+                let silent = live.heard.after(silence) <= now;
+                live.ping_due |= silent || (!live.ping_due && chance(Unlikely::PingEarly));
             }
         }
     }

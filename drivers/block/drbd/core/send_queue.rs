@@ -11,6 +11,7 @@ use drbd_format::wire::payload::{
     Barrier as BarrierPacket, BlockId, BlockRange, BlockRequest, Data, DataFlags, Trim,
 };
 
+use crate::chance::{chance, Unlikely};
 use crate::data::{DataPlane, Outgoing, Payload, QueuedItem, SentToken};
 use crate::link::ControlItem;
 use crate::memory::Memory;
@@ -51,12 +52,13 @@ impl<M: Memory> DataPlane<M> {
             return NextPacket::None;
         }
         self.since_resync += 1;
-        if self.since_resync >= RESYNC_EVERY {
+        let free = !self.is_amid_bitmap();
+        if free && (self.since_resync >= RESYNC_EVERY || chance(Unlikely::ResyncFirst)) {
             if let Some(outgoing) = self.next_resync_packet(buf, now) {
                 return NextPacket::Packet(outgoing);
             }
         }
-        if self.control_len != 0 && self.send.is_empty() {
+        if free && self.control_len != 0 && self.send.is_empty() {
             // The peer may be asked to let go: what it has is settled first.
             self.barrier_due = None;
             if let Some(outgoing) = self.idle_barrier(buf, now) {
@@ -132,6 +134,15 @@ impl<M: Memory> DataPlane<M> {
             }
         }
         source
+    }
+
+    /// A part of a bitmap has been sent. Nothing may come before the rest of it
+    /// (`reference/wire.md` 6.3).
+    fn is_amid_bitmap(&self) -> bool {
+        self.control_len != 0
+            && self
+                .present_volumes()
+                .any(|place| place.bitmap_send.has_begun())
     }
 
     pub(crate) fn has_more(&self) -> bool {

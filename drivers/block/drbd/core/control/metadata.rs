@@ -11,6 +11,7 @@ use drbd_format::units::SectorCount;
 
 use super::{Control, Disk, Held};
 use crate::action::Action;
+use crate::chance::{chance, Unlikely};
 use crate::link::{ControlKind, LocalError, Order, VolumeIndex};
 use crate::state::VolumeState;
 
@@ -192,8 +193,10 @@ impl Control<'_> {
         superblock.encode(block).ok()?;
         disk.written_uuids = disk.uuids;
         disk.written_flags = disk.flags;
-        if volume.md.writing.is_some() {
-            volume.md.writing = Some(volume.md.version);
+        let md = &mut volume.md;
+        let newer = md.writing.is_some_and(|writing| writing != md.version);
+        if newer && !chance(Unlikely::SuperblockTwice) {
+            md.writing = Some(md.version);
         }
         Some(())
     }

@@ -8,6 +8,7 @@ use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{BarrierAck, BlockAck, BlockId};
 
 use super::{bits, DataPlane};
+use crate::chance::{chance, Unlikely};
 use crate::memory::Memory;
 use crate::peer_request::{Ack, Stage};
 use crate::time::Instant;
@@ -45,6 +46,9 @@ impl<M: Memory> DataPlane<M> {
                 self.wants.receiver |= self.stalled.is_kept();
                 self.advance_epochs();
             } else {
+                break;
+            }
+            if !self.acks_are_encoded() && chance(Unlikely::AckAlone) {
                 break;
             }
         }

@@ -7,6 +7,7 @@ use drbd_format::units::{AlExtent, Sector};
 use super::{AlStep, DataPlane, Disk};
 use crate::activity_log::{ActivityLog, Reserved, UPDATES_MAX};
 use crate::bitmap::{page_number, PAGE_BYTES};
+use crate::chance::{chance, Unlikely};
 use crate::link::{LocalError, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::put_back::{put_back, Bug};
@@ -222,6 +223,10 @@ impl<M: Memory> DataPlane<M> {
             let place = &mut self.volumes[v];
             let Some(disk) = &mut place.disk else { return };
             let mut wait = Wait::Ready;
+            if disk.al.has_changes() && chance(Unlikely::ChangesLeft) {
+                // Once they are written the worker looks again.
+                return;
+            }
             if !suspended {
                 let request = &mut self.requests[slot];
                 if request.al_count == 0 && stopped(disk, first, last) {

@@ -3,6 +3,7 @@
 use drbd_format::types::{OnIoError, WriteOrdering};
 
 use super::{bits, DataPlane, FlushToken, PeerIo};
+use crate::chance::{chance, Unlikely};
 use crate::link::{LinkError, LocalError, Upcall, VolumeIndex};
 use crate::memory::slab::List;
 use crate::memory::Memory;
@@ -109,12 +110,13 @@ impl<M: Memory> DataPlane<M> {
         let mut at = self.read_wait.head();
         while let Some(slot) = at {
             let peer = &self.peers[slot];
-            let tree = &self.volumes[peer.volume.slot()].peer_writes;
+            let place = &self.volumes[peer.volume.slot()];
             let (start, end) = (peer.sector.0, peer.range().end().0);
-            let earlier = tree.find(&self.peers, start, end, |_, other| {
+            let earlier = place.peer_writes.find(&self.peers, start, end, |_, other| {
                 other.arrival < peer.arrival
             });
-            if earlier.is_none() {
+            let writes = !place.peer_writes.is_empty();
+            if earlier.is_none() && !(writes && chance(Unlikely::ReadBehindWrite)) {
                 self.read_wait.remove(&mut self.peers, slot);
                 return Some(slot);
             }
@@ -275,7 +277,8 @@ impl<M: Memory> DataPlane<M> {
             for volume in bits(self.present) {
                 let place = &self.volumes[volume.slot()];
                 let volatile = place.disk.as_ref().is_some_and(|disk| disk.volatile_cache);
-                if place.cache_dirty && volatile && place.has_disk() {
+                let flushed = volatile && place.has_disk();
+                if flushed && (place.cache_dirty || chance(Unlikely::FlushInVain)) {
                     dirty |= volume.bit();
                 }
             }

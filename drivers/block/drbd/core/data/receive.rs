@@ -12,6 +12,7 @@ use drbd_format::wire::payload::{BlockRange, BlockRequest, Data, DataFlags, Trim
 
 use super::{DataPlane, Incoming};
 use crate::bitmap_exchange::BitmapPart;
+use crate::chance::{chance, Unlikely};
 use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{Ack, PeerId, PeerKind, Stage};
@@ -279,7 +280,7 @@ impl<M: Memory> DataPlane<M> {
         let tail = frame.digest_len().saturating_add(frame.data_len());
         let pages = data.data_len.div_ceil(4096);
         let has_disk = self.volumes[volume.slot()].has_disk();
-        if has_disk && self.too_many_pages(self.write_pages, pages) {
+        if has_disk && self.lacks_write_pages(pages) {
             return Ok(Incoming::Wait);
         }
         let kind = if has_disk {
@@ -320,11 +321,18 @@ impl<M: Memory> DataPlane<M> {
         in_use != 0 && in_use.saturating_add(pages) > self.link.max_buffers
     }
 
+    /// Tells whether data of the peer have to wait for the end of other writes.
+    fn lacks_write_pages(&self, pages: u32) -> bool {
+        let in_use = self.write_pages;
+        self.too_many_pages(in_use, pages) || (in_use != 0 && chance(Unlikely::NoWritePages))
+    }
+
     /// Tells whether a read of the peer has to wait for the end of others; not for ever
     /// (`reference/io.md` 3.7). A peer that asks on and on and takes no answer has left.
     fn waits_for_pages(&mut self, pages: u32, now: Instant) -> Result<bool, LinkError> {
         let waits = put_back(Bug::MaxBuffersDeadlock);
-        if !self.too_many_pages(self.read_pages, pages) {
+        let many = self.too_many_pages(self.read_pages, pages);
+        if !many && (waits || !chance(Unlikely::NoReadPages)) {
             return Ok(false);
         }
         if !waits {
@@ -531,7 +539,7 @@ impl<M: Memory> DataPlane<M> {
         let tail = frame.digest_len().saturating_add(frame.data_len());
         let wanted = self.takes_resync(volume, range);
         let pages = data.data_len.div_ceil(4096);
-        if wanted && self.too_many_pages(self.write_pages, pages) {
+        if wanted && self.lacks_write_pages(pages) {
             return Ok(Incoming::Wait);
         }
         let kind = if wanted {

@@ -8,6 +8,7 @@ use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{BlockAck, BlockId, BlockRequest};
 
 use super::{DataPlane, Outgoing, Payload, SentToken};
+use crate::chance::{chance, Unlikely};
 use crate::link::{Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage};
@@ -170,8 +171,9 @@ impl<M: Memory> DataPlane<M> {
         let bitmap = &place.disk.as_ref()?.bitmap;
         let thin = self.terms.features.contains(FeatureFlags::THIN_RESYNC);
         let granularity = place.view.disk.rs_discard_granularity_bytes;
+        let alone = sectors > 8 && chance(Unlikely::BlockAlone);
         let limits = RequestLimits {
-            sectors,
+            sectors: if alone { 8 } else { sectors },
             max_bytes: place
                 .view
                 .max_bio_bytes
@@ -394,8 +396,9 @@ impl<M: Memory> DataPlane<M> {
                 session.peer_ended && disk.bitmap.weight() <= session.failed
             }
         };
-        let due =
-            now.since(session.written) >= WRITE_EVERY && disk.bitmap.next_changed_page(0).is_some();
+        let is_time = now.since(session.written) >= WRITE_EVERY;
+        let due = (is_time || chance(Unlikely::BitmapWrittenEarly))
+            && disk.bitmap.next_changed_page(0).is_some();
         if due {
             session.written = now;
         }
@@ -461,13 +464,17 @@ impl<M: Memory> DataPlane<M> {
     }
 }
 
-/// When the C driver would ask next, if that is not now.
+/// When the C driver would ask next, if that is not now. It may be ours as well.
 fn next_tick(now: Instant) -> Option<Instant> {
     const TICK_NS: u64 = 100_000_000;
     const MOMENT_NS: u64 = 1_000_000;
     let since = now.0 % TICK_NS;
     let wait = Duration(TICK_NS - since);
-    (since >= MOMENT_NS && quirk(Quirk::ResyncInTicks)).then(|| now.after(wait))
+    if since < MOMENT_NS {
+        return None;
+    }
+    let later = quirk(Quirk::ResyncInTicks) || chance(Unlikely::TurnMissed);
+    later.then(|| now.after(wait))
 }
 
 /// Tells whether a resync target is done; begins a new pass if bits were set behind its position.

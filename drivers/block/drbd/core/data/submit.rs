@@ -6,6 +6,7 @@ use drbd_format::units::{AlExtent, SectorRange};
 use super::{AppIo, DataPlane, LocalPart, Submit};
 use crate::activity_log::ActivityLog;
 use crate::bitmap_exchange::BitmapSend;
+use crate::chance::{chance, Unlikely};
 use crate::link::{Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::put_back::{put_back, Bug};
@@ -37,7 +38,10 @@ impl<M: Memory> DataPlane<M> {
             self.submitters_wait = true;
             return Submit::Wait;
         }
-        let Some(id) = self.requests.take() else {
+        let others = self.volumes[io.volume.slot()].app_in_flight != 0;
+        let full = others && chance(Unlikely::NoRequestSlot);
+        let free = (!full).then(|| self.requests.take()).flatten();
+        let Some(id) = free else {
             self.submitters_wait = true;
             self.hurry_barrier();
             return Submit::Wait;
@@ -186,7 +190,8 @@ impl<M: Memory> DataPlane<M> {
         ) {
             let single = first == last && op == Op::Write;
             let closed = disk.extents.stops_write(AlExtent(first).resync_extent().0);
-            let hit = single && !closed && disk.al.try_get(first);
+            let looks = single && !closed && !chance(Unlikely::ExtentUnseen);
+            let hit = looks && disk.al.try_get(first);
             self.requests[slot].al_first = first;
             if !hit {
                 self.park_in(slot, Wait::ActivityLog);
@@ -297,6 +302,7 @@ impl<M: Memory> DataPlane<M> {
             (false, true) => true,
             (false, false) => return Admission::Failed(IoError::NoData),
             (true, true) => match balancing {
+                _ if chance(Unlikely::ReadElsewhere) => true,
                 ReadBalancing::PreferLocal | ReadBalancing::WhenCongestedRemote => false,
                 ReadBalancing::PreferRemote => true,
                 ReadBalancing::RoundRobin => {
@@ -364,7 +370,7 @@ impl<M: Memory> DataPlane<M> {
             request.barrier = Barrier::Pending;
             self.expect_answer(slot);
             self.queue_for_peer(slot);
-            if self.epoch_writes >= self.link.max_epoch_size {
+            if self.epoch_writes >= self.link.max_epoch_size || chance(Unlikely::EpochEnds) {
                 self.close_epoch(now);
             }
         } else {

@@ -7,10 +7,11 @@ mod node;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod world;
 
-use drbd_core::link::{LinkError, LocalError, Upcall};
+use drbd_core::link::{LinkError, LocalError, Order, Upcall, View, VolumeIndex, VolumeNumber};
 use drbd_core::request::IoError;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol, ReadBalancing};
+use drbd_format::units::SectorCount;
 use drbd_format::wire::command::Command;
 use node::V;
 use world::World;
@@ -259,4 +260,68 @@ fn a_node_knows_whether_there_is_work_for_its_disk() {
     world.run_until(|world| world.nodes[1].data.has_peer_io());
     world.settle();
     assert!(!world.nodes[1].data.has_peer_io());
+}
+
+/// The node begins to send the bitmap of another volume, which takes more than twenty packets.
+fn begin_bitmap(world: &mut World, at: usize) {
+    let (other, sectors) = (VolumeIndex(1), 8 * 700_000);
+    let (now, node) = (world.now, &mut world.nodes[at]);
+    node.order(&Order::NewVolume(other, VolumeNumber(1)));
+    node.lend(other, sectors, 7);
+    for page in 0..20 {
+        node.data.load_bitmap_page(other, page, &[0x55; 4096]);
+    }
+    let mut view = View::INITIAL;
+    view.state.disk = DiskState::UpToDate;
+    view.state.conn = ConnState::WfBitMapS;
+    view.capacity = SectorCount(sectors);
+    node.data.set_view(other, &view, now);
+    node.order(&Order::DiskAttached(other));
+    node.order(&Order::SendBitmap(other));
+    node.sent.clear();
+}
+
+/// Sends all there is. The bitmap is in one piece.
+fn sends_bitmap_in_one_piece(world: &mut World, at: usize) {
+    while world.nodes[at].send() {}
+    let sent = &world.nodes[at].sent;
+    let is_part = |command: &Command| *command == Command::Bitmap;
+    let (first, last) = (
+        sent.iter().position(is_part),
+        sent.iter().rposition(is_part),
+    );
+    let parts = &sent[first.expect("a part")..=last.expect("a part")];
+    assert!(parts.len() > 20 && parts.iter().all(is_part), "{parts:?}");
+}
+
+/// The receiver takes anything else for an error (`reference/wire.md` 6.3).
+#[test]
+fn no_resync_request_comes_between_the_parts_of_a_bitmap() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    full_sync(&mut world);
+    begin_bitmap(&mut world, 1);
+    sends_bitmap_in_one_piece(&mut world, 1);
+    assert!(count(&world, 1, Command::RsDataRequest) > 0, "afterwards");
+}
+
+#[test]
+fn no_barrier_comes_between_the_parts_of_a_bitmap() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    world.write(0, 16, 8);
+    world.run_until(|world| count(world, 0, Command::Data) > 0);
+    while world.step(1, 3) {}
+    begin_bitmap(&mut world, 0);
+    for _ in 0..3 {
+        assert!(world.nodes[0].send());
+    }
+    // The write ends, and its epoch with it.
+    for _ in 0..10 {
+        for (at, kind) in [(1, 5), (1, 6), (1, 2), (0, 1), (0, 6), (0, 4), (0, 8)] {
+            world.step(at, kind);
+        }
+        world.advance_clock(Duration::from_millis(1));
+    }
+    sends_bitmap_in_one_piece(&mut world, 0);
+    assert!(count(&world, 0, Command::Barrier) > 0, "afterwards");
 }

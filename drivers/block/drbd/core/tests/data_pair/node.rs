@@ -120,7 +120,7 @@ impl Node {
         let data = DataPlane::new(
             vec![RequestSlot::default(); requests],
             vec![PeerSlot::default(); peers],
-            vec![VolumeSlot::default()],
+            vec![VolumeSlot::default(), VolumeSlot::default()],
         );
         let bytes = sectors as usize * 512;
         let mut node = Self {
@@ -152,11 +152,11 @@ impl Node {
             now: Instant(1),
         };
         node.order(&Order::NewVolume(V, VolumeNumber(0)));
-        node.lend(sectors, al);
+        node.lend(V, sectors, al);
         node
     }
 
-    pub(crate) fn lend(&mut self, sectors: u64, al: usize) {
+    pub(crate) fn lend(&mut self, volume: VolumeIndex, sectors: u64, al: usize) {
         let bits = SectorCount(sectors).bits();
         let memory = DiskMemory {
             bitmap: vec![0; bits.words() as usize],
@@ -169,7 +169,7 @@ impl Node {
             },
             volatile_cache: true,
         };
-        assert!(self.data.lend_disk(V, memory).is_ok());
+        assert!(self.data.lend_disk(volume, memory).is_ok());
     }
 
     pub(crate) fn order(&mut self, order: &Order) {

@@ -205,7 +205,7 @@ impl World {
         self.nodes[at].order(&Order::DiskDetached(V));
         assert!(self.nodes[at].data.take_disk(V).is_some());
         let sectors = self.sectors;
-        self.nodes[at].lend(sectors, 67);
+        self.nodes[at].lend(V, sectors, 67);
         self.nodes[at].al_disk.clear();
         self.set_disk(at, DiskState::UpToDate);
         self.nodes[at].order(&Order::DiskAttached(V));
