@@ -51,7 +51,8 @@ pub enum Pending {
         /// The bitmap is being written.
         marks: bool,
     },
-    /// P_SIZES that waits until all bits are set for a resync that begins, or for an answer.
+    /// P_SIZES that waits until all bits are set for a resync that begins, until one has ended, or
+    /// for an answer.
     EarlySizes {
         /// Which volume.
         volume: VolumeIndex,

@@ -245,15 +245,19 @@ impl Control<'_> {
         Handled::Done
     }
 
-    /// All bits are being set for a resync that begins, another size is being written, or the peer
-    /// has been asked about our role, by which it and we tell who syncs the new space.
+    /// All bits are being set for a resync that begins, one that has ended is about to end here as
+    /// well, another size is being written, or the peer has been asked about our role, by which it
+    /// and we tell who syncs the new space.
     pub(crate) fn is_early_for_size(&self, v: VolumeIndex) -> bool {
         let job = self.vol(v).job;
         let asks = self
             .s
             .two_phase
             .is_some_and(|asked| asked.volume == Some(v) && asked.change.names(mask::ROLE));
-        asks || matches!(job, VolumeJob::SetAll(..) | VolumeJob::Relayout(_))
+        asks || matches!(
+            job,
+            VolumeJob::SetAll(..) | VolumeJob::Finish { .. } | VolumeJob::Relayout(_)
+        )
     }
 
     /// The nodes are about to agree on a size, and on who syncs the new space. That follows from

@@ -266,6 +266,37 @@ fn a_secondary_waits_for_the_size_of_the_peer_before_it_tells_who_is_the_source(
     all_is_grown_and_in_sync(&mut pair);
 }
 
+/// A resize on the target, right behind the end of its resync: the source forgot to end it, and
+/// each node waited for the other one.
+#[test]
+fn a_new_size_waits_until_the_resync_before_it_has_ended() {
+    let mut pair = Pair::synced_in_front(FRONT - 8);
+    pair.b.hold_peer_io = true;
+    let first = AdminRequest::Resize {
+        volume: V,
+        size_sectors: FRONT,
+        force: false,
+        assume_clean: false,
+        max_capacity_sectors: SECTORS,
+    };
+    assert_eq!(pair.command(true, first), 101);
+    pair.until("syncs", |pair| pair.b.state().conn == ConnState::SyncTarget);
+    pair.b.hold_peer_io = false;
+    rounds(&mut pair, |pair| {
+        while pair.b.step() {}
+        pair.b.state().conn == ConnState::Connected
+    });
+    pair.b.admin(grow(false));
+    while pair.b.step() {}
+    assert_eq!(pair.b.capacity, SECTORS);
+    pair.a.meta_in.append(&mut pair.b.meta_out);
+    while pair.a.step() {}
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    pair.a.data_in.append(&mut pair.b.data_out);
+    while pair.a.step() {}
+    all_is_grown_and_in_sync(&mut pair);
+}
+
 /// The peer waits for the answer, and would never get to it behind the beginning of the resync.
 #[test]
 fn a_primary_answers_to_a_size_before_it_syncs_the_new_space() {
