@@ -283,7 +283,6 @@ impl<M: Memory> DataPlane<M> {
             len: header_len + len,
             payload: Payload::None,
             digest: false,
-            more: !done || self.has_more(),
             copy: false,
             token: SentToken::Nothing,
         })

@@ -134,16 +134,11 @@ impl<M: Memory> DataPlane<M> {
         source
     }
 
-    pub(crate) fn has_more(&self) -> bool {
-        self.control_len != 0 || !self.send.is_empty() || !self.replies.is_empty()
-    }
-
     fn bare(&self, len: usize) -> Outgoing {
         Outgoing {
             len,
             payload: Payload::None,
             digest: false,
-            more: self.has_more(),
             copy: false,
             token: SentToken::Nothing,
         }

@@ -167,8 +167,13 @@ impl Scene {
 /// What kind of packet or block a line is about, if it is about one.
 fn kind(line: &str) -> Option<(&str, Vec<&str>)> {
     let (first, rest) = line.split_once(' ')?;
-    let counts = matches!(first, "data" | "log" | "meta");
-    counts.then(|| (first, rest.split(' ').skip(2).take(2).collect()))
+    let words = rest.split(' ');
+    match first {
+        "data" | "meta" => Some((first, words.skip(2).take(2).collect())),
+        "disk" => Some((first, words.take(1).collect())),
+        "log" => Some((first, Vec::new())),
+        _ => None,
+    }
 }
 
 /// Of packets of one kind that follow each other the first, how many more, and the last.

@@ -28,7 +28,7 @@ use drbd_format::units::{Sector, SectorCount};
 
 mod told;
 
-use told::{hex, told_of, Woken};
+use told::{hex, told_of, told_of_log, told_of_packet, Woken};
 
 pub(crate) const V: VolumeIndex = VolumeIndex(0);
 
@@ -298,6 +298,7 @@ impl Node {
         if local == LocalPart::None {
             return;
         }
+        self.told.push(format!("local {local:?}"));
         if self.fail_local {
             self.core.local_done(id, false, self.now);
             return;
@@ -564,9 +565,10 @@ impl Node {
 
     fn write_page(&mut self, volume: VolumeIndex, page: u32) {
         let mut bytes = vec![0; 4096];
-        let _ = self.core.bitmap_page(volume, page, &mut bytes);
+        let flush = self.core.bitmap_page(volume, page, &mut bytes);
         let set: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
-        self.told.push(format!("bitmap page {page}: {set} bits"));
+        self.told
+            .push(format!("bitmap page {page}: {set} bits, flush {flush}"));
         self.disk.bitmap.insert(page, bytes);
         self.core.bitmap_page_written(volume, page, true, self.now);
     }
@@ -587,9 +589,8 @@ impl Node {
             match self.core.al_next(V, &mut block, |_| 0, self.now) {
                 AlStep::Idle => return active,
                 AlStep::WriteBitmapPage { page } => self.write_page(V, page),
-                AlStep::WriteTransaction { md_sector, .. } => {
-                    self.told
-                        .push(format!("log at {}: {}", md_sector.0, hex(&block[..32])));
+                AlStep::WriteTransaction { md_sector, flush } => {
+                    self.told.push(told_of_log(md_sector, flush, &block));
                     self.core.al_written(V, true, self.now);
                 }
             }
@@ -608,6 +609,9 @@ impl Node {
         while let Some(io) = self.core.next_peer_io(self.now) {
             active = true;
             let now = self.now;
+            if matches!(io, PeerIo::Discard { .. } | PeerIo::Flush { .. }) {
+                self.told.push(format!("disk {io:?}"));
+            }
             match io {
                 PeerIo::Read {
                     id,
@@ -674,7 +678,7 @@ impl Node {
             if self.linked {
                 self.data_out.extend(&buf[..out.len]);
                 self.sent.push(command_of(&buf));
-                self.told.push(format!("data {}", hex(&buf[..out.len])));
+                self.told.push(told_of_packet(&out, &buf));
                 match out.payload {
                     Payload::App(id) => self.data_out.extend(&self.bios[&id.slot].1),
                     Payload::Peer(id) => self.data_out.extend(&self.pages[&id.slot]),
