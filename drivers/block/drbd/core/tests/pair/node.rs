@@ -28,7 +28,7 @@ use drbd_format::units::{Sector, SectorCount};
 
 mod told;
 
-use told::{hex, told_of, told_of_log, told_of_packet, Woken};
+use told::{hex, told_of, told_of_action, told_of_log, told_of_packet, Woken};
 
 pub(crate) const V: VolumeIndex = VolumeIndex(0);
 
@@ -276,6 +276,10 @@ impl Node {
             Op::Discard | Op::Flush | Op::Read | Op::WriteZeroes => Vec::new(),
         };
         self.told.push(format!("{op:?} {sector} {len}"));
+        self.submit(io, data)
+    }
+
+    fn submit(&mut self, io: AppIo, data: Vec<u8>) -> bool {
         match self.core.submit(&io, self.now) {
             Submit::Admitted { id, local } => {
                 self.bios.insert(id.slot, (io, data));
@@ -398,7 +402,12 @@ impl Node {
                 DoneKind::Free => {
                     self.bios.remove(&done.id.slot);
                 }
-                DoneKind::Reissue => {}
+                DoneKind::Reissue => {
+                    self.told.push("reissued".into());
+                    if let Some((io, data)) = self.bios.get(&done.id.slot).cloned() {
+                        assert!(self.submit(io, data), "there is room");
+                    }
+                }
             }
         }
         self.woken.done = false;
@@ -444,13 +453,7 @@ impl Node {
 
     fn perform(&mut self, action: Action) {
         let now = self.now;
-        self.told.push(match action {
-            Action::Log { volume, line } => {
-                let about = volume.map_or('-', |_| 'v');
-                format!("{about} {:?}: {line}", line.level())
-            }
-            action => format!("{action:?}").replace("volume: VolumeIndex(0)", "v0"),
-        });
+        self.told.push(told_of_action(&action));
         match action {
             Action::AdminDone { ticket, code, .. } => self.answers.push((ticket, code)),
             Action::CloseDisk { volume } => {

@@ -1,5 +1,6 @@
 //! How what a node does is written down.
 
+use drbd_core::action::Action;
 use drbd_core::data::Outgoing;
 use drbd_core::resource::Wants;
 use drbd_format::disk::superblock::Superblock;
@@ -19,6 +20,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         .map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect())
         .collect();
     format!("{} bytes {}", bytes.len(), words.join(" "))
+}
+
+pub(super) fn told_of_action(action: &Action) -> String {
+    match action {
+        Action::Log { volume, line } => {
+            let about = volume.map_or('-', |_| 'v');
+            format!("{about} {:?}: {line}", line.level())
+        }
+        action => format!("{action:?}").replace("volume: VolumeIndex(0)", "v0"),
+    }
 }
 
 pub(super) fn told_of_packet(out: &Outgoing, buf: &[u8]) -> String {
