@@ -499,6 +499,21 @@ mod tests {
     }
 
     #[test]
+    fn a_range_ends_in_the_extent_of_its_last_sector() {
+        use drbd_format::units::{Sector, SectorCount};
+        for (start, len, extents) in [
+            (0, 0, None),
+            (8184, 8, Some((0, 0))),
+            (8184, 9, Some((0, 1))),
+            (8192, 1, Some((1, 1))),
+            (8191, 8194, Some((0, 2))),
+        ] {
+            let range = SectorRange::new(Sector(start), SectorCount(len)).unwrap();
+            assert_eq!(TestLog::extents(range), extents, "{start} {len}");
+        }
+    }
+
+    #[test]
     fn a_hit_needs_a_committed_extent() {
         let mut log = log(4);
         assert!(!log.try_get(7));

@@ -5,10 +5,12 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::NetConfig;
+use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_core::link::{VolumeIndex, VolumeNumber};
+use drbd_core::request::Op;
 use drbd_format::netlink::codes::RetCode;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, ReadBalancing, Role};
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -149,4 +151,109 @@ fn a_disk_that_does_not_take_the_bitmap_of_a_new_size_is_given_up() {
     pair.until("diskless", |pair| {
         pair.a.state().disk == DiskState::Diskless
     });
+}
+
+#[test]
+fn commands_name_a_volume_that_there_is() {
+    let mut pair = Pair::new();
+    let new = |volume| AdminRequest::NewVolume {
+        volume: VolumeIndex(volume),
+        number: VolumeNumber(9),
+    };
+    let delete = |volume| AdminRequest::DelVolume {
+        volume: VolumeIndex(volume),
+    };
+    let invalid = RetCode::INVALID_REQUEST.0;
+    for (request, code) in [
+        (new(0), invalid),
+        (delete(1), invalid),
+        (new(2), invalid),
+        (delete(2), invalid),
+        (new(1), 101),
+        (new(1), invalid),
+        (delete(1), 101),
+    ] {
+        assert_eq!(pair.command(true, request), code, "{request:?}");
+    }
+}
+
+#[test]
+fn reads_go_to_the_node_that_the_policy_names() {
+    use ReadBalancing as Policy;
+    for (policy, sectors) in [
+        (Policy::PreferLocal, vec![(0, false), (64, false)]),
+        (Policy::PreferRemote, vec![(0, true), (64, true)]),
+        (Policy::RoundRobin, vec![(0, true), (0, false), (0, true)]),
+        (Policy::LeastPending, vec![(0, false), (64, false)]),
+        (Policy::WhenCongestedRemote, vec![(64, false)]),
+        (
+            Policy::Striping32k,
+            vec![(56, false), (64, true), (128, false)],
+        ),
+        (
+            Policy::Striping64k,
+            vec![(120, false), (128, true), (256, false)],
+        ),
+        (
+            Policy::Striping1m,
+            vec![(2040, false), (2048, true), (4096, false)],
+        ),
+    ] {
+        let mut pair = Pair::synced();
+        let config = DiskConfig {
+            read_balancing: policy,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        for (sector, remote) in sectors {
+            pair.a.sent.clear();
+            pair.a.request(Op::Read, sector, 4096, 0);
+            pair.run();
+            let asked = pair.a.sent.contains(&0x08);
+            assert_eq!(asked, remote, "{policy:?} {sector}");
+        }
+    }
+}
+
+#[test]
+fn a_digest_that_authenticates_has_64_bytes_at_most() {
+    for (words, good) in [(8, true), (9, false), (0, false)] {
+        let mut pair = Pair::new();
+        for node in [&mut pair.a, &mut pair.b] {
+            node.hmac_words = words;
+            let config = NetConfig {
+                shared_secret: Name::new(b"secret").unwrap(),
+                cram_hmac_alg: Name::new(b"sha512").unwrap(),
+                ..NetConfig::DEFAULT
+            };
+            let digests = DigestLengths {
+                hmac: 64,
+                ..DigestLengths::default()
+            };
+            node.admin(AdminRequest::Connect { config, digests });
+        }
+        pair.run();
+        let conn = pair.a.state().conn;
+        assert_eq!(conn == ConnState::Connected, good, "{words} {conn}");
+        let refused = said(&pair.a.log, "Authentication of peer failed");
+        assert_eq!(refused, !good, "{words}");
+    }
+}
+
+/// The disk does not answer: with the peer's answer the write is done.
+#[test]
+fn what_a_dead_disk_keeps_ends_without_it() {
+    let mut pair = Pair::synced();
+    pair.a.hold_local = true;
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    assert_eq!(pair.a.ended, []);
+    let request = AdminRequest::Detach {
+        volume: V,
+        force: true,
+    };
+    pair.a.admin(request);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
 }

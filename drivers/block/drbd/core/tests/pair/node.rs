@@ -14,7 +14,7 @@ use drbd_core::data::{
     Submit, VolumeSlot,
 };
 use drbd_core::input::{AdminRequest, BackingFacts, Input};
-use drbd_core::link::{LinkError, Order, VolumeIndex, VolumeNumber};
+use drbd_core::link::{LinkError, Order, VolumeIndex};
 use drbd_core::memory::Memory;
 use drbd_core::peer_request::PeerSlot;
 use drbd_core::request::{IoError, Op, RequestId, RequestSlot};
@@ -23,9 +23,10 @@ use drbd_core::resync::extents::ResyncSlot;
 use drbd_core::state::VolumeState;
 use drbd_core::time::Instant;
 use drbd_format::disk::layout::Striping;
-use drbd_format::disk::superblock::{MdFlags, Superblock};
+use drbd_format::disk::superblock::Superblock;
 use drbd_format::units::{Sector, SectorCount};
 
+mod power;
 mod told;
 
 use told::{hex, told_of, told_of_action, told_of_log, told_of_packet, Woken};
@@ -117,6 +118,10 @@ pub(crate) struct Node {
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
+    /// Requests of applications stay with the local disk.
+    pub(crate) hold_local: bool,
+    /// How many times eight bytes the digests have that authenticate.
+    pub(crate) hmac_words: usize,
     /// Requests of the peer to the local disk fail.
     pub(crate) fail_peer_io: bool,
     /// Packets that the sender of the data socket still takes; `None`: all.
@@ -179,6 +184,8 @@ impl Node {
             held_bitmaps: VecDeque::new(),
             sent: Vec::new(),
             fail_local: false,
+            hold_local: false,
+            hmac_words: 4,
             fail_peer_io: false,
             sends_left: None,
         }
@@ -303,6 +310,9 @@ impl Node {
             return;
         }
         self.told.push(format!("local {local:?}"));
+        if self.hold_local {
+            return;
+        }
         if self.fail_local {
             self.core.local_done(id, false, self.now);
             return;
@@ -334,17 +344,6 @@ impl Node {
         true
     }
 
-    /// The node loses its power and comes back with nothing but its disk.
-    pub(crate) fn crash(&mut self, seed: u64) {
-        let mut fresh = Self::new(seed, 8, 0);
-        std::mem::swap(&mut fresh.disk, &mut self.disk);
-        fresh.now = self.now;
-        *self = fresh;
-        self.apply_log();
-        let number = VolumeNumber(0);
-        self.admin(AdminRequest::NewVolume { volume: V, number });
-    }
-
     /// Changes what the disk says about itself.
     #[allow(dead_code)] // Not every test does.
     pub(crate) fn edit_superblock(&mut self, change: impl FnOnce(&mut Superblock)) {
@@ -352,19 +351,6 @@ impl Node {
         let mut superblock = Superblock::decode(block).expect("we wrote it");
         change(&mut superblock);
         superblock.encode(block).expect("a block");
-    }
-
-    /// What `drbdmeta apply-al` does, coarsely: on a former primary every block may differ.
-    fn apply_log(&mut self) {
-        let Some(block) = self.disk.superblock.as_mut() else {
-            return;
-        };
-        let superblock = Superblock::decode(block).expect("we wrote it");
-        if superblock.flags.contains(MdFlags::PRIMARY_IND) {
-            for bytes in self.disk.bitmap.values_mut() {
-                bytes.fill(0xff);
-            }
-        }
     }
 
     /// Takes note of who has something to do. Nobody else is asked to do anything.
@@ -563,7 +549,7 @@ impl Node {
         for byte in key[..key_len].iter().chain(&message[..len]) {
             sum = (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        sum.to_be_bytes().repeat(4)
+        sum.to_be_bytes().repeat(self.hmac_words)
     }
 
     fn write_page(&mut self, volume: VolumeIndex, page: u32) {
