@@ -8,9 +8,9 @@ mod pair {
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
-use drbd_core::request::Op;
+use drbd_core::request::{IoError, Op};
 use drbd_format::netlink::codes::RetCode;
-use drbd_format::types::{ConnState, DiskState, ReadBalancing, Role};
+use drbd_format::types::{ConnState, DiskState, OnIoError, ReadBalancing, Role};
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -256,4 +256,30 @@ fn what_a_dead_disk_keeps_ends_without_it() {
     pair.a.admin(request);
     pair.run();
     assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+/// `reference/io.md` Q19.
+#[test]
+fn a_flush_that_fails_counts_if_the_disk_goes_for_it_and_the_peer_has_the_data() {
+    for (policy, connected, result) in [
+        (OnIoError::Detach, true, Ok(())),
+        (OnIoError::Detach, false, Err(IoError::Io)),
+        (OnIoError::PassOn, true, Err(IoError::Io)),
+    ] {
+        let mut pair = Pair::synced();
+        let config = DiskConfig {
+            on_io_error: policy,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        if !connected {
+            let leave = AdminRequest::Disconnect { force: false };
+            assert_eq!(pair.command(true, leave), 101);
+        }
+        pair.a.fail_local = true;
+        pair.a.request(Op::Flush, 0, 0, 0);
+        pair.run();
+        assert_eq!(pair.a.ended, [result], "{policy:?} {connected}");
+    }
 }
