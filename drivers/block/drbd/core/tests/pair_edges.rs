@@ -11,6 +11,7 @@ use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_core::request::{IoError, Op};
 use drbd_format::netlink::codes::RetCode;
 use drbd_format::types::{ConnState, DiskState, OnIoError, ReadBalancing, Role};
+use drbd_format::units::SectorCount;
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -281,5 +282,80 @@ fn a_flush_that_fails_counts_if_the_disk_goes_for_it_and_the_peer_has_the_data()
         pair.a.request(Op::Flush, 0, 0, 0);
         pair.run();
         assert_eq!(pair.a.ended, [result], "{policy:?} {connected}");
+    }
+}
+
+#[test]
+fn only_a_secondary_without_a_disk_is_deleted() {
+    let detach = AdminRequest::Detach {
+        volume: V,
+        force: false,
+    };
+    for (primary, has_disk, code) in [
+        (true, true, RetCode::MINOR_CONFIGURED),
+        (true, false, RetCode::MINOR_CONFIGURED),
+        (false, true, RetCode::MINOR_CONFIGURED),
+        (false, false, RetCode(101)),
+    ] {
+        let mut pair = Pair::synced();
+        if !has_disk {
+            assert_eq!(pair.command(primary, detach), 1);
+        }
+        let delete = AdminRequest::DelVolume { volume: V };
+        let answer = pair.command(primary, delete);
+        assert_eq!(answer, code.0, "{primary} {has_disk}");
+    }
+}
+
+/// `reference/io.md` 0.4.
+#[test]
+fn requests_fit_the_device_and_have_an_allowed_length() {
+    for (op, sector, len, good) in [
+        (Op::Read, 0, 1 << 20, true),
+        (Op::Read, 0, (1 << 20) + 512, false),
+        (Op::Write, 0, 1 << 20, true),
+        (Op::Write, 0, (1 << 20) + 512, false),
+        (Op::Read, 0, 0, false),
+        (Op::Write, 0, 0, false),
+        (Op::Discard, 0, 0, false),
+        (Op::Read, SECTORS - 8, 4096, true),
+        (Op::Read, SECTORS - 8, 4608, false),
+        (Op::Write, SECTORS, 512, false),
+        (Op::Discard, 0, 4_206_592, true),
+        (Op::Discard, 0, 4_207_104, false),
+        (Op::Flush, 0, 0, true),
+        (Op::Flush, 0, 512, false),
+    ] {
+        let mut pair = Pair::synced();
+        pair.a.request(op, sector, len, 0);
+        pair.run();
+        let refused = pair.a.ended == [Err(IoError::Invalid)];
+        assert_eq!(refused, !good, "{op:?} {sector} {len}: {:?}", pair.a.ended);
+    }
+}
+
+/// Only a node that is alone, and in the role that goes with it, just marks all blocks.
+#[test]
+fn data_are_given_up_alone_by_a_secondary_and_for_the_peer_by_a_primary() {
+    let give_up = |remote| {
+        if remote {
+            AdminRequest::InvalidateRemote { volume: V }
+        } else {
+            AdminRequest::Invalidate { volume: V }
+        }
+    };
+    let total = SectorCount(SECTORS).bits().0;
+    for (primary, remote, code, bits) in [
+        (false, false, 1, total),
+        (true, true, 1, total),
+        (true, false, -15, 0),
+        (false, true, -15, 0),
+    ] {
+        let mut pair = Pair::synced();
+        let leave = AdminRequest::Disconnect { force: false };
+        assert_eq!(pair.command(primary, leave), 101);
+        let answer = pair.command(primary, give_up(remote));
+        let marked = pair.node(primary).core.counters(V).out_of_sync_bits;
+        assert_eq!((answer, marked), (code, bits), "{primary} {remote}");
     }
 }

@@ -258,6 +258,10 @@ fn a_diskless_peer_that_becomes_primary_begins_a_generation_here() {
 }
 
 fn slow_link(policy: OnCongestion) -> Pair {
+    slow_link_of(101, policy)
+}
+
+fn slow_link_of(version: u32, policy: OnCongestion) -> Pair {
     let config = NetConfig {
         protocol: Protocol::A,
         on_congestion: policy,
@@ -265,6 +269,7 @@ fn slow_link(policy: OnCongestion) -> Pair {
         ..NetConfig::DEFAULT
     };
     let mut pair = Pair::new();
+    pair.version = version;
     pair.attach();
     pair.connect(config);
     assert_eq!(pair.role(true, Role::Primary, true), 1);
@@ -288,6 +293,18 @@ fn a_primary_runs_ahead_of_a_slow_link_and_syncs_afterwards() {
     );
     assert_eq!(pair.a.ended, [Ok(()); 4]);
     pair.until("equal", |pair| pair.a.disk.data == pair.b.disk.data);
+}
+
+/// `reference/io.md` 8.4.
+#[test]
+fn only_a_version_that_knows_it_runs_ahead() {
+    for (version, ahead) in [(96, true), (95, false)] {
+        let mut pair = slow_link_of(version, OnCongestion::PullAhead);
+        pair.until("all written", |pair| pair.a.ended.len() == 4);
+        pair.until("in sync", Pair::in_sync);
+        let ran = said(&pair.a.log, "Congestion-fill threshold reached");
+        assert_eq!(ran, ahead, "{version}");
+    }
 }
 
 #[test]
