@@ -470,6 +470,19 @@ mod tests {
         SectorRange::new(Sector(start), SectorCount(len)).unwrap()
     }
 
+    #[test]
+    fn words_beyond_the_end_are_not_merged() {
+        let mut bitmap = bitmap(8 * 100);
+        for (word, value) in [(2, 1), (1 << 40, 1), (u64::MAX, 1), (0, 0)] {
+            bitmap.merge_word(word, value);
+        }
+        assert_eq!(bitmap.weight(), 0);
+        bitmap.merge_word(1, u64::MAX);
+        bitmap.merge_word(1, 1);
+        assert_eq!(bitmap.weight(), 36);
+        check(&bitmap);
+    }
+
     fn check(bitmap: &TestBitmap) {
         let naive = (0..bitmap.bits())
             .filter(|bit| bitmap.is_set(BitIndex(*bit)))

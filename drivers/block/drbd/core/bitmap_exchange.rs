@@ -105,9 +105,7 @@ impl SendCursor {
     fn next_plain(&mut self, max: usize, payload: &mut [u8], word: impl Fn(u64) -> u64) -> usize {
         let total = BitCount(self.bits).words();
         let words = total.saturating_sub(self.at.word).min((max / 8) as u64);
-        for (number, bytes) in (self.at.word..total)
-            .zip(payload.chunks_exact_mut(8))
-            .take(max / 8)
+        for (number, bytes) in (self.at.word..self.at.word + words).zip(payload.chunks_exact_mut(8))
         {
             bytes.copy_from_slice(&word(number).to_le_bytes());
         }

@@ -9,6 +9,7 @@ use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_core::request::{IoError, Op};
+use drbd_core::time::Duration;
 use drbd_format::netlink::codes::RetCode;
 use drbd_format::types::{ConnState, DiskState, OnIoError, ReadBalancing, Role};
 use drbd_format::units::SectorCount;
@@ -357,5 +358,84 @@ fn data_are_given_up_alone_by_a_secondary_and_for_the_peer_by_a_primary() {
         let answer = pair.command(primary, give_up(remote));
         let marked = pair.node(primary).core.counters(V).out_of_sync_bits;
         assert_eq!((answer, marked), (code, bits), "{primary} {remote}");
+    }
+}
+
+#[test]
+fn a_pause_names_who_keeps_it_up() {
+    let pause = AdminRequest::PauseSync { volume: V };
+    let resume = AdminRequest::ResumeSync { volume: V };
+    let mut pair = Pair::synced();
+    let dependency = |pair: &mut Pair, busy| {
+        let now = pair.b.now;
+        let input = Input::SyncDependency { volume: V, busy };
+        pair.b.core.handle(&input, now);
+        pair.run();
+    };
+    assert_eq!(pair.command(false, resume), RetCode::PAUSE_IS_CLEAR.0);
+    dependency(&mut pair, true);
+    let idle = pair.command(false, resume);
+    assert_eq!(idle, RetCode::PAUSE_IS_CLEAR.0, "nothing is paused");
+    dependency(&mut pair, false);
+    assert_eq!(pair.command(true, pause), 101);
+    assert_eq!(pair.command(true, pause), RetCode::PAUSE_IS_SET.0);
+    assert_eq!(
+        pair.command(false, AdminRequest::Invalidate { volume: V }),
+        1
+    );
+    pair.until("paused", |pair| {
+        pair.b.state().conn == ConnState::PausedSyncT
+    });
+    assert_eq!(pair.command(false, resume), RetCode::PIC_PEER_DEP.0);
+    dependency(&mut pair, true);
+    assert_eq!(pair.command(false, resume), RetCode::PIC_AFTER_DEP.0);
+    assert_eq!(pair.command(true, resume), 101);
+    assert_eq!(pair.b.state().conn, ConnState::PausedSyncT);
+    assert_eq!(pair.command(false, resume), RetCode::PIC_AFTER_DEP.0);
+    dependency(&mut pair, false);
+    pair.until("in sync", Pair::in_sync);
+}
+
+#[test]
+fn a_disk_that_is_too_slow_is_given_up_when_its_time_is_over() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        disk_timeout_tenths: 10,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.a.hold_local = true;
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    pair.pass(Duration::from_millis(900));
+    assert_eq!(pair.a.ended, []);
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+    pair.pass(Duration::from_millis(100));
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert!(pair.a.state().disk <= DiskState::Failed);
+    assert_eq!(pair.b.state().disk, DiskState::UpToDate);
+}
+
+/// `reference/wire.md` A.7.
+#[test]
+fn blocks_that_the_target_can_not_write_are_counted_on_both_nodes() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        on_io_error: OnIoError::PassOn,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(false, request), 101);
+    pair.b.fail_peer_io = true;
+    pair.command(false, AdminRequest::Invalidate { volume: V });
+    pair.until("an end", |pair| {
+        pair.a.state().conn == ConnState::Connected && pair.b.state().conn == ConnState::Connected
+    });
+    assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+    assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+    for node in [&pair.a, &pair.b] {
+        assert!(said(&node.log, "1027 failed blocks"), "{:#?}", node.log);
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 1027);
     }
 }
