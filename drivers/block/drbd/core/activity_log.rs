@@ -549,6 +549,37 @@ mod tests {
     }
 
     #[test]
+    fn each_page_of_evicted_extents_is_written_once() {
+        // The bits of 32 extents are in a page.
+        let old = [1, 2, 40];
+        let mut log = log(3);
+        let mut gained = 0;
+        for extent in old {
+            assert_eq!(log.reserve(extent, extent, &mut gained), Reserved::Pending);
+        }
+        log.begin_transaction();
+        log.commit();
+        for extent in old {
+            assert!(log.release(extent, extent));
+        }
+        for extent in [100, 101, 102] {
+            assert_eq!(log.reserve(extent, extent, &mut gained), Reserved::Pending);
+        }
+        let left = |log: &TestLog| {
+            let mut pages: Vec<u32> = log.pages_to_write().collect();
+            pages.sort_unstable();
+            pages
+        };
+        assert_eq!(left(&log), [0, 0, 1]);
+        log.page_copied(0);
+        assert_eq!(left(&log), [1]);
+        log.page_copied(0);
+        assert_eq!(left(&log), [1], "copied twice");
+        log.page_copied(1);
+        assert_eq!(left(&log), []);
+    }
+
+    #[test]
     fn what_was_gained_before_running_out_of_slots_is_kept() {
         let mut log = log(3);
         let mut other = 0;

@@ -179,7 +179,7 @@ impl<W: DerefMut<Target = [u64]>, P: DerefMut<Target = [PageState]>> Bitmap<W, P
         } else {
             range.end().bit().0
         };
-        if range.is_empty() || first >= end {
+        if first >= end {
             return (0, 0);
         }
         (first, end)

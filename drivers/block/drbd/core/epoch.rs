@@ -301,6 +301,38 @@ mod tests {
         }
     }
 
+    /// Each of what an epoch waits for keeps it.
+    #[test]
+    fn an_epoch_is_finished_when_nothing_is_left() {
+        let done = Epoch {
+            closed: true,
+            flush: Flush::Done,
+            ..Epoch::default()
+        };
+        assert!(done.is_finished());
+        for epoch in [
+            Epoch {
+                closed: false,
+                ..done
+            },
+            Epoch {
+                unfinished: 1,
+                ..done
+            },
+            Epoch { unacked: 1, ..done },
+            Epoch {
+                flush: Flush::default(),
+                ..done
+            },
+            Epoch {
+                unstable: 1,
+                ..done
+            },
+        ] {
+            assert!(!epoch.is_finished(), "{epoch:?}");
+        }
+    }
+
     #[test]
     fn a_barrier_is_acknowledged_only_after_writes_acks_and_flush() {
         let mut epochs = Epochs::default();

@@ -439,3 +439,14 @@ fn blocks_that_the_target_can_not_write_are_counted_on_both_nodes() {
         assert_eq!(node.core.counters(V).out_of_sync_bits, 1027);
     }
 }
+
+#[test]
+fn a_receiver_that_goes_without_being_told_ends_the_connection() {
+    let mut pair = Pair::synced();
+    let now = pair.a.now;
+    pair.a.core.handle(&Input::ReceiverGone, now);
+    assert!(pair.a.state().conn < ConnState::Connected);
+    pair.run();
+    let failed = "conn( Connected -> NetworkFailure )";
+    assert!(said(&pair.a.log, failed), "{:#?}", pair.a.log);
+}

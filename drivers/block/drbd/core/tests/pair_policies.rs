@@ -158,12 +158,17 @@ fn a_trial_tells_what_a_connect_would_do_and_does_not_do_it() {
     assert!(said(&pair.a.log, line), "{:#?}", pair.a.log);
     assert_eq!(pair.a.state().conn, ConnState::StandAlone);
 
-    for writer in [true, false] {
+    for (writer, other) in [
+        (true, NetConfig::DEFAULT),
+        (false, NetConfig::DEFAULT),
+        (true, trial),
+        (false, trial),
+    ] {
         let mut pair = apart();
         assert_eq!(pair.role(writer, Role::Primary, false), 1);
         pair.node(writer).write(80, 4096, 0xcc);
         pair.run();
-        meet(&mut pair, trial, NetConfig::DEFAULT);
+        meet(&mut pair, trial, other);
         let becomes = if writer { "SyncSource" } else { "SyncTarget" };
         let line = format!("dry-run connect: Would become {becomes}, doing a bit-map based");
         assert!(said(&pair.a.log, &line), "{:#?}", pair.a.log);
