@@ -450,3 +450,35 @@ fn a_receiver_that_goes_without_being_told_ends_the_connection() {
     let failed = "conn( Connected -> NetworkFailure )";
     assert!(said(&pair.a.log, failed), "{:#?}", pair.a.log);
 }
+
+/// `reference/wire.md` 4.2, step 5.
+#[test]
+fn a_response_of_the_wrong_length_is_no_reason_to_give_up() {
+    let mut pair = Pair::new();
+    for (node, words) in [(&mut pair.a, 4), (&mut pair.b, 3)] {
+        node.hmac_words = words;
+        let config = NetConfig {
+            shared_secret: Name::new(b"secret").unwrap(),
+            cram_hmac_alg: Name::new(b"sha256").unwrap(),
+            ..NetConfig::DEFAULT
+        };
+        let digests = DigestLengths {
+            hmac: 32,
+            ..DigestLengths::default()
+        };
+        node.admin(AdminRequest::Connect { config, digests });
+    }
+    for _ in 0..200 {
+        pair.round();
+        for node in [&mut pair.a, &mut pair.b] {
+            let conn = node.state().conn;
+            assert!(conn > ConnState::StandAlone || node.log.is_empty());
+            assert!(conn < ConnState::WfReportParams, "{conn}");
+        }
+    }
+    let failed = "Authentication of peer failed";
+    let [a, b] = [&pair.a.log, &pair.b.log];
+    let count = |text| a.iter().chain(b).filter(|line| line.contains(text)).count();
+    assert!(count(failed) > 0, "{a:#?} {b:#?}");
+    assert_eq!(count(failed), count("trying again."), "{a:#?} {b:#?}");
+}
