@@ -180,3 +180,30 @@ pub enum Action {
 }
 
 const _: () = assert!(size_of::<Action>() <= 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `reference/netlink.md` 10.
+    #[test]
+    fn only_fencing_concerns_the_whole_resource() {
+        use Handler as H;
+        for (handler, whole) in [
+            (H::AfterResyncTarget, false),
+            (H::BeforeResyncSource, false),
+            (H::BeforeResyncTarget, false),
+            (H::FencePeer, true),
+            (H::InitialSplitBrain, false),
+            (H::LocalIoError, false),
+            (H::OutOfSync, false),
+            (H::PriOnInconDegr, false),
+            (H::PriLost, false),
+            (H::PriLostAfterSb, false),
+            (H::SplitBrain, false),
+            (H::UnfencePeer, true),
+        ] {
+            assert_eq!(handler.concerns_resource(), whole, "{}", handler.name());
+        }
+    }
+}

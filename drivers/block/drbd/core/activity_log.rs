@@ -505,6 +505,21 @@ mod tests {
     }
 
     #[test]
+    fn a_range_ends_in_the_extent_of_its_last_sector() {
+        use drbd_format::units::{Sector, SectorCount};
+        for (start, len, extents) in [
+            (0, 0, None),
+            (8184, 8, Some((0, 0))),
+            (8184, 9, Some((0, 1))),
+            (8192, 1, Some((1, 1))),
+            (8191, 8194, Some((0, 2))),
+        ] {
+            let range = SectorRange::new(Sector(start), SectorCount(len)).unwrap();
+            assert_eq!(TestLog::extents(range), extents, "{start} {len}");
+        }
+    }
+
+    #[test]
     fn a_hit_needs_a_committed_extent() {
         let mut log = log(4);
         assert!(!log.try_get(7));
@@ -537,6 +552,37 @@ mod tests {
         let evicted: Vec<_> = log.changes().map(|update| update.evicted).collect();
         assert_eq!(evicted, [Some(AlExtent(1))]);
         assert!(log.try_get(2));
+    }
+
+    #[test]
+    fn each_page_of_evicted_extents_is_written_once() {
+        // The bits of 32 extents are in a page.
+        let old = [1, 2, 40];
+        let mut log = log(3);
+        let mut gained = 0;
+        for extent in old {
+            assert_eq!(log.reserve(extent, extent, &mut gained), Reserved::Pending);
+        }
+        log.begin_transaction();
+        log.commit();
+        for extent in old {
+            assert!(log.release(extent, extent));
+        }
+        for extent in [100, 101, 102] {
+            assert_eq!(log.reserve(extent, extent, &mut gained), Reserved::Pending);
+        }
+        let left = |log: &TestLog| {
+            let mut pages: Vec<u32> = log.pages_to_write().collect();
+            pages.sort_unstable();
+            pages
+        };
+        assert_eq!(left(&log), [0, 0, 1]);
+        log.page_copied(0);
+        assert_eq!(left(&log), [1]);
+        log.page_copied(0);
+        assert_eq!(left(&log), [1], "copied twice");
+        log.page_copied(1);
+        assert_eq!(left(&log), []);
     }
 
     #[test]

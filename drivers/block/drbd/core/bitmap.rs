@@ -179,7 +179,7 @@ impl<W: DerefMut<Target = [u64]>, P: DerefMut<Target = [PageState]>> Bitmap<W, P
         } else {
             range.end().bit().0
         };
-        if range.is_empty() || first >= end {
+        if first >= end {
             return (0, 0);
         }
         (first, end)
@@ -468,6 +468,19 @@ mod tests {
 
     fn range(start: u64, len: u64) -> SectorRange {
         SectorRange::new(Sector(start), SectorCount(len)).unwrap()
+    }
+
+    #[test]
+    fn words_beyond_the_end_are_not_merged() {
+        let mut bitmap = bitmap(8 * 100);
+        for (word, value) in [(2, 1), (1 << 40, 1), (u64::MAX, 1), (0, 0)] {
+            bitmap.merge_word(word, value);
+        }
+        assert_eq!(bitmap.weight(), 0);
+        bitmap.merge_word(1, u64::MAX);
+        bitmap.merge_word(1, 1);
+        assert_eq!(bitmap.weight(), 36);
+        check(&bitmap);
     }
 
     fn check(bitmap: &TestBitmap) {

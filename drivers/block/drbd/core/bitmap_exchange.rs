@@ -117,9 +117,7 @@ impl SendCursor {
     fn next_plain(&mut self, max: usize, payload: &mut [u8], word: impl Fn(u64) -> u64) -> usize {
         let total = BitCount(self.bits).words();
         let words = total.saturating_sub(self.at.word).min((max / 8) as u64);
-        for (number, bytes) in (self.at.word..total)
-            .zip(payload.chunks_exact_mut(8))
-            .take(max / 8)
+        for (number, bytes) in (self.at.word..self.at.word + words).zip(payload.chunks_exact_mut(8))
         {
             bytes.copy_from_slice(&word(number).to_le_bytes());
         }
@@ -302,7 +300,6 @@ impl<M: Memory> DataPlane<M> {
             len: header_len + len,
             payload: Payload::None,
             digest: false,
-            more: !done || self.has_more(),
             copy: false,
             token: SentToken::Nothing,
         })
@@ -378,5 +375,95 @@ impl<M: Memory> DataPlane<M> {
             self.upcall(Upcall::BitmapReceived(volume));
         }
         Ok(Incoming::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drbd_format::units::SectorCount;
+    use std::vec;
+    use std::vec::Vec;
+
+    type TestBitmap = Bitmap<Vec<u64>, Vec<PageState>>;
+
+    const MAX: usize = 4064;
+
+    fn bitmap(bits: u64, set: impl Fn(u64) -> bool) -> TestBitmap {
+        let count = BitCount(bits);
+        let words = vec![0; count.words() as usize];
+        let mut bitmap = Bitmap::new(words, vec![PageState::default(); count.pages() as usize]);
+        assert!(bitmap.set_capacity(SectorCount(bits * 8)));
+        for bit in (0..bits).filter(|&bit| set(bit)) {
+            bitmap.set_bits(bit, bit + 1);
+        }
+        bitmap
+    }
+
+    /// Carries it over and answers how many packets were plain, and how many coded.
+    fn exchange(from: &TestBitmap, may_code: bool) -> (usize, usize) {
+        let bits = from.bits();
+        let mut to = bitmap(bits, |_| false);
+        let mut send = SendCursor {
+            bits,
+            ..SendCursor::default()
+        };
+        let mut receive = ReceiveCursor::default();
+        let mut buf = vec![0; MAX];
+        let mut packets = (0, 0);
+        loop {
+            let code = if may_code {
+                send.next_code(from, &mut buf)
+            } else {
+                None
+            };
+            let complete = if let Some(len) = code {
+                packets.1 += 1;
+                receive.take_code(&mut to, &buf[..len])
+            } else {
+                packets.0 += 1;
+                let len = send.next_plain(MAX, &mut buf, |word| from.word(word));
+                receive.take_plain(&mut to, MAX, &buf[..len])
+            };
+            assert_eq!(send.at, receive.at, "both know where they are");
+            assert_eq!(complete, Ok(send.done));
+            if send.done {
+                break;
+            }
+        }
+        assert_eq!(to.weight(), from.weight());
+        assert!((0..BitCount(bits).words()).all(|word| to.word(word) == from.word(word)));
+        packets
+    }
+
+    /// `reference/wire.md` 6.3 to 6.5. A plain packet has 508 words, 32,512 bits.
+    #[test]
+    fn bitmaps_of_many_packets_arrive_in_the_shortest_form() {
+        for bits in [100_003, 97_536, 64] {
+            let plain = BitCount(bits).words().div_ceil(508) as usize + 1;
+            for (what, set, coded) in [
+                ("empty", (|_| false) as fn(u64) -> bool, (0, 1)),
+                ("full", |_| true, (0, 1)),
+                ("noise", |bit| bit % 3 == 0, (plain, 0)),
+            ] {
+                let from = bitmap(bits, set);
+                assert_eq!(exchange(&from, false), (plain, 0), "{what} {bits}");
+                assert_eq!(exchange(&from, true), coded, "{what} {bits}");
+            }
+        }
+    }
+
+    #[test]
+    fn plain_words_and_runs_follow_each_other() {
+        // What is behind the noise is worth a code, and what is before it.
+        let noise = |bit: u64| bit % 2 == 0;
+        let front = bitmap(200_000, |bit| bit < 33_000 && noise(bit));
+        assert_eq!(exchange(&front, true), (1, 1));
+        let back = bitmap(200_000, |bit| bit > 150_000 && noise(bit));
+        let (plain, coded) = exchange(&back, true);
+        assert!(plain > 1 && coded > 0, "{plain} {coded}");
+        let islands = bitmap(300_000, |bit| bit % 100_000 < 40_000 && noise(bit));
+        let (plain, coded) = exchange(&islands, true);
+        assert!(plain > 2 && coded > 1, "{plain} {coded}");
     }
 }

@@ -576,7 +576,7 @@ impl<M: Memory> DataPlane<M> {
             local_in_flight: slot.local_in_flight,
             app_local: slot.local.len(),
             peer_writes: slot.peer_app_writes,
-            verify_start: slot.verify_start,
+            verify_start: slot.verify_reached(),
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
             refused_writes: slot.refused_writes,

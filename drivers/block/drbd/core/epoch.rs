@@ -285,6 +285,55 @@ mod tests {
     const FLUSH: WriteOrdering = WriteOrdering::Flush;
 
     #[test]
+    fn late_completions_of_forgotten_epochs_find_nothing() {
+        let mut epochs = Epochs::default();
+        for _ in 0..3 {
+            let forgotten = epochs.join();
+            epochs.reset();
+            let present = epochs.join();
+            assert_ne!(present, forgotten);
+            epochs.write_finished(forgotten);
+            epochs.write_acked(forgotten);
+            assert!(epochs.barrier(7));
+            assert_eq!(epochs.advance(|| 0), 0);
+            assert_eq!(epochs.pop_finished(), None, "its own write is not done");
+            epochs.reset();
+        }
+    }
+
+    /// Each of what an epoch waits for keeps it.
+    #[test]
+    fn an_epoch_is_finished_when_nothing_is_left() {
+        let done = Epoch {
+            closed: true,
+            flush: Flush::Done,
+            ..Epoch::default()
+        };
+        assert!(done.is_finished());
+        for epoch in [
+            Epoch {
+                closed: false,
+                ..done
+            },
+            Epoch {
+                unfinished: 1,
+                ..done
+            },
+            Epoch { unacked: 1, ..done },
+            Epoch {
+                flush: Flush::default(),
+                ..done
+            },
+            Epoch {
+                unstable: 1,
+                ..done
+            },
+        ] {
+            assert!(!epoch.is_finished(), "{epoch:?}");
+        }
+    }
+
+    #[test]
     fn a_barrier_is_acknowledged_only_after_writes_acks_and_flush() {
         let mut epochs = Epochs::default();
         let one = epochs.join();

@@ -74,6 +74,29 @@ fn both_nodes_come_to_opposite_results_for_all_small_sets() {
     assert_eq!(rules.into_iter().collect::<Vec<_>>(), all);
 }
 
+/// Rules 34, 35, 51 and 71 correct UUIDs, which peers do since version 91.
+#[test]
+fn version_91_is_asked_for_by_older_ones_only() {
+    let sets = sets();
+    for (version, asks) in [(90, true), (91, false)] {
+        let now = Situation { version, ..NOW };
+        let mut rules = BTreeSet::new();
+        for &one in &sets {
+            for &other in &sets {
+                let found = compare(&mut one.clone(), &mut other.clone(), &now);
+                if found.result == NEEDS_91 {
+                    rules.insert(found.rule);
+                }
+            }
+        }
+        let expected: &[u8] = if asks { &[30, 51, 71] } else { &[] };
+        assert!(
+            rules.iter().copied().eq(expected.iter().copied()),
+            "{rules:?}"
+        );
+    }
+}
+
 #[test]
 fn crash_marks_decide_between_equal_generations() {
     let set = Uuids::from_array([0x10, 0, 0, 0]);

@@ -413,3 +413,15 @@ pub struct Facts {
     /// Applications are done with some of them; exact while I/O is suspended.
     pub ended_unsettled: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_without_a_bit_of_its_own_has_none() {
+        assert_eq!(VolumeIndex(0).bit(), 1);
+        assert_eq!(VolumeIndex(31).bit(), 1 << 31);
+        assert_eq!(VolumeIndex(32).bit(), 0);
+    }
+}

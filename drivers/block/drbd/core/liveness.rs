@@ -347,6 +347,8 @@ mod tests {
         live.ping_answered();
         assert!(live.answered(second));
         assert!(!live.has_work());
+        let past = |ago: u32| live.answered(second.wrapping_sub(ago));
+        assert!(past((1 << 31) - 1) && !past(1 << 31), "numbers wrap");
     }
 
     #[test]

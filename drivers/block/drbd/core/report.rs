@@ -393,6 +393,39 @@ mod tests {
     }
 
     #[test]
+    fn shares_and_units_change_where_they_should() {
+        let of = |left, total| Progress {
+            left,
+            total,
+            ..halfway()
+        };
+        let max = u64::from(u32::MAX);
+        for (left, total, share) in [
+            (10, 10, (10, 1000)),
+            (11, 10, (10, 0)),
+            (0, 0, (0, 1000)),
+            (1, 0, (0, 1000)),
+            (4_300_000, max, (4_300_000, 999)),
+            (4_300_000, max + 1, (4_300_000, 1000)),
+            (4_300_000, max + 2, (4_300_000, 1000)),
+        ] {
+            assert_eq!(of(left, total).share(), share, "{left} of {total}");
+        }
+        for (total, unit) in [(1 << 20, ")K"), ((1 << 20) + 1, ")M")] {
+            let mut text = String::new();
+            of(1, total).write(second(31), 0, &mut text).unwrap();
+            assert!(text.contains(unit), "{text}");
+        }
+        let marks = [Mark {
+            at: second(0),
+            left: 8,
+        }; MARKS];
+        let still = Progress { marks, ..of(8, 8) };
+        assert_eq!(still.speed(0, 8, second(180)), (0, 14, false));
+        assert!(still.speed(0, 8, second(181)).2, "stalled");
+    }
+
+    #[test]
     fn a_resync_shows_as_in_the_specification() {
         let counters = Counters {
             received_sectors: 2 * 1_258_296,

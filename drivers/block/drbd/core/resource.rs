@@ -278,7 +278,6 @@ impl<M: Memory> Resource<M> {
                     len,
                     payload: Payload::None,
                     digest: false,
-                    more: self.data.has_more(),
                     copy: false,
                     token: SentToken::Nothing,
                 });

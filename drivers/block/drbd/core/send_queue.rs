@@ -145,16 +145,11 @@ impl<M: Memory> DataPlane<M> {
                 .any(|place| place.bitmap_send.has_begun())
     }
 
-    pub(crate) fn has_more(&self) -> bool {
-        self.control_len != 0 || !self.send.is_empty() || !self.replies.is_empty()
-    }
-
     fn bare(&self, len: usize) -> Outgoing {
         Outgoing {
             len,
             payload: Payload::None,
             digest: false,
-            more: self.has_more(),
             copy: false,
             token: SentToken::Nothing,
         }

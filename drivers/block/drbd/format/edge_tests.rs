@@ -20,6 +20,9 @@ fn the_places_of_an_extent_are_multiples_of_its_size() {
         assert_eq!(extent.first_sector(), Sector(number * AlExtent::SECTORS.0));
         assert_eq!(extent.first_bit(), BitIndex(number * AlExtent::BITS.0));
     }
+    let last = BitIndex(u64::MAX >> 3);
+    assert_eq!(last.first_sector(), Some(Sector(u64::MAX - 7)));
+    assert_eq!(BitIndex(last.0 + 1).first_sector(), None);
 }
 
 #[test]

@@ -15,11 +15,66 @@ use crate::quirk::{quirk, Quirk};
 use crate::state::{mask, Change, VolumeState};
 
 /// What the first rules make of the peer's disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum PeerDisk {
     /// Go on with this state.
     Is(DiskState),
     /// The packet only ends a resync or verify.
     EndsRun,
+}
+
+impl PeerDisk {
+    /// Rules P3 to P6. `disk` is the peer's disk by rule P2.
+    fn told(os: &VolumeState, ps: &VolumeState, disk: DiskState) -> Self {
+        use DiskState::{Consistent, Inconsistent, UpToDate};
+        let ended = ps.conn == ConnState::Connected;
+        let half_synced = matches!(os.pdsk, Inconsistent | Consistent)
+            && os.conn > ConnState::Connected
+            && os.disk == UpToDate;
+        if half_synced && disk == UpToDate {
+            if ps.conn > ConnState::Connected && ps.conn < ConnState::SyncSource {
+                return Self::Is(Inconsistent);
+            }
+            if os.conn >= ConnState::SyncSource && ended {
+                return Self::EndsRun;
+            }
+        }
+        // A target that could not write everything ends its resync Inconsistent
+        // (`reference/wire.md` A.7).
+        if half_synced
+            && os.is_sync_source()
+            && ended
+            && disk == Inconsistent
+            && !quirk(Quirk::FailedResyncStays)
+        {
+            return Self::EndsRun;
+        }
+        if os.conn == ConnState::VerifyT && os.disk == UpToDate && ended && disk == UpToDate {
+            return Self::EndsRun;
+        }
+        if os.pdsk == UpToDate
+            && disk == Inconsistent
+            && os.conn == ConnState::Connected
+            && ps.conn > ConnState::SyncSource
+        {
+            return Self::Is(UpToDate);
+        }
+        // Sent before the peer knew that it may let its disk go. It comes back only through a
+        // comparison, as when we attach ours and it has answered.
+        let compared = os.disk == DiskState::Negotiating && ps.conn > ConnState::Connected;
+        if os.pdsk == DiskState::Failed
+            && !compared
+            && os.conn == ConnState::Connected
+            && matches!(
+                disk,
+                Inconsistent | DiskState::Outdated | Consistent | UpToDate
+            )
+            && ps.disk == disk
+        {
+            return Self::Is(DiskState::Failed);
+        }
+        Self::Is(disk)
+    }
 }
 
 impl Control<'_> {
@@ -149,58 +204,11 @@ impl Control<'_> {
         os: &VolumeState,
         ps: &VolumeState,
     ) -> PeerDisk {
-        use DiskState::{Consistent, Inconsistent, UpToDate};
         let disk = self.peer_disk_of(v, ps);
         if ps.disk == DiskState::Negotiating {
             self.log(v, Line::RealPeerDisk(disk));
         }
-        let ended = ps.conn == ConnState::Connected;
-        let half_synced = matches!(os.pdsk, Inconsistent | Consistent)
-            && os.conn > ConnState::Connected
-            && os.disk == UpToDate;
-        if half_synced && disk == UpToDate {
-            if ps.conn > ConnState::Connected && ps.conn < ConnState::SyncSource {
-                return PeerDisk::Is(Inconsistent);
-            }
-            if os.conn >= ConnState::SyncSource && ended {
-                return PeerDisk::EndsRun;
-            }
-        }
-        // A target that could not write everything ends its resync Inconsistent
-        // (`reference/wire.md` A.7).
-        if half_synced
-            && os.is_sync_source()
-            && ended
-            && disk == Inconsistent
-            && !quirk(Quirk::FailedResyncStays)
-        {
-            return PeerDisk::EndsRun;
-        }
-        if os.conn == ConnState::VerifyT && os.disk == UpToDate && ended && disk == UpToDate {
-            return PeerDisk::EndsRun;
-        }
-        if os.pdsk == UpToDate
-            && disk == Inconsistent
-            && os.conn == ConnState::Connected
-            && ps.conn > ConnState::SyncSource
-        {
-            return PeerDisk::Is(UpToDate);
-        }
-        // Sent before the peer knew that it may let its disk go. It comes back only through a
-        // comparison, as when we attach ours and it has answered.
-        let compared = os.disk == DiskState::Negotiating && ps.conn > ConnState::Connected;
-        if os.pdsk == DiskState::Failed
-            && !compared
-            && os.conn == ConnState::Connected
-            && matches!(
-                disk,
-                Inconsistent | DiskState::Outdated | Consistent | UpToDate
-            )
-            && ps.disk == disk
-        {
-            return PeerDisk::Is(DiskState::Failed);
-        }
-        PeerDisk::Is(disk)
+        PeerDisk::told(os, ps, disk)
     }
 
     /// Rule P8.
@@ -357,5 +365,73 @@ impl Control<'_> {
             Flags::HARD,
         );
         Handled::Fail(LinkError::ProtocolError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+    use ConnState::{Connected, SyncSource, VerifyT};
+    use DiskState::{Consistent, Failed, Inconsistent, Negotiating, Outdated, UpToDate};
+
+    /// Rules P3 to P6 of `reference/states.md` 3.10 and what stands beside them, with the states
+    /// by name.
+    fn by_name(os: &VolumeState, ps: &VolumeState, disk: DiskState) -> PeerDisk {
+        let place = |conn: ConnState| ConnState::ALL.iter().position(|&other| other == conn);
+        let behind_connected = place(os.conn) > place(Connected);
+        let half = [Inconsistent, Consistent].contains(&os.pdsk) && os.disk == UpToDate;
+        let before_sync = place(ps.conn) > place(Connected) && place(ps.conn) < place(SyncSource);
+        let source = [SyncSource, ConnState::PausedSyncS].contains(&os.conn);
+        let runs = place(os.conn) >= place(SyncSource);
+        let idle = ps.conn == Connected;
+        let alive = [Inconsistent, Outdated, Consistent, UpToDate];
+        match (os.pdsk, disk) {
+            (_, UpToDate) if half && behind_connected && before_sync => PeerDisk::Is(Inconsistent),
+            (_, UpToDate) if half && runs && idle => PeerDisk::EndsRun,
+            (_, Inconsistent) if half && source && idle => PeerDisk::EndsRun,
+            (_, UpToDate) if os.conn == VerifyT && os.disk == UpToDate && idle => PeerDisk::EndsRun,
+            (UpToDate, Inconsistent)
+                if os.conn == Connected && place(ps.conn) > place(SyncSource) =>
+            {
+                PeerDisk::Is(UpToDate)
+            }
+            (Failed, _) if os.disk == Negotiating && place(ps.conn) > place(Connected) => {
+                PeerDisk::Is(disk)
+            }
+            (Failed, disk) if os.conn == Connected && alive.contains(&disk) && ps.disk == disk => {
+                PeerDisk::Is(Failed)
+            }
+            (_, disk) => PeerDisk::Is(disk),
+        }
+    }
+
+    #[test]
+    fn the_peers_disk_is_what_the_rules_say_in_every_state() {
+        let states: Vec<VolumeState> = ConnState::ALL
+            .iter()
+            .flat_map(|&conn| {
+                DiskState::ALL.iter().map(move |&disk| VolumeState {
+                    conn,
+                    disk,
+                    ..VolumeState::INITIAL
+                })
+            })
+            .collect();
+        for own in &states {
+            for &pdsk in DiskState::ALL {
+                let os = VolumeState { pdsk, ..*own };
+                for ps in &states {
+                    let disks = match ps.disk {
+                        Negotiating => [Inconsistent, Consistent],
+                        disk => [disk; 2],
+                    };
+                    for disk in disks {
+                        let told = PeerDisk::told(&os, ps, disk);
+                        assert_eq!(told, by_name(&os, ps, disk), "{os} {ps}");
+                    }
+                }
+            }
+        }
     }
 }

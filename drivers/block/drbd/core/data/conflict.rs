@@ -100,5 +100,6 @@ mod tests {
     fn sequence_numbers_are_compared_across_the_wrap() {
         assert!(is_newer(1, 0) && !is_newer(0, 1) && !is_newer(7, 7));
         assert!(is_newer(0, u32::MAX) && !is_newer(u32::MAX, 0));
+        assert!(is_newer((1 << 31) - 1, 0) && !is_newer(1 << 31, 0));
     }
 }

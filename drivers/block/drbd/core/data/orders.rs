@@ -14,6 +14,22 @@ use crate::request::{Answer, Barrier, Event, Local, Remote, Transport, Wait};
 use crate::resync::session::{verify_start, Job, Session};
 use crate::time::{earliest, Duration, Instant};
 
+impl<M: Memory> VolumeSlot<M> {
+    /// The sector that a verify has reached, or the last one did; 0 once all is done.
+    pub(crate) fn verify_reached(&self) -> u64 {
+        match (&self.session, &self.disk) {
+            (Some(session), Some(disk)) if session.job == Job::Verify => {
+                if session.verify_left == 0 {
+                    0
+                } else {
+                    disk.bitmap.bits().saturating_sub(session.verify_left) * 8
+                }
+            }
+            _ => self.verify_start,
+        }
+    }
+}
+
 impl<M: Memory> DataPlane<M> {
     /// Carries out an order. `Order::View` and `Order::Link` are carried out by the resource,
     /// which knows the new views (`set_view`, `set_link`).
@@ -556,17 +572,7 @@ impl<M: Memory> DataPlane<M> {
         let Some(place) = self.volumes.get_mut(volume.slot()) else {
             return;
         };
-        if let (Some(session), Some(disk)) = (&place.session, &place.disk) {
-            if session.job == Job::Verify {
-                let bits = disk.bitmap.bits();
-                let reached = bits.saturating_sub(session.verify_left);
-                place.verify_start = if session.verify_left == 0 {
-                    0
-                } else {
-                    reached * 8
-                };
-            }
-        }
+        place.verify_start = place.verify_reached();
         let extents = place.disk.as_mut().map(|disk| &mut disk.extents);
         let closed = extents.is_some_and(|extents| extents.clear());
         if place.session.take().is_none() && !closed {

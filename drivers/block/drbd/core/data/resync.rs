@@ -58,7 +58,6 @@ impl<M: Memory> DataPlane<M> {
                     len,
                     payload: Payload::None,
                     digest: false,
-                    more: true,
                     copy: false,
                     token: SentToken::Nothing,
                 });

@@ -124,8 +124,6 @@ pub struct Outgoing {
     pub payload: Payload,
     /// Send the integrity digest of the pages before them.
     pub digest: bool,
-    /// More packets wait.
-    pub more: bool,
     /// The pages must be copied: the upper request may end before TCP is done (protocol A).
     pub copy: bool,
     /// To be handed to `sent`, always, also if the socket failed.

@@ -341,6 +341,7 @@ fn what_is_said_of_sizes_is_literal() {
     ]);
     assert_eq!(HumanSize(u64::MAX).to_string(), "16384 EB");
     assert_eq!(HumanSize(9_999).to_string(), "9999 KB");
+    assert_eq!(HumanSize(10_000).to_string(), "10 MB");
 }
 
 #[test]

@@ -403,8 +403,9 @@ mod tests {
     fn a_stale_or_forged_id_finds_nothing() {
         let mut slab = slab(2);
         let id = slab.take().unwrap();
-        assert!(slab.get(id).is_some());
+        assert!(slab.get(id).is_some() && slab.is_used(id.slot));
         assert!(slab.give_back(id));
+        assert!(!slab.is_used(id.slot) && !slab.is_used(2));
         assert!(slab.get(id).is_none());
         assert!(!slab.give_back(id), "given back twice");
         let again = slab.take().unwrap();

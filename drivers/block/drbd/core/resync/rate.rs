@@ -160,6 +160,29 @@ mod tests {
     }
 
     #[test]
+    fn applications_compete_beyond_a_limit_and_for_a_while() {
+        let ms = |at: u64| Instant(at * 1_000_000);
+        let rate = |sectors| {
+            let mut rate = Rate::new(ms(0), &DiskConfig::DEFAULT);
+            rate.application(sectors, ms(0));
+            rate
+        };
+        let mut few = rate(APP_SECTORS);
+        assert!(!few.competes(ms(0)));
+        few.application(1, ms(101));
+        assert!(!few.competes(ms(101)), "neither before nor since");
+        let mut many = rate(APP_SECTORS);
+        many.application(1, ms(100));
+        assert!(many.competes(ms(200)), "twice the time is not over");
+        assert!(!many.competes(ms(201)));
+        let mut before = rate(APP_SECTORS + 1);
+        before.application(1, ms(101));
+        assert!(before.competes(ms(101)), "they did a moment ago");
+        before.application(1, ms(202));
+        assert!(!before.competes(ms(202)));
+    }
+
+    #[test]
     fn the_maximum_rate_is_reached_and_kept() {
         let config = DiskConfig {
             c_max_rate_kib: 50_000,

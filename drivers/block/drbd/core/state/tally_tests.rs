@@ -365,3 +365,109 @@ fn what_a_state_permits_is_as_reviewed() {
     asked.print("changes", &mut text);
     insta::assert_snapshot!("permits", text);
 }
+
+/// Draws that look like chance and are the same each time.
+struct Lot(u64);
+
+impl Lot {
+    fn draw(&mut self, of: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed >> 33) as usize % of
+    }
+
+    fn flag(&mut self) -> bool {
+        self.draw(2) == 1
+    }
+
+    fn state(&mut self) -> VolumeState {
+        let state = VolumeState {
+            role: OWN[self.draw(2)],
+            peer: PARTNERS[self.draw(3)],
+            conn: ConnState::ALL[self.draw(ConnState::ALL.len())],
+            disk: DiskState::ALL[self.draw(DiskState::ALL.len())],
+            pdsk: DiskState::ALL[self.draw(DiskState::ALL.len())],
+            ..VolumeState::INITIAL
+        };
+        // Most have no flag.
+        let bits = if self.flag() { 0 } else { self.draw(64) as u32 };
+        flagged(state, bits)
+    }
+
+    /// The state after some parts have changed.
+    fn after(&mut self, old: VolumeState) -> VolumeState {
+        let new = self.state();
+        let keep = [(); 6].map(|()| self.draw(3) != 0);
+        VolumeState {
+            role: if keep[0] { old.role } else { new.role },
+            peer: if keep[1] { old.peer } else { new.peer },
+            conn: if keep[2] { old.conn } else { new.conn },
+            disk: if keep[3] { old.disk } else { new.disk },
+            pdsk: if keep[4] { old.pdsk } else { new.pdsk },
+            ..if keep[5] { old } else { new }
+        }
+    }
+
+    fn context(&mut self) -> Context {
+        Context {
+            has_disk: self.flag(),
+            no_bitmap_uuid: self.flag(),
+            may_be_elsewhere: self.flag(),
+            all_connected: self.flag(),
+            all_up_to_date: self.flag(),
+            grown: self.flag(),
+            unsettled: self.flag(),
+            version: [86, 96, 97, 99, 100, 101][self.draw(6)],
+        }
+    }
+
+    fn facts(&mut self) -> Facts {
+        let disks = DiskState::ALL.len();
+        let saved = (
+            DiskState::ALL[self.draw(disks)],
+            DiskState::ALL[self.draw(disks)],
+        );
+        let fencing = [
+            Fencing::DontCare,
+            Fencing::ResourceOnly,
+            Fencing::ResourceAndStonith,
+        ];
+        Facts {
+            fencing: fencing[self.draw(3)],
+            on_no_data: [OnNoData::IoError, OnNoData::SuspendIo][self.draw(2)],
+            saved: self.flag().then_some(saved),
+        }
+    }
+}
+
+/// Several parts change at once, in every context: what only two conditions together decide.
+#[test]
+fn what_comes_of_jumps_is_as_reviewed() {
+    let mut lot = Lot(1);
+    let [mut items, mut wishes, mut soft, mut hard] = [(); 4].map(|()| Tally::default());
+    let rules = rules();
+    for _ in 0..60_000 {
+        let old = lot.state();
+        let new = lot.after(old);
+        for item in follow_up(old, new, &lot.context()).iter() {
+            items.count(&item);
+        }
+        items.next();
+        let (state, warning) = sanitize(old, new, &lot.facts());
+        wishes.count(&warning);
+        wishes.next_after(u64::from(state.to_word()));
+        let rules = &rules[lot.draw(rules.len())];
+        soft.count(&check_soft(old, new, rules).or(check_valid(new, rules)));
+        soft.next();
+        hard.count(&(check_hard(old, new), is_cluster_wide(old, new)));
+        hard.next();
+    }
+    let mut text = String::new();
+    items.print("consequences", &mut text);
+    wishes.print("wishes", &mut text);
+    soft.print("soft and valid", &mut text);
+    hard.print("hard, and whether the peer is asked", &mut text);
+    insta::assert_snapshot!("jumps", text);
+}

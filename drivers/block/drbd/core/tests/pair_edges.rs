@@ -5,10 +5,14 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::NetConfig;
+use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_core::link::{VolumeIndex, VolumeNumber};
+use drbd_core::request::{IoError, Op};
+use drbd_core::time::Duration;
 use drbd_format::netlink::codes::RetCode;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, OnIoError, ReadBalancing, Role};
+use drbd_format::units::SectorCount;
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -149,4 +153,332 @@ fn a_disk_that_does_not_take_the_bitmap_of_a_new_size_is_given_up() {
     pair.until("diskless", |pair| {
         pair.a.state().disk == DiskState::Diskless
     });
+}
+
+#[test]
+fn commands_name_a_volume_that_there_is() {
+    let mut pair = Pair::new();
+    let new = |volume| AdminRequest::NewVolume {
+        volume: VolumeIndex(volume),
+        number: VolumeNumber(9),
+    };
+    let delete = |volume| AdminRequest::DelVolume {
+        volume: VolumeIndex(volume),
+    };
+    let invalid = RetCode::INVALID_REQUEST.0;
+    for (request, code) in [
+        (new(0), invalid),
+        (delete(1), invalid),
+        (new(2), invalid),
+        (delete(2), invalid),
+        (new(1), 101),
+        (new(1), invalid),
+        (delete(1), 101),
+    ] {
+        assert_eq!(pair.command(true, request), code, "{request:?}");
+    }
+}
+
+#[test]
+fn reads_go_to_the_node_that_the_policy_names() {
+    use ReadBalancing as Policy;
+    for (policy, sectors) in [
+        (Policy::PreferLocal, vec![(0, false), (64, false)]),
+        (Policy::PreferRemote, vec![(0, true), (64, true)]),
+        (Policy::RoundRobin, vec![(0, true), (0, false), (0, true)]),
+        (Policy::LeastPending, vec![(0, false), (64, false)]),
+        (Policy::WhenCongestedRemote, vec![(64, false)]),
+        (
+            Policy::Striping32k,
+            vec![(56, false), (64, true), (128, false)],
+        ),
+        (
+            Policy::Striping64k,
+            vec![(120, false), (128, true), (256, false)],
+        ),
+        (
+            Policy::Striping1m,
+            vec![(2040, false), (2048, true), (4096, false)],
+        ),
+    ] {
+        let mut pair = Pair::synced();
+        let config = DiskConfig {
+            read_balancing: policy,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        for (sector, remote) in sectors {
+            pair.a.sent.clear();
+            pair.a.request(Op::Read, sector, 4096, 0);
+            pair.run();
+            let asked = pair.a.sent.contains(&0x08);
+            assert_eq!(asked, remote, "{policy:?} {sector}");
+        }
+    }
+}
+
+#[test]
+fn a_digest_that_authenticates_has_64_bytes_at_most() {
+    for (words, good) in [(8, true), (9, false), (0, false)] {
+        let mut pair = Pair::new();
+        for node in [&mut pair.a, &mut pair.b] {
+            node.hmac_words = words;
+            let config = NetConfig {
+                shared_secret: Name::new(b"secret").unwrap(),
+                cram_hmac_alg: Name::new(b"sha512").unwrap(),
+                ..NetConfig::DEFAULT
+            };
+            let digests = DigestLengths {
+                hmac: 64,
+                ..DigestLengths::default()
+            };
+            node.admin(AdminRequest::Connect { config, digests });
+        }
+        pair.run();
+        let conn = pair.a.state().conn;
+        assert_eq!(conn == ConnState::Connected, good, "{words} {conn}");
+        let refused = said(&pair.a.log, "Authentication of peer failed");
+        assert_eq!(refused, !good, "{words}");
+    }
+}
+
+/// The disk does not answer: with the peer's answer the write is done.
+#[test]
+fn what_a_dead_disk_keeps_ends_without_it() {
+    let mut pair = Pair::synced();
+    pair.a.hold_local = true;
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    assert_eq!(pair.a.ended, []);
+    let request = AdminRequest::Detach {
+        volume: V,
+        force: true,
+    };
+    pair.a.admin(request);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+/// `reference/io.md` Q19.
+#[test]
+fn a_flush_that_fails_counts_if_the_disk_goes_for_it_and_the_peer_has_the_data() {
+    for (policy, connected, result) in [
+        (OnIoError::Detach, true, Ok(())),
+        (OnIoError::Detach, false, Err(IoError::Io)),
+        (OnIoError::PassOn, true, Err(IoError::Io)),
+    ] {
+        let mut pair = Pair::synced();
+        let config = DiskConfig {
+            on_io_error: policy,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        if !connected {
+            let leave = AdminRequest::Disconnect { force: false };
+            assert_eq!(pair.command(true, leave), 101);
+        }
+        pair.a.fail_local = true;
+        pair.a.request(Op::Flush, 0, 0, 0);
+        pair.run();
+        assert_eq!(pair.a.ended, [result], "{policy:?} {connected}");
+    }
+}
+
+#[test]
+fn only_a_secondary_without_a_disk_is_deleted() {
+    let detach = AdminRequest::Detach {
+        volume: V,
+        force: false,
+    };
+    for (primary, has_disk, code) in [
+        (true, true, RetCode::MINOR_CONFIGURED),
+        (true, false, RetCode::MINOR_CONFIGURED),
+        (false, true, RetCode::MINOR_CONFIGURED),
+        (false, false, RetCode(101)),
+    ] {
+        let mut pair = Pair::synced();
+        if !has_disk {
+            assert_eq!(pair.command(primary, detach), 1);
+        }
+        let delete = AdminRequest::DelVolume { volume: V };
+        let answer = pair.command(primary, delete);
+        assert_eq!(answer, code.0, "{primary} {has_disk}");
+    }
+}
+
+/// `reference/io.md` 0.4.
+#[test]
+fn requests_fit_the_device_and_have_an_allowed_length() {
+    for (op, sector, len, good) in [
+        (Op::Read, 0, 1 << 20, true),
+        (Op::Read, 0, (1 << 20) + 512, false),
+        (Op::Write, 0, 1 << 20, true),
+        (Op::Write, 0, (1 << 20) + 512, false),
+        (Op::Read, 0, 0, false),
+        (Op::Write, 0, 0, false),
+        (Op::Discard, 0, 0, false),
+        (Op::Read, SECTORS - 8, 4096, true),
+        (Op::Read, SECTORS - 8, 4608, false),
+        (Op::Write, SECTORS, 512, false),
+        (Op::Discard, 0, 4_206_592, true),
+        (Op::Discard, 0, 4_207_104, false),
+        (Op::Flush, 0, 0, true),
+        (Op::Flush, 0, 512, false),
+    ] {
+        let mut pair = Pair::synced();
+        pair.a.request(op, sector, len, 0);
+        pair.run();
+        let refused = pair.a.ended == [Err(IoError::Invalid)];
+        assert_eq!(refused, !good, "{op:?} {sector} {len}: {:?}", pair.a.ended);
+    }
+}
+
+/// Only a node that is alone, and in the role that goes with it, just marks all blocks.
+#[test]
+fn data_are_given_up_alone_by_a_secondary_and_for_the_peer_by_a_primary() {
+    let give_up = |remote| {
+        if remote {
+            AdminRequest::InvalidateRemote { volume: V }
+        } else {
+            AdminRequest::Invalidate { volume: V }
+        }
+    };
+    let total = SectorCount(SECTORS).bits().0;
+    for (primary, remote, code, bits) in [
+        (false, false, 1, total),
+        (true, true, 1, total),
+        (true, false, -15, 0),
+        (false, true, -15, 0),
+    ] {
+        let mut pair = Pair::synced();
+        let leave = AdminRequest::Disconnect { force: false };
+        assert_eq!(pair.command(primary, leave), 101);
+        let answer = pair.command(primary, give_up(remote));
+        let marked = pair.node(primary).core.counters(V).out_of_sync_bits;
+        assert_eq!((answer, marked), (code, bits), "{primary} {remote}");
+    }
+}
+
+#[test]
+fn a_pause_names_who_keeps_it_up() {
+    let pause = AdminRequest::PauseSync { volume: V };
+    let resume = AdminRequest::ResumeSync { volume: V };
+    let mut pair = Pair::synced();
+    let dependency = |pair: &mut Pair, busy| {
+        let now = pair.b.now;
+        let input = Input::SyncDependency { volume: V, busy };
+        pair.b.core.handle(&input, now);
+        pair.run();
+    };
+    assert_eq!(pair.command(false, resume), RetCode::PAUSE_IS_CLEAR.0);
+    dependency(&mut pair, true);
+    let idle = pair.command(false, resume);
+    assert_eq!(idle, RetCode::PAUSE_IS_CLEAR.0, "nothing is paused");
+    dependency(&mut pair, false);
+    assert_eq!(pair.command(true, pause), 101);
+    assert_eq!(pair.command(true, pause), RetCode::PAUSE_IS_SET.0);
+    assert_eq!(
+        pair.command(false, AdminRequest::Invalidate { volume: V }),
+        1
+    );
+    pair.until("paused", |pair| {
+        pair.b.state().conn == ConnState::PausedSyncT
+    });
+    assert_eq!(pair.command(false, resume), RetCode::PIC_PEER_DEP.0);
+    dependency(&mut pair, true);
+    assert_eq!(pair.command(false, resume), RetCode::PIC_AFTER_DEP.0);
+    assert_eq!(pair.command(true, resume), 101);
+    assert_eq!(pair.b.state().conn, ConnState::PausedSyncT);
+    assert_eq!(pair.command(false, resume), RetCode::PIC_AFTER_DEP.0);
+    dependency(&mut pair, false);
+    pair.until("in sync", Pair::in_sync);
+}
+
+#[test]
+fn a_disk_that_is_too_slow_is_given_up_when_its_time_is_over() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        disk_timeout_tenths: 10,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.a.hold_local = true;
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    pair.pass(Duration::from_millis(900));
+    assert_eq!(pair.a.ended, []);
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+    pair.pass(Duration::from_millis(100));
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert!(pair.a.state().disk <= DiskState::Failed);
+    assert_eq!(pair.b.state().disk, DiskState::UpToDate);
+}
+
+/// `reference/wire.md` A.7.
+#[test]
+fn blocks_that_the_target_can_not_write_are_counted_on_both_nodes() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        on_io_error: OnIoError::PassOn,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(false, request), 101);
+    pair.b.fail_peer_io = true;
+    pair.command(false, AdminRequest::Invalidate { volume: V });
+    pair.until("an end", |pair| {
+        pair.a.state().conn == ConnState::Connected && pair.b.state().conn == ConnState::Connected
+    });
+    assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+    assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+    for node in [&pair.a, &pair.b] {
+        assert!(said(&node.log, "1027 failed blocks"), "{:#?}", node.log);
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 1027);
+    }
+}
+
+#[test]
+fn a_receiver_that_goes_without_being_told_ends_the_connection() {
+    let mut pair = Pair::synced();
+    let now = pair.a.now;
+    pair.a.core.handle(&Input::ReceiverGone, now);
+    assert!(pair.a.state().conn < ConnState::Connected);
+    pair.run();
+    let failed = "conn( Connected -> NetworkFailure )";
+    assert!(said(&pair.a.log, failed), "{:#?}", pair.a.log);
+}
+
+/// `reference/wire.md` 4.2, step 5.
+#[test]
+fn a_response_of_the_wrong_length_is_no_reason_to_give_up() {
+    let mut pair = Pair::new();
+    for (node, words) in [(&mut pair.a, 4), (&mut pair.b, 3)] {
+        node.hmac_words = words;
+        let config = NetConfig {
+            shared_secret: Name::new(b"secret").unwrap(),
+            cram_hmac_alg: Name::new(b"sha256").unwrap(),
+            ..NetConfig::DEFAULT
+        };
+        let digests = DigestLengths {
+            hmac: 32,
+            ..DigestLengths::default()
+        };
+        node.admin(AdminRequest::Connect { config, digests });
+    }
+    for _ in 0..200 {
+        pair.round();
+        for node in [&mut pair.a, &mut pair.b] {
+            let conn = node.state().conn;
+            assert!(conn > ConnState::StandAlone || node.log.is_empty());
+            assert!(conn < ConnState::WfReportParams, "{conn}");
+        }
+    }
+    let failed = "Authentication of peer failed";
+    let [a, b] = [&pair.a.log, &pair.b.log];
+    let count = |text| a.iter().chain(b).filter(|line| line.contains(text)).count();
+    assert!(count(failed) > 0, "{a:#?} {b:#?}");
+    assert_eq!(count(failed), count("trying again."), "{a:#?} {b:#?}");
 }

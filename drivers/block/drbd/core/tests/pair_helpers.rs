@@ -176,3 +176,35 @@ fn each_answer_of_the_fencing_helper_has_its_consequence() {
         assert!(said(&log, words), "{log:#?}");
     }
 }
+
+/// `reference/states.md` 33.
+#[test]
+fn a_helper_before_a_resync_stops_it_but_for_three_on_the_source() {
+    for (on_source, exit, stops) in [
+        (true, 0, false),
+        (true, 3, false),
+        (true, 1, true),
+        (true, 4, true),
+        (false, 0, false),
+        (false, 3, true),
+        (false, 1, true),
+    ] {
+        let mut pair = Pair::synced();
+        let helper = if on_source {
+            "before-resync-source"
+        } else {
+            "before-resync-target"
+        };
+        pair.node(on_source).exits.insert(helper, exit);
+        let invalidate = AdminRequest::Invalidate { volume: V };
+        pair.command(false, invalidate);
+        pair.until("an end", |pair| {
+            pair.in_sync() || pair.node(on_source).state().conn == ConnState::StandAlone
+        });
+        let stopped = pair.node(on_source).state().conn == ConnState::StandAlone;
+        assert_eq!(stopped, stops, "{helper} {exit}");
+        let log = &pair.node(on_source).log;
+        assert_eq!(said(log, helper), exit != 0, "{log:#?}");
+        assert_eq!(said(log, "dropping connection"), stops, "{log:#?}");
+    }
+}

@@ -12,12 +12,13 @@ use drbd_core::input::{AdminRequest, BackingFacts};
 use drbd_core::request::{Op, RequestId};
 use drbd_core::resource::Front;
 use drbd_core::state::mask;
+use drbd_core::time::Duration;
 use drbd_format::state_word::StateWord;
 use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::units::Sector;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{
-    Barrier, BlockAck, BlockId, BlockRequest, Data, DataFlags, State, StateChange,
+    Barrier, BarrierAck, BlockAck, BlockId, BlockRequest, Data, DataFlags, State, StateChange,
 };
 use pair::both::{shape, Pair};
 use pair::node::{Node, V};
@@ -325,6 +326,59 @@ fn a_peer_refuses_only_reads_that_it_was_asked_for() {
     pair.run();
     let id = sent(&mut pair, Op::Write);
     assert!(!can_not_read(&mut pair.a, 64, id.to_wire()), "a write");
+}
+
+/// Takes a packet of the meta socket. Answers whether the connection goes on.
+fn acked(node: &mut Node, number: u32, set_size: u32) -> bool {
+    let ack = Packet::BarrierAck(BarrierAck { number, set_size });
+    let terms = *node.core.data.terms();
+    let mut bytes = vec![0; 64];
+    let len = ack.encode(&terms, 0, &mut bytes).expect("expressible");
+    node.core.meta_bytes(&bytes[..len], node.now).is_ok()
+}
+
+/// Has written two blocks, which the peer has acknowledged, and sent the barrier if told.
+fn with_an_epoch(closed: bool) -> (Pair, u32) {
+    let mut pair = Pair::synced();
+    for sector in [0, 8] {
+        pair.a.write(sector, 4096, 0x33);
+    }
+    pair.a.told.clear();
+    pair.a.step();
+    pair.round();
+    let barrier = |pair: &Pair| {
+        let mut told = pair.a.told.iter();
+        told.find(|line| line.starts_with("data 24 bytes 8620ec20 00000003"))
+            .cloned()
+    };
+    while pair.a.ended.len() < 2 {
+        pair.round();
+    }
+    assert_eq!(barrier(&pair), None);
+    pair.cut = true;
+    if closed {
+        for _ in 0..5 {
+            pair.pass(Duration::from_millis(100));
+        }
+        assert!(barrier(&pair).is_some());
+    }
+    (pair, 0)
+}
+
+#[test]
+fn a_barrier_ack_names_the_oldest_epoch_that_was_closed_and_all_its_writes() {
+    for (closed, beyond, set_size, good) in [
+        (true, 0, 2, true),
+        (true, 0, 1, false),
+        (true, 0, 3, false),
+        (true, 1, 2, false),
+        (false, 0, 2, false),
+        (false, 1, 2, false),
+    ] {
+        let (mut pair, number) = with_an_epoch(closed);
+        let taken = acked(&mut pair.a, number + beyond, set_size);
+        assert_eq!(taken, good, "{closed} {beyond} {set_size}");
+    }
 }
 
 #[test]

@@ -158,12 +158,17 @@ fn a_trial_tells_what_a_connect_would_do_and_does_not_do_it() {
     assert!(said(&pair.a.log, line), "{:#?}", pair.a.log);
     assert_eq!(pair.a.state().conn, ConnState::StandAlone);
 
-    for writer in [true, false] {
+    for (writer, other) in [
+        (true, NetConfig::DEFAULT),
+        (false, NetConfig::DEFAULT),
+        (true, trial),
+        (false, trial),
+    ] {
         let mut pair = apart();
         assert_eq!(pair.role(writer, Role::Primary, false), 1);
         pair.node(writer).write(80, 4096, 0xcc);
         pair.run();
-        meet(&mut pair, trial, NetConfig::DEFAULT);
+        meet(&mut pair, trial, other);
         let becomes = if writer { "SyncSource" } else { "SyncTarget" };
         let line = format!("dry-run connect: Would become {becomes}, doing a bit-map based");
         assert!(said(&pair.a.log, &line), "{:#?}", pair.a.log);
@@ -258,6 +263,10 @@ fn a_diskless_peer_that_becomes_primary_begins_a_generation_here() {
 }
 
 fn slow_link(policy: OnCongestion) -> Pair {
+    slow_link_of(101, policy)
+}
+
+fn slow_link_of(version: u32, policy: OnCongestion) -> Pair {
     let config = NetConfig {
         protocol: Protocol::A,
         on_congestion: policy,
@@ -265,6 +274,7 @@ fn slow_link(policy: OnCongestion) -> Pair {
         ..NetConfig::DEFAULT
     };
     let mut pair = Pair::new();
+    pair.version = version;
     pair.attach();
     pair.connect(config);
     assert_eq!(pair.role(true, Role::Primary, true), 1);
@@ -288,6 +298,18 @@ fn a_primary_runs_ahead_of_a_slow_link_and_syncs_afterwards() {
     );
     assert_eq!(pair.a.ended, [Ok(()); 4]);
     pair.until("equal", |pair| pair.a.disk.data == pair.b.disk.data);
+}
+
+/// `reference/io.md` 8.4.
+#[test]
+fn only_a_version_that_knows_it_runs_ahead() {
+    for (version, ahead) in [(96, true), (95, false)] {
+        let mut pair = slow_link_of(version, OnCongestion::PullAhead);
+        pair.until("all written", |pair| pair.a.ended.len() == 4);
+        pair.until("in sync", Pair::in_sync);
+        let ran = said(&pair.a.log, "Congestion-fill threshold reached");
+        assert_eq!(ran, ahead, "{version}");
+    }
 }
 
 #[test]

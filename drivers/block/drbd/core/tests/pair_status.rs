@@ -7,7 +7,7 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::AdminRequest;
-use drbd_core::query::{LinkOptions, OpenError};
+use drbd_core::query::{Held, LinkOptions, OpenError};
 use drbd_core::report::ResourceStatus;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, Role};
@@ -182,4 +182,36 @@ fn the_link_is_set_up_as_configured() {
     assert_eq!(pair.a.core.link_options(), wanted);
     pair.pass(Duration::from_millis(1));
     assert!(pair.a.core.disk_timeout_ms(V).is_none());
+}
+
+#[test]
+fn what_is_held_is_told_to_those_who_look_for_leaks() {
+    let mut pair = Pair::new();
+    assert_eq!(pair.a.core.held(V), Held::default());
+    pair.attach();
+    let held = pair.a.core.held(V);
+    assert!(held.disk && held.attached && held.in_use);
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair.a.hold_local = true;
+    pair.b.hold_peer_io = true;
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    assert_eq!(pair.a.core.held(V).requests, 1);
+    assert_eq!(pair.b.core.held(V).peer_requests, 1);
+}
+
+#[test]
+fn options_of_a_disk_may_be_changed_as_soon_as_it_is_there() {
+    let mut pair = Pair::new();
+    let config = DiskConfig {
+        disk_timeout_tenths: 70,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 138);
+    pair.attach();
+    assert_eq!(pair.a.state().disk, DiskState::Inconsistent);
+    assert_eq!(pair.command(true, request), 101);
 }

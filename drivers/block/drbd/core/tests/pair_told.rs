@@ -4,6 +4,7 @@
 mod pair {
     pub(crate) mod both;
     pub(crate) mod node;
+    pub(crate) mod scene;
 }
 
 use std::fmt::Write;
@@ -12,13 +13,13 @@ use drbd_core::config::{DiskConfig, Name, NetConfig, ResourceConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_core::request::Op;
-use drbd_core::time::Duration;
 use drbd_format::types::{
-    AfterSbPolicy, ConnState, DiskState, Fencing, OnCongestion, OnIoError, OnNoData, Protocol,
-    Role, RrConflict,
+    AfterSbPolicy, DiskState, Fencing, OnCongestion, OnIoError, OnNoData, Protocol, Role,
+    RrConflict,
 };
 use pair::both::{grow, Pair, SECTORS};
 use pair::node::V;
+use pair::scene::{connect, Scene};
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
 const DETACH: AdminRequest = AdminRequest::Detach {
@@ -30,167 +31,6 @@ const VERIFY: AdminRequest = AdminRequest::Verify {
     start: Some(0),
     stop: u64::MAX,
 };
-const ROUNDS: usize = 20_000;
-
-/// A pair, and what was told so far.
-struct Scene {
-    pair: Pair,
-    text: String,
-    /// What /proc/drbd has shown last of each node.
-    shown: [String; 2],
-}
-
-impl Scene {
-    fn of(pair: Pair) -> Self {
-        let mut scene = Self {
-            pair,
-            text: String::new(),
-            shown: Default::default(),
-        };
-        for node in [&mut scene.pair.a, &mut scene.pair.b] {
-            node.told.clear();
-        }
-        scene
-    }
-
-    fn new() -> Self {
-        Self::of(Pair::new())
-    }
-
-    fn synced() -> Self {
-        Self::of(Pair::synced())
-    }
-
-    /// Ends a step: notes what it made the nodes do, and how they are if that is new.
-    fn note(&mut self, step: &str) {
-        writeln!(self.text, "== {step}").unwrap();
-        for (at, node) in [&mut self.pair.a, &mut self.pair.b].into_iter().enumerate() {
-            let name = ["a", "b"][at];
-            brief(name, &mut self.text, node.told.drain(..));
-            let now = node.now;
-            let mut shown = String::new();
-            node.core.proc_volume(V, 3, 1, now, &mut shown).unwrap();
-            if shown != self.shown[at] {
-                write!(self.text, "{name}{shown}").unwrap();
-                self.shown[at] = shown;
-            }
-        }
-    }
-
-    /// Gives a command, and lets everything that follows happen.
-    fn command(&mut self, on_a: bool, request: AdminRequest) {
-        let answers = self.pair.node(on_a).answers.len();
-        self.pair.node(on_a).admin(request);
-        for _ in 0..ROUNDS {
-            self.pair.round_or_time();
-            if self.pair.node(on_a).answers.len() > answers {
-                break;
-            }
-        }
-        self.pair.run();
-        let name = format!("{request:?}");
-        let name = name.split([' ', '{']).next().unwrap();
-        self.note(&format!("{} {name}", if on_a { "a" } else { "b" }));
-    }
-
-    fn role(&mut self, on_a: bool, role: Role, force: bool) {
-        let volume = V;
-        self.command(
-            on_a,
-            AdminRequest::SetRole {
-                volume,
-                role,
-                force,
-            },
-        );
-    }
-
-    fn disk(&mut self, on_a: bool, config: DiskConfig) {
-        self.command(on_a, AdminRequest::DiskOptions { volume: V, config });
-    }
-
-    fn attach(&mut self, on_a: bool, config: DiskConfig) {
-        let answers = self.pair.node(on_a).answers.len();
-        self.pair.node(on_a).attach(config);
-        for _ in 0..ROUNDS {
-            self.pair.round_or_time();
-            if self.pair.node(on_a).answers.len() > answers {
-                break;
-            }
-        }
-        self.pair.run();
-        self.note(if on_a { "a Attach" } else { "b Attach" });
-    }
-
-    fn connect(&mut self, config: NetConfig) {
-        for on_a in [true, false] {
-            self.command(on_a, connect(config));
-        }
-    }
-
-    fn cut(&mut self) {
-        self.pair.cut = true;
-        self.pair.until("both notice", |pair| {
-            pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
-        });
-        self.note("cut");
-    }
-
-    fn mend(&mut self) {
-        self.pair.cut = false;
-        self.quiet("mended");
-    }
-
-    /// Lets three seconds pass.
-    fn quiet(&mut self, step: &str) {
-        for _ in 0..30 {
-            self.pair.pass(Duration::from_millis(100));
-        }
-        self.note(step);
-    }
-
-    fn write(&mut self, on_a: bool, sector: u64, len: u32) {
-        self.pair.node(on_a).request(Op::Write, sector, len, 0x5a);
-        self.pair.run();
-        self.note("written");
-    }
-
-    /// Ends the scene and compares.
-    fn end(self, name: &str) {
-        let mut settings = insta::Settings::clone_current();
-        settings.set_prepend_module_to_snapshot(false);
-        settings.set_omit_expression(true);
-        settings.bind(|| insta::assert_snapshot!(name, self.text));
-    }
-}
-
-/// What kind of packet or block a line is about, if it is about one.
-fn kind(line: &str) -> Option<(&str, Vec<&str>)> {
-    let (first, rest) = line.split_once(' ')?;
-    let counts = matches!(first, "data" | "log" | "meta");
-    counts.then(|| (first, rest.split(' ').skip(2).take(2).collect()))
-}
-
-/// Of packets of one kind that follow each other the first, how many more, and the last.
-fn brief(name: &str, text: &mut String, told: impl Iterator<Item = String>) {
-    let told: Vec<String> = told.collect();
-    for run in told.chunk_by(|one, two| kind(one).is_some() && kind(one) == kind(two)) {
-        let [first, more @ ..] = run else { continue };
-        writeln!(text, "{name} {}", first.trim_end()).unwrap();
-        if let [between @ .., last] = more {
-            if !between.is_empty() {
-                let len: usize = between.iter().map(String::len).sum();
-                writeln!(text, "{name} {} more ({len})", between.len()).unwrap();
-            }
-            writeln!(text, "{name} {}", last.trim_end()).unwrap();
-        }
-    }
-}
-
-fn connect(config: NetConfig) -> AdminRequest {
-    let digests = DigestLengths::default();
-    AdminRequest::Connect { config, digests }
-}
 
 #[test]
 fn a_first_sync_its_end_and_a_second_one_after_writes_alone_are_as_reviewed() {

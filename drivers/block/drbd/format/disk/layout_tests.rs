@@ -320,6 +320,24 @@ fn every_wrong_offset_is_refused() {
 }
 
 #[test]
+fn every_wrong_offset_of_an_external_layout_is_refused() {
+    let device = SectorCount(131_072);
+    let placement = Placement::FlexibleExternal;
+    let good = Superblock::new(&compute(placement, device.0));
+    let refused = |change: &dyn Fn(&mut Superblock)| {
+        let mut superblock = good;
+        change(&mut superblock);
+        Layout::from_superblock(placement, device, &superblock).is_err()
+    };
+    assert!(!refused(&|_| ()));
+    // All of it farther from the superblock.
+    assert!(refused(&|s| (s.al_offset, s.bm_offset) = (16, 80)));
+    assert!(refused(&|s| s.bm_offset = 0));
+    assert!(refused(&|s| s.bm_offset = 73));
+    assert!(refused(&|s| s.bm_offset = -72));
+}
+
+#[test]
 fn the_index_number_selects_the_placement() {
     assert_eq!(Placement::from_index(-1), Ok(Placement::Internal));
     assert_eq!(Placement::from_index(-3), Ok(Placement::Internal));

@@ -617,6 +617,26 @@ proptest! {
 }
 
 #[test]
+fn a_peer_takes_requests_of_a_sector_at_least() {
+    let terms = terms(100, 0, 0);
+    for (max_bio_bytes, taken) in [(511, false), (512, true), (4096, true)] {
+        let packet = Packet::Sizes(Sizes {
+            disk: SectorCount(8),
+            user: SectorCount(0),
+            current: SectorCount(8),
+            max_bio_bytes,
+            queue_order_type: 0,
+            flags: SizeFlags(0),
+            queue: None,
+        });
+        let mut buf = [0; 128];
+        let len = packet.encode(&terms, 0, &mut buf).unwrap();
+        let read = decode_front(&terms, Stream::Data, &buf[..len]);
+        assert_eq!(read.is_ok(), taken, "{max_bio_bytes}");
+    }
+}
+
+#[test]
 fn block_sizes_that_would_break_a_division_are_refused() {
     let all = terms(101, 15, 0);
     let sizes = |physical, logical| {

@@ -70,7 +70,6 @@ impl Pair {
         }
         for node in [&mut self.a, &mut self.b] {
             node.now = node.now.after(Duration::from_millis(100));
-            node.core.on_timer(node.now);
         }
     }
 
@@ -122,7 +121,6 @@ impl Pair {
     pub(crate) fn pass(&mut self, time: Duration) {
         for node in [&mut self.a, &mut self.b] {
             node.now = node.now.after(time);
-            node.core.on_timer(node.now);
         }
         self.run();
     }

@@ -14,7 +14,7 @@ use drbd_core::data::{
     Submit, VolumeSlot,
 };
 use drbd_core::input::{AdminRequest, BackingFacts, Input};
-use drbd_core::link::{LinkError, Order, VolumeIndex, VolumeNumber};
+use drbd_core::link::{LinkError, Order, VolumeIndex};
 use drbd_core::memory::Memory;
 use drbd_core::peer_request::PeerSlot;
 use drbd_core::request::{IoError, Op, RequestId, RequestSlot};
@@ -23,12 +23,13 @@ use drbd_core::resync::extents::ResyncSlot;
 use drbd_core::state::VolumeState;
 use drbd_core::time::Instant;
 use drbd_format::disk::layout::Striping;
-use drbd_format::disk::superblock::{MdFlags, Superblock};
+use drbd_format::disk::superblock::Superblock;
 use drbd_format::units::{Sector, SectorCount};
 
+mod power;
 mod told;
 
-use told::{hex, told_of, Woken};
+use told::{hex, told_of, told_of_action, told_of_log, told_of_packet, Woken};
 
 pub(crate) const V: VolumeIndex = VolumeIndex(0);
 
@@ -117,6 +118,10 @@ pub(crate) struct Node {
     pub(crate) sent: Vec<u16>,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
+    /// Requests of applications stay with the local disk.
+    pub(crate) hold_local: bool,
+    /// How many times eight bytes the digests have that authenticate.
+    pub(crate) hmac_words: usize,
     /// Requests of the peer to the local disk fail.
     pub(crate) fail_peer_io: bool,
     /// Packets that the sender of the data socket still takes; `None`: all.
@@ -179,6 +184,8 @@ impl Node {
             held_bitmaps: VecDeque::new(),
             sent: Vec::new(),
             fail_local: false,
+            hold_local: false,
+            hmac_words: 4,
             fail_peer_io: false,
             sends_left: None,
         }
@@ -276,6 +283,10 @@ impl Node {
             Op::Discard | Op::Flush | Op::Read | Op::WriteZeroes => Vec::new(),
         };
         self.told.push(format!("{op:?} {sector} {len}"));
+        self.submit(io, data)
+    }
+
+    fn submit(&mut self, io: AppIo, data: Vec<u8>) -> bool {
         match self.core.submit(&io, self.now) {
             Submit::Admitted { id, local } => {
                 self.bios.insert(id.slot, (io, data));
@@ -296,6 +307,10 @@ impl Node {
 
     fn local(&mut self, id: RequestId, local: LocalPart) {
         if local == LocalPart::None {
+            return;
+        }
+        self.told.push(format!("local {local:?}"));
+        if self.hold_local {
             return;
         }
         if self.fail_local {
@@ -329,17 +344,6 @@ impl Node {
         true
     }
 
-    /// The node loses its power and comes back with nothing but its disk.
-    pub(crate) fn crash(&mut self, seed: u64) {
-        let mut fresh = Self::new(seed, 8, 0);
-        std::mem::swap(&mut fresh.disk, &mut self.disk);
-        fresh.now = self.now;
-        *self = fresh;
-        self.apply_log();
-        let number = VolumeNumber(0);
-        self.admin(AdminRequest::NewVolume { volume: V, number });
-    }
-
     /// Changes what the disk says about itself.
     #[allow(dead_code)] // Not every test does.
     pub(crate) fn edit_superblock(&mut self, change: impl FnOnce(&mut Superblock)) {
@@ -347,19 +351,6 @@ impl Node {
         let mut superblock = Superblock::decode(block).expect("we wrote it");
         change(&mut superblock);
         superblock.encode(block).expect("a block");
-    }
-
-    /// What `drbdmeta apply-al` does, coarsely: on a former primary every block may differ.
-    fn apply_log(&mut self) {
-        let Some(block) = self.disk.superblock.as_mut() else {
-            return;
-        };
-        let superblock = Superblock::decode(block).expect("we wrote it");
-        if superblock.flags.contains(MdFlags::PRIMARY_IND) {
-            for bytes in self.disk.bitmap.values_mut() {
-                bytes.fill(0xff);
-            }
-        }
     }
 
     /// Takes note of who has something to do. Nobody else is asked to do anything.
@@ -397,7 +388,12 @@ impl Node {
                 DoneKind::Free => {
                     self.bios.remove(&done.id.slot);
                 }
-                DoneKind::Reissue => {}
+                DoneKind::Reissue => {
+                    self.told.push("reissued".into());
+                    if let Some((io, data)) = self.bios.get(&done.id.slot).cloned() {
+                        assert!(self.submit(io, data), "there is room");
+                    }
+                }
             }
         }
         self.woken.done = false;
@@ -443,13 +439,7 @@ impl Node {
 
     fn perform(&mut self, action: Action) {
         let now = self.now;
-        self.told.push(match action {
-            Action::Log { volume, line } => {
-                let about = volume.map_or('-', |_| 'v');
-                format!("{about} {:?}: {line}", line.level())
-            }
-            action => format!("{action:?}").replace("volume: VolumeIndex(0)", "v0"),
-        });
+        self.told.push(told_of_action(&action));
         match action {
             Action::AdminDone { ticket, code, .. } => self.answers.push((ticket, code)),
             Action::CloseDisk { volume } => {
@@ -559,14 +549,15 @@ impl Node {
         for byte in key[..key_len].iter().chain(&message[..len]) {
             sum = (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        sum.to_be_bytes().repeat(4)
+        sum.to_be_bytes().repeat(self.hmac_words)
     }
 
     fn write_page(&mut self, volume: VolumeIndex, page: u32) {
         let mut bytes = vec![0; 4096];
-        let _ = self.core.bitmap_page(volume, page, &mut bytes);
+        let flush = self.core.bitmap_page(volume, page, &mut bytes);
         let set: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
-        self.told.push(format!("bitmap page {page}: {set} bits"));
+        self.told
+            .push(format!("bitmap page {page}: {set} bits, flush {flush}"));
         self.disk.bitmap.insert(page, bytes);
         self.core.bitmap_page_written(volume, page, true, self.now);
     }
@@ -587,9 +578,8 @@ impl Node {
             match self.core.al_next(V, &mut block, |_| 0, self.now) {
                 AlStep::Idle => return active,
                 AlStep::WriteBitmapPage { page } => self.write_page(V, page),
-                AlStep::WriteTransaction { md_sector, .. } => {
-                    self.told
-                        .push(format!("log at {}: {}", md_sector.0, hex(&block[..32])));
+                AlStep::WriteTransaction { md_sector, flush } => {
+                    self.told.push(told_of_log(md_sector, flush, &block));
                     self.core.al_written(V, true, self.now);
                 }
             }
@@ -608,6 +598,9 @@ impl Node {
         while let Some(io) = self.core.next_peer_io(self.now) {
             active = true;
             let now = self.now;
+            if matches!(io, PeerIo::Discard { .. } | PeerIo::Flush { .. }) {
+                self.told.push(format!("disk {io:?}"));
+            }
             match io {
                 PeerIo::Read {
                     id,
@@ -674,7 +667,7 @@ impl Node {
             if self.linked {
                 self.data_out.extend(&buf[..out.len]);
                 self.sent.push(command_of(&buf));
-                self.told.push(format!("data {}", hex(&buf[..out.len])));
+                self.told.push(told_of_packet(&out, &buf));
                 match out.payload {
                     Payload::App(id) => self.data_out.extend(&self.bios[&id.slot].1),
                     Payload::Peer(id) => self.data_out.extend(&self.pages[&id.slot]),

@@ -1,8 +1,11 @@
 //! How what a node does is written down.
 
+use drbd_core::action::Action;
+use drbd_core::data::Outgoing;
 use drbd_core::resource::Wants;
 use drbd_format::disk::superblock::Superblock;
 use drbd_format::types::UuidSet;
+use drbd_format::units::Sector;
 
 /// Bytes as words of four, at most 24, zeros at the end left out.
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -17,6 +20,28 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         .map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect())
         .collect();
     format!("{} bytes {}", bytes.len(), words.join(" "))
+}
+
+pub(super) fn told_of_action(action: &Action) -> String {
+    match action {
+        Action::Log { volume, line } => {
+            let about = volume.map_or('-', |_| 'v');
+            format!("{about} {:?}: {line}", line.level())
+        }
+        action => format!("{action:?}").replace("volume: VolumeIndex(0)", "v0"),
+    }
+}
+
+pub(super) fn told_of_packet(out: &Outgoing, buf: &[u8]) -> String {
+    let mut line = format!("data {}", hex(&buf[..out.len]));
+    for (set, mark) in [(out.digest, " digest"), (out.copy, " copy")] {
+        line.push_str(if set { mark } else { "" });
+    }
+    line
+}
+
+pub(super) fn told_of_log(at: Sector, flush: bool, block: &[u8]) -> String {
+    format!("log at {}, flush {flush}: {}", at.0, hex(&block[..32]))
 }
 
 pub(super) fn told_of(superblock: &Superblock) -> String {
