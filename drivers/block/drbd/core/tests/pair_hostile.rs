@@ -24,6 +24,10 @@ use pair::both::{shape, Pair};
 use pair::node::{Node, V};
 
 const GOOD: &str = "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate r-----";
+const DETACH: AdminRequest = AdminRequest::Detach {
+    volume: V,
+    force: false,
+};
 
 /// The peer of this node sends a packet that no peer in its right mind would send.
 fn inject(node: &mut Node, packet: &Packet<'_>) {
@@ -176,11 +180,7 @@ fn a_disk_without_room_for_data_is_refused_whatever_its_superblock_says() {
 }
 
 fn detach(pair: &mut Pair, on_a: bool) {
-    let request = AdminRequest::Detach {
-        volume: V,
-        force: false,
-    };
-    assert_eq!(pair.command(on_a, request), 1);
+    assert_eq!(pair.command(on_a, DETACH), 1);
 }
 
 fn data(sector: u64, block_id: u64, data_len: u32) -> Data {
@@ -279,10 +279,7 @@ fn what_a_node_without_a_disk_throws_away_is_bounded() {
 fn the_disk_of_a_peer_that_may_detach_it_does_not_become_good() {
     let mut pair = Pair::synced();
     let word = pair.b.state().to_word() & !(mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN);
-    pair.b.admin(AdminRequest::Detach {
-        volume: V,
-        force: false,
-    });
+    pair.b.admin(DETACH);
     for _ in 0..1000 {
         pair.round();
         if pair.a.state().pdsk == DiskState::Failed {
@@ -423,11 +420,7 @@ fn a_peer_that_keeps_the_disk_it_might_have_detached_has_it_for_the_next_compari
     );
     pair.run();
     assert_eq!(pair.b.state().pdsk, DiskState::Failed);
-    let detach = AdminRequest::Detach {
-        volume: V,
-        force: false,
-    };
-    assert_eq!(pair.command(false, detach), 1);
+    detach(&mut pair, false);
     pair.b.attach(DiskConfig::DEFAULT);
     pair.until("in sync", Pair::in_sync);
 }
@@ -443,11 +436,7 @@ fn a_resync_for_which_a_disk_is_missing_is_refused() {
         (false, ConnState::StartingSyncT),
     ] {
         let mut pair = Pair::synced();
-        let detach = AdminRequest::Detach {
-            volume: V,
-            force: false,
-        };
-        assert_eq!(pair.command(mine, detach), 1);
+        detach(&mut pair, mine);
         pair.until("known", |pair| {
             let states = [pair.a.state(), pair.b.state()];
             states
@@ -482,11 +471,7 @@ fn a_node_without_a_disk_may_not_become_primary_on_an_outdated_one() {
             let outdate = AdminRequest::Outdate { volume: V };
             assert_eq!(pair.command(true, outdate), 1);
         }
-        let detach = AdminRequest::Detach {
-            volume: V,
-            force: false,
-        };
-        assert_eq!(pair.command(false, detach), 1);
+        detach(&mut pair, false);
         pair.cut = false;
         pair.until("connected", |pair| {
             pair.a.state().conn == ConnState::Connected
