@@ -194,8 +194,7 @@ impl Control<'_> {
         disk.written_uuids = disk.uuids;
         disk.written_flags = disk.flags;
         let md = &mut volume.md;
-        let newer = md.writing.is_some_and(|writing| writing != md.version);
-        if newer && !chance(Unlikely::SuperblockTwice) {
+        if md.writing.is_some() {
             md.writing = Some(md.version);
         }
         Some(())
@@ -208,7 +207,9 @@ impl Control<'_> {
             return;
         };
         // After a failure nobody waits any more: the disk is given up.
-        volume.md.stable = written;
+        if !ok || !chance(Unlikely::SuperblockTwice) {
+            volume.md.stable = written;
+        }
         if let Some(disk) = volume.disk.as_mut() {
             disk.stable_uuids = disk.written_uuids;
             disk.stable_flags = disk.written_flags;

@@ -74,6 +74,9 @@ impl Control<'_> {
                 self.vol_mut(v).job = VolumeJob::StartSync(side, StartSync::Ready);
                 true
             }
+            // The source forgets a block when we acknowledge it: before that our disk has to mark
+            // all that is to come. This superblock makes the bitmap stable that was written.
+            StartSync::Ready if side == Side::Target && !self.metadata_stable(v) => false,
             StartSync::Ready => self.enter_resync(v, side),
         }
     }

@@ -399,3 +399,26 @@ fn both_nodes_going_on_alone_is_seen_although_one_has_missed_the_end_of_a_resync
     let line = "Split-Brain detected but unresolved, dropping connection!";
     assert!(said(&pair.a.log, line), "{:#?}", pair.a.log);
 }
+
+/// Seed 813558: the source forgets a block when it hears of it, and a loss of power took block and
+/// bitmap out of the cache of the target's disk, which only a superblock empties.
+#[test]
+fn a_target_asks_for_nothing_before_its_disk_marks_what_is_to_come() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    pair.b.admin(connect(NetConfig::DEFAULT));
+    while pair.b.state().conn != ConnState::WfSyncUuid {
+        pair.round_or_time();
+    }
+    pair.b.hold_metadata = true;
+    pair.b.sent.clear();
+    pair.run();
+    let asked = Command::RsDataRequest as u16;
+    assert!(!pair.b.sent.contains(&asked));
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    pair.b.release_metadata();
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.b.sent.contains(&asked));
+}
