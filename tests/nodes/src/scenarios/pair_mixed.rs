@@ -77,7 +77,12 @@ fn hand_over(from: &Node, to: &Node) -> Result<()> {
 
 /// Disconnected writes on `writer`, then a resync of just these.
 fn apart(pair: &Pair, writer: &Node, seed: u32) -> Result<()> {
+    // Both at once: one may be refused, and has then lost the other.
     pair.run_both("drbdadm disconnect resftp || true")?;
+    for node in pair.both() {
+        node.run("grep -q cs:StandAlone /proc/drbd || drbdadm disconnect resftp")?
+            .ok()?;
+    }
     writer.wait_proc(&["cs:StandAlone"], 10)?;
     fio(writer, seed)?;
     let dirty = writer.wait_proc(&["cs:StandAlone"], 5)?;
