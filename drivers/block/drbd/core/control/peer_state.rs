@@ -278,6 +278,8 @@ impl Control<'_> {
         if becomes_good && self.must_refuse_data(v) && !quirk(Quirk::AbortedCountsAsGood) {
             return self.refuse_data(v);
         }
+        let lacks_writes = self.lacks_lost_writes(v, ps);
+        self.vol_mut(v).lacks_writes |= lacks_writes;
         let paused = ps.aftr_isp || ps.user_isp;
         let mut change = Change::conn(conn)
             .and(Change::peer(ps.role))
@@ -290,9 +292,7 @@ impl Control<'_> {
             && matches!(conn, ConnState::Connected | ConnState::WfBitMapS)
             && (compared || quirk(Quirk::DiskNotCompared))
         {
-            let lacks_writes = self.lacks_lost_writes(v, ps);
-            self.vol_mut(v).lacks_writes |= lacks_writes;
-            let old = lacks_writes || self.is_left_with_old_data(v, ps);
+            let old = self.vol(v).lacks_writes || self.is_left_with_old_data(v, ps);
             if old && !quirk(Quirk::DiskNotCompared) {
                 change = change.and(Change::disk(DiskState::Failed));
             } else if let Some((saved, _)) = self.vol(v).saved {
@@ -345,7 +345,8 @@ impl Control<'_> {
     fn lacks_lost_writes(&self, v: VolumeIndex, ps: &VolumeState) -> bool {
         let volume = self.vol(v);
         let goes = volume.state.pdsk >= DiskState::Inconsistent && ps.disk < DiskState::Negotiating;
-        goes && volume.facts.refused_writes
+        let knows = ps.pdsk < DiskState::Inconsistent && volume.disk.is_none();
+        goes && !knows && volume.facts.refused_writes
     }
 
     /// Rule P11: the peer has been restarted; what was frozen can not be sent again.

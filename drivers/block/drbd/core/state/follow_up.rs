@@ -243,6 +243,8 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
         connected && (o.aftr_isp != n.aftr_isp || o.user_isp != n.user_isp),
         o.conn == WfReportParams && connected,
         enters(Ahead),
+        // It has to know that what we say of its next disk is not about this one.
+        connected && n.disk < Inconsistent && o.pdsk >= Inconsistent && n.pdsk < Inconsistent,
     ];
     list.add(news.contains(&true), FollowUp::SendState);
     list.add(

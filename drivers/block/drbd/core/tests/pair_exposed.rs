@@ -280,6 +280,33 @@ fn a_disk_that_missed_writes_is_not_good_because_the_peer_loses_its_own_one() {
     assert!(pair.a.ended[0].is_err());
 }
 
+/// Seed 850672: the disk that comes back was away also when the Primary lost its own one. What that
+/// says of its peer's disk is about the time before.
+#[test]
+fn a_disk_that_missed_writes_is_refused_also_if_the_peer_has_lost_its_own_one_meanwhile() {
+    let mut pair = Pair::synced();
+    pair.b.sends_left = Some(0);
+    assert_eq!(pair.command(false, detach(true)), 1);
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.fail_local = true;
+    pair.a.write(800, 4096, 0x32);
+    pair.run();
+    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate, "not heard of");
+    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+    let before = pair.b.answers.len();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.b.answers[before].1, 150);
+    pair.b.sends_left = None;
+    pair.until("heard", |pair| pair.a.state().pdsk == DiskState::Diskless);
+    pair.a.ended.clear();
+    pair.a.write(88, 4096, 9);
+    pair.run();
+    assert!(pair.a.ended[0].is_err());
+}
+
 /// Both nodes had the same data, and the disk of `b` has been outdated since it lost the link.
 fn outdated() -> Pair {
     let mut pair = Pair::synced();
