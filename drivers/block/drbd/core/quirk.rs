@@ -31,6 +31,9 @@ pub enum Quirk {
     DiskNotCompared,
     /// A peer that attached during the handshake is told nothing (`reference/states.md` A9).
     AttachUnanswered,
+    /// A node without a disk does not answer when the peer loses its own one
+    /// (`reference/states.md` A16).
+    LossUnanswered,
     /// A former Primary does not mind that its last writes are on their way when it loses the peer
     /// (`reference/states.md` 4, step 4, and A11).
     UnsettledForgotten,
@@ -53,7 +56,7 @@ pub enum Quirk {
 
 impl Quirk {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AckBeforeFlush,
         Self::BarrierAtOnce,
         Self::ReceiverWaits,
@@ -64,6 +67,7 @@ impl Quirk {
         Self::AbortedCountsAsGood,
         Self::DiskNotCompared,
         Self::AttachUnanswered,
+        Self::LossUnanswered,
         Self::UnsettledForgotten,
         Self::AttachedUntold,
         Self::GenerationForNobody,

@@ -278,8 +278,9 @@ impl Control<'_> {
         if becomes_good && self.must_refuse_data(v) && !quirk(Quirk::AbortedCountsAsGood) {
             return self.refuse_data(v);
         }
-        let lacks_writes = self.lacks_lost_writes(v, ps);
-        self.vol_mut(v).lacks_writes |= lacks_writes;
+        if self.lacks_lost_writes(v, ps) && !quirk(Quirk::DiskNotCompared) {
+            self.vol_mut(v).lacks_writes = true;
+        }
         let paused = ps.aftr_isp || ps.user_isp;
         let mut change = Change::conn(conn)
             .and(Change::peer(ps.role))

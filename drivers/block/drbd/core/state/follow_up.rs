@@ -234,6 +234,7 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
     let enters = |conn: ConnState| n.conn == conn && o.conn != conn;
     let disk_enters = |disk: DiskState| n.disk == disk && o.disk != disk;
     let connected = n.conn >= Connected;
+    let pdsk_goes = o.pdsk >= Inconsistent && n.pdsk < Inconsistent;
     let stop_sector = context.version >= 97 && context.version != 100;
     list.add(
         connected && o.disk == Attaching && n.disk == Negotiating,
@@ -244,7 +245,7 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
         o.conn == WfReportParams && connected,
         enters(Ahead),
         // It has to know that what we say of its next disk is not about this one.
-        connected && n.disk < Inconsistent && o.pdsk >= Inconsistent && n.pdsk < Inconsistent,
+        connected && n.disk < Inconsistent && pdsk_goes && !quirk(Quirk::LossUnanswered),
     ];
     list.add(news.contains(&true), FollowUp::SendState);
     list.add(
