@@ -96,7 +96,9 @@ impl Control<'_> {
         if n.role != Role::Primary || n.disk >= DiskState::Inconsistent {
             volume.peer_behind = false;
         } else if lost && n.pdsk != DiskState::UpToDate {
-            volume.peer_behind |= volume.disk.is_some_and(|disk| disk.uuids.bitmap != 0);
+            // Before a resync has a bitmap UUID nothing is mirrored either.
+            let marks = volume.disk.is_some_and(|disk| disk.uuids.bitmap != 0);
+            volume.peer_behind |= marks || o.conn > ConnState::Connected;
         }
     }
 

@@ -145,6 +145,37 @@ fn a_diskless_primary_does_not_take_a_peer_that_lacks_what_its_bitmap_marked() {
     assert_eq!(pair.b.disk.data[80 * 512], 9);
 }
 
+/// Found by the storms of `pair_storm.rs`: the resync has no bitmap UUID yet, and nothing is mirrored
+/// any more.
+#[test]
+fn a_diskless_primary_does_not_take_a_peer_that_asked_for_a_sync_of_everything() {
+    let mut pair = Pair::synced();
+    pair.a.hold_bitmap = true;
+    pair.b.hold_bitmap = true;
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    pair.until("asked for", |pair| {
+        pair.a.state().conn == ConnState::StartingSyncS
+    });
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.admin(detach(true));
+    pair.run();
+    for node in [&mut pair.a, &mut pair.b] {
+        node.release_bitmap();
+    }
+    pair.until("diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless
+    });
+    pair.breaks_in = Some(0);
+    pair.until("refused", refuses);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.command(true, connect()), 1);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[80 * 512], 9);
+}
+
 fn protocol_a() -> Pair {
     let mut pair = Pair::new();
     pair.attach();
