@@ -133,6 +133,8 @@ pub struct View {
     /// The superblock that shall say that there is a Primary is not on disk yet: after a crash
     /// nobody would look at the activity log.
     pub log_is_void: bool,
+    /// The generation of the disk is not on disk yet: nothing is written before.
+    pub generation_due: bool,
     /// Options of the disk, the peer's resync settings already merged in.
     pub disk: DiskConfig,
 }
@@ -148,6 +150,7 @@ impl View {
         crashed_primary: false,
         al_updates: true,
         log_is_void: false,
+        generation_due: false,
         disk: DiskConfig::DEFAULT,
     };
 }

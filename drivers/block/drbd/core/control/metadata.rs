@@ -55,6 +55,11 @@ impl Disk {
         let on_disk = self.stable_flags & self.written_flags;
         self.flags & !on_disk & flag::PRIMARY_IND != 0
     }
+
+    /// The generation is not that of the superblock on disk.
+    pub(crate) const fn generation_is_due(&self) -> bool {
+        (self.uuids.current ^ self.stable_uuids.current) & !1 != 0
+    }
 }
 
 impl MetadataIo {
@@ -423,6 +428,7 @@ impl Control<'_> {
         }
         self.log_uuids(v, "new current UUID");
         self.dirty(v);
+        self.order(Order::View(v));
     }
 
     /// Sets bit 0 of the current UUID according to the role.

@@ -86,6 +86,9 @@ impl<M: Memory> DataPlane<M> {
             if slot.view.state.suspended() && !put_back(Bug::SuspendRacesWithSubmit) {
                 return None;
             }
+            if slot.view.generation_due {
+                return None;
+            }
             let slot = self.take_ready(volume)?;
             let id = self.requests.id_of(slot);
             self.requests[slot].wait = Wait::None;
@@ -169,6 +172,7 @@ impl<M: Memory> DataPlane<M> {
         );
         !state.suspended()
             && !slot.view.io_blocked
+            && !slot.view.generation_due
             && stable
             && disk_stable
             && slot.app_in_flight < self.link.max_buffers

@@ -7,6 +7,7 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::request::Op;
 use drbd_core::state::VolumeState;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Protocol, Role, Uuid, UuidSet};
@@ -421,4 +422,25 @@ fn a_target_asks_for_nothing_before_its_disk_marks_what_is_to_come() {
     pair.b.release_metadata();
     pair.until("in sync", Pair::in_sync);
     assert!(pair.b.sent.contains(&asked));
+}
+
+/// Seed 908082: a disk that fails now has what is written to it, in the generation of the peer's.
+#[test]
+fn nothing_is_written_before_the_generation_of_the_disk_is_on_it() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    pair.a.hold_metadata = true;
+    pair.breaks_in = Some(0);
+    pair.cut = true;
+    pair.run();
+    assert!(said(&pair.a.log, "new current UUID 1F9BBF32CF6C8155"));
+    assert!(!pair.a.request(Op::Write, 800, 4096, 0x72));
+    assert!(!pair.a.request(Op::Write, 0, 512, 0x72));
+    assert_eq!(pair.a.disk.data[800 * 512], 0x71);
+    pair.a.release_metadata();
+    pair.run();
+    pair.a.write(800, 4096, 0x72);
+    pair.run();
+    assert_eq!(pair.a.disk.data[800 * 512], 0x72);
 }
