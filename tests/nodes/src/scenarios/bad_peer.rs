@@ -37,7 +37,8 @@ fn run(bed: &Bed) -> Result<()> {
                 m.spec.address
             ))?
             .ok()?;
-        let lines = m.wait_proc_minor(0, &["cs:"], &["cs:Connected", "cs:WFReportParams"], 20)?;
+        let passing = ["cs:Connected", "cs:Disconnecting", "cs:WFReportParams"];
+        let lines = m.wait_proc_minor(0, &["cs:"], &passing, 20)?;
         if lines.contains("cs:StandAlone") {
             m.run("drbdadm connect resftp")?.ok()?;
         }
