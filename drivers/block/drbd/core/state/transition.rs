@@ -6,6 +6,7 @@
 use drbd_format::types::{ConnState, DiskState, Fencing, Role};
 
 use super::{mask, VolumeState};
+use crate::quirk::{quirk, Quirk};
 
 /// Why a change of state is refused. The numbers are part of netlink and of the wire protocol.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -471,12 +472,17 @@ pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), S
         Connected, Disconnecting, StandAlone, StartingSyncS, StartingSyncT, SyncSource, SyncTarget,
         Unconnected, VerifyS, VerifyT, WfConnection, WfReportParams, WfSyncUuid,
     };
-    use DiskState::{Attaching, Diskless, Outdated, UpToDate};
+    use DiskState::{Attaching, Diskless, Negotiating, Outdated, UpToDate};
     let starting = matches!(n.conn, StartingSyncS | StartingSyncT);
     let verify = matches!(n.conn, VerifyS | VerifyT);
     let conn_changes = n.conn != o.conn;
     let refusals = [
         (starting && o.conn > Connected, StateError::ResyncRunning),
+        // What the disk is worth only the peer knows.
+        (
+            starting && o.disk == Negotiating && !quirk(Quirk::DiskNotCompared),
+            StateError::InTransientState,
+        ),
         (
             n.conn == Disconnecting && o.conn == StandAlone,
             StateError::AlreadyStandAlone,

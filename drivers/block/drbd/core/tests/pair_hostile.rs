@@ -450,6 +450,25 @@ fn a_resync_for_which_a_disk_is_missing_is_refused() {
     }
 }
 
+/// Seed 947926: the peer had not heard that the Primary's disk had been away, and had what was written
+/// meanwhile.
+#[test]
+fn a_disk_that_is_not_compared_yet_is_the_source_of_no_resync() {
+    let mut pair = Pair::synced();
+    detach(&mut pair, true);
+    pair.b.sends_left = Some(0);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    let starting = ConnState::StartingSyncT.to_wire() << 4;
+    receive(
+        &mut pair.a,
+        &Packet::StateChgReq(change(mask::CONN, starting)),
+    );
+    assert_eq!(reply(&mut pair.a), -18);
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+}
+
 /// The code of the answer to a request of the peer.
 fn reply(node: &mut Node) -> i32 {
     let mut reply = [0; 64];
