@@ -211,8 +211,13 @@ impl Control<'_> {
         }
         let user = config.disk_size_sectors;
         let peer = self.vol(v).peer;
+        // A node whose peer, or the peer's disk, is not there does not grow by itself.
+        let there = match state.conn {
+            ConnState::WfReportParams => true,
+            conn => conn >= ConnState::Connected && state.pdsk >= DiskState::Inconsistent,
+        };
         let (mut new, too_big) = agreed_size(
-            peer.disk_sectors,
+            if there { peer.disk_sectors } else { 0 },
             facts.max_capacity_sectors,
             facts.la_size_sectors,
             user,
@@ -418,6 +423,11 @@ impl Control<'_> {
                 }
             }
             return Step::Done(SUCCESS);
+        }
+        let state = self.vol(v).state;
+        if state.conn < ConnState::Connected && !self.s.link.drained {
+            // Applications of the peer that is gone may be done with writes that are on their way.
+            return Step::Wait;
         }
         match self.request(v, change, Flags::VERBOSE) {
             Answer::Pending => Step::Wait,
