@@ -465,7 +465,8 @@ impl Control<'_> {
         }
         self.set_state(v, Change::disk(DiskState::UpToDate), Flags::VERBOSE);
         if state.peer == Role::Primary {
-            self.leave_generation(v);
+            self.vol_mut(v).uuid_due_if_taken = true;
+            self.begin_generation_if_taken(v);
         }
         self.send_uuids_and_state(v);
     }

@@ -193,8 +193,9 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
     let shared = context.may_be_elsewhere && n.disk == UpToDate && context.has_disk;
     // The peer may have got to the end of the resync.
     let leaves = fresh_generation || (shared && o.is_sync_source());
-    let lost = leaves && lost_peer_data(o, n) && (somebody_writes || unsettled);
-    let alone = fresh_generation
+    let parts = shared && n.role == primary && o.is_sync_source() && n.conn < ConnState::Connected;
+    let lost = parts || (leaves && lost_peer_data(o, n) && (somebody_writes || unsettled));
+    let alone = (fresh_generation || shared)
         && attached_alone(o, n)
         && somebody_writes
         && !quirk(Quirk::AttachedUntold);

@@ -9,7 +9,7 @@ use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol, Role};
-use pair::both::{shape, Pair};
+use pair::both::{said, shape, Pair};
 use pair::node::V;
 
 const REFUSED: &str = "Can only connect to data with current UUID=";
@@ -104,6 +104,65 @@ fn a_disk_that_a_primary_attaches_alone_begins_a_generation() {
     written_and_synced(&mut pair, false);
 }
 
+/// Found by the storms of `pair_storm.rs`: the peer went on from a generation of which both had a
+/// copy, and so did the Primary with the disk that it attached alone. Nobody saw that both had.
+#[test]
+fn a_disk_that_a_primary_attaches_alone_leaves_a_generation_that_may_be_elsewhere() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(80, 4096, 8);
+    pair.until("both notice", alone);
+    pair.a.admin(detach(true));
+    pair.run();
+    let shared = pair.a.superblocks.last().unwrap().uuids;
+    assert_ne!(shared.bitmap.0, 0);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    let left = pair.a.superblocks.last().unwrap().uuids;
+    assert_eq!(left.bitmap, shared.bitmap);
+    assert_eq!(left.history[1], shared.current);
+    assert_ne!(left.current.0 & !1, shared.current.0 & !1);
+    pair.cut = false;
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[80 * 512], 8);
+}
+
+/// Likewise of the target of a resync, of which the Primary has not heard that it has ended.
+#[test]
+fn a_primary_that_loses_the_target_of_its_resync_goes_on_in_a_generation_of_its_own() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(80, 4096, 8);
+    pair.until("both notice", alone);
+    pair.cut = false;
+    for _ in 0..100_000 {
+        pair.round_or_time();
+        if pair.b.state().disk == DiskState::UpToDate && pair.b.state().conn == ConnState::Connected
+        {
+            break;
+        }
+    }
+    assert!(pair.a.state().is_sync_source(), "{}", shape(&mut pair.a));
+    pair.cut = true;
+    pair.b.data_out.clear();
+    pair.b.meta_out.clear();
+    pair.a.data_in.clear();
+    pair.a.meta_in.clear();
+    pair.until("both notice again", alone);
+    for on_a in [true, false] {
+        assert_eq!(
+            pair.role(on_a, Role::Primary, false),
+            if on_a { 2 } else { 1 }
+        );
+        pair.node(on_a).write(800, 4096, 9);
+        pair.run();
+        assert_eq!(pair.role(on_a, Role::Secondary, false), 1);
+    }
+    pair.cut = false;
+    let line = "Split-Brain detected but unresolved, dropping connection!";
+    pair.until("split brain", |pair| said(&pair.a.log, line));
+}
+
 /// Seeds 3445 and 4154: the peer knows of no later generation, but the bitmap of the disk that is
 /// lost marked what it has not.
 #[test]
@@ -186,6 +245,26 @@ fn protocol_a() -> Pair {
     assert_eq!(pair.role(true, Role::Primary, true), 1);
     pair.until("first sync", Pair::in_sync);
     pair
+}
+
+/// Seed 960971: applications were done with the writes, and the Primary had lost its own disk.
+#[test]
+fn a_detach_in_good_order_waits_for_writes_that_have_arrived() {
+    let mut pair = protocol_a();
+    pair.b.hold_peer_io = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.cut = true;
+    pair.until("both notice", alone);
+    pair.b.admin(detach(false));
+    pair.run();
+    assert_eq!(pair.b.state().disk, DiskState::UpToDate);
+    pair.b.hold_peer_io = false;
+    pair.until("detached", |pair| {
+        pair.b.state().disk == DiskState::Diskless
+    });
+    assert_eq!(pair.b.disk.data[80 * 512], 9);
 }
 
 /// Seed 1935: in protocol A the application is done with a write that is lost on its way, and the
