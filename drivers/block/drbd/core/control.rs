@@ -176,6 +176,8 @@ pub struct Volume {
     /// The connected peer's disk has gone with writes that are not on the own one, and the peer has
     /// not said since that it knows.
     pub lacks_writes: bool,
+    /// The own bitmap is still to be sent in the exchange that goes on.
+    pub bitmap_due: bool,
     /// The disk waits, Outdated, for a resync of new space only: it has all there was before.
     pub lacks_new_space: bool,
     /// The device grew while the peer was away: sync the new part.
@@ -257,6 +259,7 @@ impl Volume {
         uuid_due_if_taken: false,
         taken: false,
         lacks_writes: false,
+        bitmap_due: false,
         lacks_new_space: false,
         grown: false,
         resize_asked: false,
@@ -485,6 +488,7 @@ impl<'a> Control<'a> {
 
     /// Queues the bitmap behind the control packets queued before.
     pub(crate) fn send_bitmap(&mut self, volume: VolumeIndex) {
+        self.vol_mut(volume).bitmap_due = true;
         self.order(Order::View(volume));
         self.send_in_order(volume, Order::SendBitmap(volume));
     }

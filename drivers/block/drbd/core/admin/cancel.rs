@@ -2,6 +2,8 @@
 //!
 //! What has been done stays done; what was only prepared is undone, so that nothing waits for good.
 
+use drbd_format::types::DiskState;
+
 use super::volume::WorkStep;
 use super::{code, AdminJob, JobKind, Meaning};
 use crate::action::Ticket;
@@ -9,7 +11,7 @@ use crate::attach::AttachStep;
 use crate::control::engine::{Flags, TwoPhase, SUCCESS};
 use crate::control::Control;
 use crate::link::VolumeIndex;
-use crate::state::mask;
+use crate::state::{mask, Change};
 
 impl Control<'_> {
     /// The caller of a command has gone.
@@ -62,6 +64,23 @@ impl Control<'_> {
         }
     }
 
+    /// The peer has answered what had come to its end here. Where it believes in a change that was
+    /// not made, both compare all they know once more.
+    fn answered_too_late(&mut self, volume: Option<VolumeIndex>, change: Change, code: i32) {
+        let Some(v) = volume.filter(|&v| self.exists(v)) else {
+            return;
+        };
+        if change.names(mask::CONN) {
+            self.sync_grown_after_all(v);
+        }
+        // A disk that has gone meanwhile has been told of.
+        let there = self.vol(v).state.disk >= DiskState::Negotiating;
+        let shared = change.names(mask::CONN) || (change.names(mask::DISK) && there);
+        if code >= SUCCESS && shared && self.is_open(v, change) {
+            self.agreed_in_vain(v);
+        }
+    }
+
     /// The peer has agreed to a change that nobody waits for any more. It takes effect, so that
     /// both nodes go on believing the same. Returns whether anything was done.
     pub(crate) fn conclude_abandoned(&mut self) -> bool {
@@ -69,11 +88,20 @@ impl Control<'_> {
             volume,
             change,
             reply: Some(code),
-            abandoned: true,
-        }) = self.s.two_phase
+            abandoned,
+            ended,
+        }) = self
+            .s
+            .two_phase
+            .filter(|asked| asked.abandoned || asked.ended)
         else {
             return false;
         };
+        if ended && !abandoned {
+            self.s.two_phase = None;
+            self.answered_too_late(volume, change, code);
+            return true;
+        }
         if volume.is_some_and(|v| self.exists(v) && self.waits_for_size(v, change)) {
             return false;
         }

@@ -79,6 +79,8 @@ pub struct TwoPhase {
     pub reply: Option<i32>,
     /// The command that asked has been given up.
     pub abandoned: bool,
+    /// It has come to its end without the answer, which is still to come and is that of no other.
+    pub ended: bool,
 }
 
 /// A committed change whose consequences are still to be worked out.
@@ -240,14 +242,14 @@ impl Control<'_> {
         let asked = self
             .s
             .two_phase
-            .filter(|asked| asked.volume == Some(v) && asked.change == change);
+            .filter(|asked| !asked.ended && asked.volume == Some(v) && asked.change == change);
         if let Some(code) = asked.and_then(|asked| asked.reply) {
             self.s.two_phase = None;
             return self.conclude(v, change, flags, code);
         }
         if flags.local_only || new == old || !is_cluster_wide(old, new) {
-            if asked.is_some() {
-                self.s.two_phase = None;
+            if let Some(asked) = self.s.two_phase.as_mut().filter(|_| asked.is_some()) {
+                asked.ended = true;
             }
             return Answer::Ready(self.set_state(v, change, flags));
         }
@@ -271,6 +273,7 @@ impl Control<'_> {
                 change,
                 reply: None,
                 abandoned: false,
+                ended: false,
             });
             self.send(
                 v,
@@ -300,14 +303,25 @@ impl Control<'_> {
         let code = self.set_state(v, change, flags);
         if code < SUCCESS && self.state(v).conn >= ConnState::Connected {
             if change.names(mask::DISK) || change.names(mask::CONN) {
-                let text = "The peer has agreed to what can not be done any more; connecting anew.";
-                self.text(v, Level::Warning, text);
-                self.link_failed(LinkError::ProtocolError);
+                self.agreed_in_vain(v);
             } else {
                 self.tell_state(v);
             }
         }
         code
+    }
+
+    /// Tells whether a change would make a difference.
+    pub(crate) fn is_open(&self, v: VolumeIndex, change: Change) -> bool {
+        self.evaluate(v, change, Flags::VERBOSE)
+            .is_some_and(|it| it.new != it.old)
+    }
+
+    /// The peer believes in a change that is not made.
+    pub(crate) fn agreed_in_vain(&mut self, v: VolumeIndex) {
+        let text = "The peer has agreed to what can not be done any more; connecting anew.";
+        self.text(v, Level::Warning, text);
+        self.link_failed(LinkError::ProtocolError);
     }
 
     /// Changes all volumes and the connection at once, without asking the peer
@@ -440,7 +454,7 @@ impl Control<'_> {
         let asked = self
             .s
             .two_phase
-            .filter(|asked| asked.volume.is_none() && asked.change == change);
+            .filter(|asked| !asked.ended && asked.volume.is_none() && asked.change == change);
         if let Some(code) = asked.and_then(|asked| asked.reply) {
             self.s.two_phase = None;
             if code >= SUCCESS {
@@ -465,7 +479,9 @@ impl Control<'_> {
             return Answer::Ready(self.set_conn_state(change, flags));
         }
         if let Err(error) = self.check_conn_change(change, ConnState::Disconnecting, flags) {
-            self.s.two_phase = self.s.two_phase.filter(|_| asked.is_none());
+            if let Some(asked) = self.s.two_phase.as_mut().filter(|_| asked.is_some()) {
+                asked.ended = true;
+            }
             return Answer::Ready(error.code());
         }
         if self.s.two_phase.is_none() {
@@ -474,6 +490,7 @@ impl Control<'_> {
                 change,
                 reply: None,
                 abandoned: false,
+                ended: false,
             });
             let v = VolumeIndex(0);
             self.send(

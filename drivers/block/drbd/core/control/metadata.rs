@@ -241,6 +241,7 @@ impl Control<'_> {
 
     /// The exchange that our bitmap is for has come to nothing, and another one may follow.
     pub(crate) fn keep_bitmap(&mut self, v: VolumeIndex) {
+        self.vol_mut(v).bitmap_due = false;
         self.drop_held(v, |order| matches!(order, Order::SendBitmap(_)));
         self.order(Order::KeepBitmap(v));
     }

@@ -444,3 +444,73 @@ fn nothing_is_written_before_the_generation_of_the_disk_is_on_it() {
     pair.run();
     assert_eq!(pair.a.disk.data[800 * 512], 0x72);
 }
+
+/// Seed 1049397: the target had answered the bitmap of an exchange that came to nothing; the source
+/// took that for the answer to the next one and did not send it what it had marked since.
+#[test]
+fn a_source_sends_its_bitmap_also_if_that_of_the_target_comes_first() {
+    let mut pair = Pair::synced();
+    let detach = AdminRequest::Detach {
+        volume: V,
+        force: true,
+    };
+    // What this node, or the other one, says on its data socket gets through.
+    let one_way = |pair: &mut Pair, of_a: bool| {
+        for _ in 0..100 {
+            pair.a.step();
+            pair.b.step();
+            if of_a {
+                pair.b.data_in.append(&mut pair.a.data_out);
+            } else {
+                pair.a.data_in.append(&mut pair.b.data_out);
+            }
+            pair.a.meta_in.append(&mut pair.b.meta_out);
+            pair.b.meta_in.append(&mut pair.a.meta_out);
+        }
+    };
+    assert_eq!(pair.command(false, detach), 1);
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    pair.b.attach(DiskConfig::DEFAULT);
+    one_way(&mut pair, false);
+    assert_eq!(pair.a.state().conn, ConnState::WfBitMapS);
+    pair.b.admin(detach);
+    one_way(&mut pair, false);
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    pair.a.write(1600, 4096, 0x72);
+    pair.b.step();
+    pair.b.attach(DiskConfig::DEFAULT);
+    one_way(&mut pair, true);
+    assert_eq!(pair.b.state().conn, ConnState::WfSyncUuid);
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[1600 * 512], 0x72);
+}
+
+/// Found by the storms of `pair_storm.rs`: the answer to a question that was settled meanwhile was
+/// taken for that to the next one, and what the peer had agreed to did not happen.
+#[test]
+fn an_answer_is_that_to_its_own_question() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.run();
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    pair.b.step();
+    let (volume, force) = (V, true);
+    pair.a.admin(AdminRequest::Detach { volume, force });
+    let before = pair.b.answers.len();
+    for _ in 0..100 {
+        pair.a.step();
+        pair.b.step();
+        pair.b.data_in.append(&mut pair.a.data_out);
+        pair.b.meta_in.append(&mut pair.a.meta_out);
+    }
+    assert_eq!(pair.b.answers[before].1, 2, "its peer's disk is gone");
+    let force = false;
+    assert_eq!(
+        pair.command(false, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.run();
+    let disks = [pair.a.state().pdsk, pair.b.state().disk];
+    assert_eq!(disks, [DiskState::Diskless; 2]);
+}
