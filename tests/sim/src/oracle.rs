@@ -412,6 +412,21 @@ impl Oracle {
         self.promises[volume][node] = Promise::Everything;
     }
 
+    /// A write that was given up with the applications that submitted it is still with the node
+    /// whose data they use again: it is to come.
+    pub fn still_to_come(&mut self, volume: usize, write: &Write) {
+        for at in 0..write.count {
+            let history = self.sectors[volume].get_or_begin(write.sector + at);
+            let value = write.value_at(at);
+            history.versions.retain(|version| version.value != value);
+            history.push(Version {
+                value,
+                in_flight: true,
+                ..History::FIRST
+            });
+        }
+    }
+
     /// A node has lost power. `is_user`: applications wrote to the volume through it last.
     pub fn power_lost(&mut self, node: usize, is_user: impl Fn(usize) -> bool) {
         for (volume, promises) in self.promises.iter_mut().enumerate() {

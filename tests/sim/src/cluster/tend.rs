@@ -1,12 +1,13 @@
 //! Administrators who look after the cluster: they bring up what is down, keep one node Primary and
 //! decide what a person has to decide.
 
+use drbd_core::request::Op;
 use drbd_format::netlink::codes::RetCode;
 use drbd_format::types::{ConnState, DiskState, Role};
 
 use super::Cluster;
 use crate::admin::{is_success, Admin, Command};
-use crate::oracle::Promise;
+use crate::oracle::{Promise, Write};
 
 impl Cluster {
     pub(super) fn tend(&mut self) {
@@ -312,6 +313,14 @@ impl Cluster {
         if self.is_in_sync(volume) {
             self.world.oracle.synced(volume);
         }
+        let alone = self
+            .state(node, volume)
+            .is_some_and(|state| state.conn < ConnState::Connected);
+        if alone {
+            // The other node need not have noticed that its writes do not get through.
+            self.workload
+                .lost_on_the_way(&mut self.world, |at| at == volume);
+        }
         if let Some(shown) = self.shown(node, volume) {
             let disk = &self.world.nodes[shown].disks[volume].live;
             if let Err(text) = self.world.oracle.check_disk(volume, shown, disk) {
@@ -355,9 +364,32 @@ impl Cluster {
             let disk = &self.world.nodes[shown].disks[volume].live;
             self.world.oracle.adopt(volume, shown, disk);
             self.split.claims[volume] = None;
+            self.await_left_over(node, volume);
         }
         if connected {
             self.world.oracle.promises[volume] = [Promise::Everything; 2];
+        }
+    }
+
+    /// Applications that went away while this node was stuck have left writes there.
+    fn await_left_over(&mut self, node: usize, volume: usize) {
+        let world = &mut self.world;
+        let Some(alive) = &world.nodes[node].alive else {
+            return;
+        };
+        let bios = alive
+            .app
+            .iter()
+            .flatten()
+            .chain(&alive.waiting)
+            .chain(&alive.reissue);
+        for bio in bios.filter(|bio| bio.volume.slot() == volume && bio.op == Op::Write) {
+            let write = Write {
+                sector: bio.sector,
+                count: bio.count,
+                value: bio.data.first().copied().unwrap_or(0),
+            };
+            world.oracle.still_to_come(volume, &write);
         }
     }
 
