@@ -79,16 +79,16 @@ fn an_extent_is_given_back_once_when_there_is_no_slot() {
     falls(Bug::PutTwiceOnAllocationFailure, || {
         let mut faults = Faults::none();
         faults.csums = true;
-        faults.slots = (256, 8);
+        faults.slots = (256, 6);
         faults.disk_latency_ns = (20 * MILLI, 20 * MILLI);
         let mut scene = Scene::new(faults)?;
         scene.write_apart(200)?;
         scene.until("syncs", |cluster| {
-            let state = cluster.state(0, 0);
-            state.is_some_and(|state| state.conn == ConnState::SyncSource)
+            let state = cluster.state(1, 0);
+            state.is_some_and(|state| state.conn == ConnState::SyncTarget)
         })?;
-        for block in 0..240 {
-            scene.write(16_000 + 8 * block, 8);
+        for block in 0..400 {
+            scene.write(30_000 + 8 * block, 8);
         }
         scene.end()
     });

@@ -474,15 +474,13 @@ pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), S
     };
     use DiskState::{Attaching, Diskless, Negotiating, Outdated, UpToDate};
     let starting = matches!(n.conn, StartingSyncS | StartingSyncT);
+    // What the disk is worth only the peer knows.
+    let unknown = starting && o.disk == Negotiating && !quirk(Quirk::DiskNotCompared);
     let verify = matches!(n.conn, VerifyS | VerifyT);
     let conn_changes = n.conn != o.conn;
     let refusals = [
         (starting && o.conn > Connected, StateError::ResyncRunning),
-        // What the disk is worth only the peer knows.
-        (
-            starting && o.disk == Negotiating && !quirk(Quirk::DiskNotCompared),
-            StateError::InTransientState,
-        ),
+        (unknown, StateError::InTransientState),
         (
             n.conn == Disconnecting && o.conn == StandAlone,
             StateError::AlreadyStandAlone,
