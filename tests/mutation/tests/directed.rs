@@ -38,6 +38,8 @@ mod pair_scenes_tests;
 mod pair_sizes_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_status.rs"]
 mod pair_status_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_storm.rs"]
+mod pair_storm_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair.rs"]
 mod pair_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_told.rs"]

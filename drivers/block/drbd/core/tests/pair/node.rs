@@ -416,6 +416,14 @@ impl Node {
         }
     }
 
+    /// What is under way on the disk comes to its end.
+    fn await_disk(&mut self) {
+        let hold = (self.hold_metadata, self.hold_bitmap);
+        self.release_metadata();
+        self.release_bitmap();
+        (self.hold_metadata, self.hold_bitmap) = hold;
+    }
+
     /// The oldest write of the bitmap that is held back goes on.
     pub(crate) fn write_held_bitmap(&mut self) {
         let (volume, all) = self.held_bitmaps.pop_front().expect("a write");
@@ -443,6 +451,7 @@ impl Node {
         match action {
             Action::AdminDone { ticket, code, .. } => self.answers.push((ticket, code)),
             Action::CloseDisk { volume } => {
+                self.await_disk();
                 self.core.take_disk(volume);
                 self.core.handle(&Input::DiskClosed { volume }, now);
             }
@@ -524,13 +533,14 @@ impl Node {
             Action::WriteMetadata { volume } => {
                 let mut block = vec![0; 4096];
                 let ok = !self.fail_metadata;
-                if self.core.encode_superblock(volume, &mut block).is_some() && ok {
+                let there = self.core.encode_superblock(volume, &mut block).is_some();
+                if there && ok {
                     let superblock = Superblock::decode(&block).expect("valid");
                     self.told.push(told_of(&superblock));
                     self.superblocks.push(superblock);
                     self.disk.superblock = Some(block);
                 }
-                if self.hold_metadata {
+                if self.hold_metadata && there {
                     self.held.push(volume);
                 } else {
                     self.core
@@ -652,17 +662,27 @@ impl Node {
     fn senders(&mut self) -> bool {
         let mut active = false;
         let mut buf = vec![0; 8192];
+        let mut in_vain = false;
         self.look();
         while self.sends_left != Some(0) && self.woken.sender {
             self.look();
             let Some(out) = self.core.next_packet(&mut buf, self.now) else {
-                // A thread would not come to rest, and may keep the processor from all others.
+                // A thread would not come to rest, and may keep the processor from all others. What
+                // it found out, as that a resync is over, may bring something to send once.
                 self.woken.sender = false;
                 let again = self.look().sender;
-                assert!(!again, "whoever found no packet is sent to look again");
+                assert!(
+                    !(again && in_vain),
+                    "whoever found no packet is sent to look again"
+                );
+                in_vain = true;
+                if again {
+                    continue;
+                }
                 break;
             };
             self.sends_left = self.sends_left.map(|left| left - 1);
+            in_vain = false;
             active = true;
             if self.linked {
                 self.data_out.extend(&buf[..out.len]);
