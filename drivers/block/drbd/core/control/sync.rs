@@ -77,7 +77,8 @@ impl Control<'_> {
             // The source forgets a block when we acknowledge it: before that our disk has to mark
             // all that is to come. This superblock makes the bitmap stable that was written.
             StartSync::Ready if side == Side::Target && !self.metadata_stable(v) => false,
-            // The peer's bitmap may come first, as an answer to one of an exchange that came to nothing.
+            // The peer's bitmap may come first, as an answer to one of an exchange that came to
+            // nothing.
             StartSync::Ready if side == Side::Source && self.vol(v).bitmap_due => false,
             StartSync::Ready => self.enter_resync(v, side),
         }

@@ -204,8 +204,8 @@ fn a_diskless_primary_does_not_take_a_peer_that_lacks_what_its_bitmap_marked() {
     assert_eq!(pair.b.disk.data[80 * 512], 9);
 }
 
-/// Found by the storms of `pair_storm.rs`: the resync has no bitmap UUID yet, and nothing is mirrored
-/// any more.
+/// Found by the storms of `pair_storm.rs`: the resync has no bitmap UUID yet, and nothing is
+/// mirrored any more.
 #[test]
 fn a_diskless_primary_does_not_take_a_peer_that_asked_for_a_sync_of_everything() {
     let mut pair = Pair::synced();

@@ -450,8 +450,8 @@ fn a_resync_for_which_a_disk_is_missing_is_refused() {
     }
 }
 
-/// Seed 947926: the peer had not heard that the Primary's disk had been away, and had what was written
-/// meanwhile.
+/// Seed 947926: the peer had not heard that the Primary's disk had been away, and had what was
+/// written meanwhile.
 #[test]
 fn a_disk_that_is_not_compared_yet_is_the_source_of_no_resync() {
     let mut pair = Pair::synced();

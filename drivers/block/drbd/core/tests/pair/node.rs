@@ -434,8 +434,8 @@ impl Node {
 
     /// The oldest helper ends with the exit code set for it, or 0.
     pub(crate) fn end_helper(&mut self) {
-        let (handler, volume, run) = self.running.pop_front().expect("a helper runs");
-        let exit = self.exits.get(handler.name()).copied().unwrap_or(0);
+        let (handler, volume, run) = self.running.pop_front().expect("one runs");
+        let exit = self.exits.get(handler.name()).map_or(0, |exit| *exit);
         let done = Input::HelperDone {
             handler,
             volume,
@@ -533,14 +533,14 @@ impl Node {
             Action::WriteMetadata { volume } => {
                 let mut block = vec![0; 4096];
                 let ok = !self.fail_metadata;
-                let there = self.core.encode_superblock(volume, &mut block).is_some();
-                if there && ok {
+                let there = self.core.encode_superblock(volume, &mut block);
+                if there.is_some() && ok {
                     let superblock = Superblock::decode(&block).expect("valid");
                     self.told.push(told_of(&superblock));
                     self.superblocks.push(superblock);
                     self.disk.superblock = Some(block);
                 }
-                if self.hold_metadata && there {
+                if self.hold_metadata && there.is_some() {
                     self.held.push(volume);
                 } else {
                     self.core
@@ -660,26 +660,19 @@ impl Node {
     }
 
     fn senders(&mut self) -> bool {
-        let mut active = false;
+        let (mut active, mut in_vain) = (false, false);
         let mut buf = vec![0; 8192];
-        let mut in_vain = false;
         self.look();
         while self.sends_left != Some(0) && self.woken.sender {
             self.look();
             let Some(out) = self.core.next_packet(&mut buf, self.now) else {
-                // A thread would not come to rest, and may keep the processor from all others. What
-                // it found out, as that a resync is over, may bring something to send once.
+                // A thread would not come to rest, and may keep the processor from all others. That
+                // a resync is over may bring something to send once.
                 self.woken.sender = false;
                 let again = self.look().sender;
-                assert!(
-                    !(again && in_vain),
-                    "whoever found no packet is sent to look again"
-                );
+                assert!(!(again && in_vain), "who found no packet is to look again");
                 in_vain = true;
-                if again {
-                    continue;
-                }
-                break;
+                continue;
             };
             self.sends_left = self.sends_left.map(|left| left - 1);
             in_vain = false;
