@@ -9,7 +9,7 @@ use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol, Role};
-use pair::both::{said, shape, Pair};
+use pair::both::{said, Pair};
 use pair::node::V;
 
 const REFUSED: &str = "Can only connect to data with current UUID=";
@@ -130,24 +130,7 @@ fn a_disk_that_a_primary_attaches_alone_leaves_a_generation_that_may_be_elsewher
 /// Likewise of the target of a resync, of which the Primary has not heard that it has ended.
 #[test]
 fn a_primary_that_loses_the_target_of_its_resync_goes_on_in_a_generation_of_its_own() {
-    let mut pair = Pair::synced();
-    pair.cut = true;
-    pair.a.write(80, 4096, 8);
-    pair.until("both notice", alone);
-    pair.cut = false;
-    for _ in 0..100_000 {
-        pair.round_or_time();
-        if pair.b.state().disk == DiskState::UpToDate && pair.b.state().conn == ConnState::Connected
-        {
-            break;
-        }
-    }
-    assert!(pair.a.state().is_sync_source(), "{}", shape(&mut pair.a));
-    pair.cut = true;
-    pair.b.data_out.clear();
-    pair.b.meta_out.clear();
-    pair.a.data_in.clear();
-    pair.a.meta_in.clear();
+    let mut pair = Pair::synced_unheard();
     pair.until("both notice again", alone);
     for on_a in [true, false] {
         assert_eq!(
@@ -167,25 +150,7 @@ fn a_primary_that_loses_the_target_of_its_resync_goes_on_in_a_generation_of_its_
 /// lost marked what it has not.
 #[test]
 fn a_diskless_primary_does_not_take_a_peer_that_lacks_what_its_bitmap_marked() {
-    let mut pair = Pair::synced();
-    pair.cut = true;
-    pair.a.write(80, 4096, 8);
-    pair.until("both notice", alone);
-    pair.cut = false;
-    for _ in 0..100_000 {
-        pair.round_or_time();
-        if pair.b.state().disk == DiskState::UpToDate && pair.b.state().conn == ConnState::Connected
-        {
-            break;
-        }
-    }
-    // The end of the resync is not heard of.
-    assert!(pair.a.state().is_sync_source(), "{}", shape(&mut pair.a));
-    pair.cut = true;
-    pair.b.data_out.clear();
-    pair.b.meta_out.clear();
-    pair.a.data_in.clear();
-    pair.a.meta_in.clear();
+    let mut pair = Pair::synced_unheard();
     pair.until("both notice again", alone);
     pair.a.write(80, 4096, 9);
     pair.run();

@@ -213,22 +213,6 @@ impl Storm {
         b.notice_end(!linked[0]);
     }
 
-    /// The link breaks: everything on its way is lost.
-    fn break_link(&mut self) {
-        self.trace.push("breaks".into());
-        for node in [&mut self.pair.a, &mut self.pair.b] {
-            for queue in [
-                &mut node.data_in,
-                &mut node.meta_in,
-                &mut node.data_out,
-                &mut node.meta_out,
-            ] {
-                queue.clear();
-            }
-            node.notice_end(true);
-        }
-    }
-
     fn pass_time(&mut self) {
         for node in [&mut self.pair.a, &mut self.pair.b] {
             node.now = node.now.after(Duration::from_millis(100));
@@ -247,7 +231,10 @@ impl Storm {
             }
             65..=69 => self.pass_time(),
             70..=77 => self.write(),
-            78..=79 => self.break_link(),
+            78..=79 => {
+                self.trace.push("breaks".into());
+                self.pair.break_now();
+            }
             80..=82 => self.hinder(at),
             _ if !self.is_free(at) => {}
             83..=85 => self.attach(at),
