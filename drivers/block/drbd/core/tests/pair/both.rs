@@ -243,8 +243,8 @@ impl Pair {
         self.until("first sync", Pair::in_sync);
     }
 
-    /// `b` was away while `a` wrote the block at sector 80 with `8`, is back and in sync. The source
-    /// has not heard of that when the link is lost.
+    /// `b` was away while `a` wrote the block at sector 80 with `8`, is back and in sync. The
+    /// source has not heard of that when the link is lost.
     #[allow(dead_code, reason = "each test file uses a part of it")]
     pub(crate) fn synced_unheard() -> Self {
         let mut pair = Self::synced();
