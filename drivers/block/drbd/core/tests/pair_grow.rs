@@ -397,3 +397,21 @@ fn a_disk_that_lacks_new_space_only_stays_good_if_the_source_loses_its_own() {
     assert_eq!(pair.a.disk.data[80 * 512], 9);
     assert_eq!(pair.b.disk.data[80 * 512], 9);
 }
+
+/// Found by the storms of `pair_storm.rs`: it took the size that it remembered of the peer
+/// for one that both had agreed to.
+#[test]
+fn a_disk_that_is_attached_without_the_peer_does_not_grow() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let leave = AdminRequest::Disconnect { force: false };
+    assert_eq!(pair.command(false, leave), 101);
+    let (volume, force) = (V, false);
+    assert_eq!(
+        pair.command(false, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.b.state().disk, DiskState::UpToDate);
+    assert_eq!(pair.b.capacity, FRONT);
+}
