@@ -325,16 +325,22 @@ fn a_diskless_primary_does_not_take_a_peer_that_was_to_be_its_target() {
     assert_eq!(pair.b.disk.data[80 * 512], 9);
 }
 
-/// Seed 43733: the disk was away for a while, and the Primary has not heard of that when its own
-/// one fails.
-#[test]
-fn a_disk_that_missed_writes_is_not_good_because_the_peer_loses_its_own_one() {
+/// `a` has written what the disk of `b` was not there for, and has not heard of that.
+fn written_while_away() -> Pair {
     let mut pair = Pair::synced();
     pair.b.sends_left = Some(0);
     assert_eq!(pair.command(false, detach(true)), 1);
     pair.a.write(80, 4096, 9);
     pair.run();
     assert_eq!(pair.a.ended, [Ok(())]);
+    pair
+}
+
+/// Seed 43733: the disk was away for a while, and the Primary has not heard of that when its own
+/// one fails.
+#[test]
+fn a_disk_that_missed_writes_is_not_good_because_the_peer_loses_its_own_one() {
+    let mut pair = written_while_away();
     assert_eq!(pair.a.state().pdsk, DiskState::UpToDate, "not heard of");
     pair.b.attach(DiskConfig::DEFAULT);
     pair.run();
@@ -359,12 +365,7 @@ fn a_disk_that_missed_writes_is_not_good_because_the_peer_loses_its_own_one() {
 /// says of its peer's disk is about the time before.
 #[test]
 fn a_disk_that_missed_writes_is_refused_also_if_the_peer_has_lost_its_own_one_meanwhile() {
-    let mut pair = Pair::synced();
-    pair.b.sends_left = Some(0);
-    assert_eq!(pair.command(false, detach(true)), 1);
-    pair.a.write(80, 4096, 9);
-    pair.run();
-    assert_eq!(pair.a.ended, [Ok(())]);
+    let mut pair = written_while_away();
     pair.a.fail_local = true;
     pair.a.write(800, 4096, 0x32);
     pair.run();

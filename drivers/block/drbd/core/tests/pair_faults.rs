@@ -531,14 +531,7 @@ fn a_bitmap_resync_survives_a_detach_at_any_moment() {
 /// Seed 993: the target knew a sync UUID that was on no other disk, and counted as unrelated.
 #[test]
 fn a_sync_uuid_that_could_not_be_written_is_not_told() {
-    let mut pair = Pair::synced();
-    assert_eq!(pair.command(false, DISCONNECT), 101);
-    pair.a.write(800, 4096, 0x77);
-    pair.run();
-    pair.b.admin(connect(NetConfig::DEFAULT));
-    while pair.b.state().conn != ConnState::WfSyncUuid {
-        pair.round_or_time();
-    }
+    let mut pair = Pair::before_sync_uuid();
     assert_eq!(pair.a.state().conn, ConnState::WfBitMapS);
     let told = |pair: &Pair| {
         let lines = pair.b.log.iter();
@@ -561,14 +554,7 @@ fn a_sync_uuid_that_could_not_be_written_is_not_told() {
 /// comes.
 #[test]
 fn the_targets_disk_marks_what_the_source_knows_before_the_sync_begins() {
-    let mut pair = Pair::synced();
-    assert_eq!(pair.command(false, DISCONNECT), 101);
-    pair.a.write(800, 4096, 0x77);
-    pair.run();
-    pair.b.admin(connect(NetConfig::DEFAULT));
-    while pair.b.state().conn != ConnState::WfSyncUuid {
-        pair.round_or_time();
-    }
+    let mut pair = Pair::before_sync_uuid();
     pair.b.hold_bitmap = true;
     for _ in 0..200 {
         pair.round_or_time();

@@ -142,14 +142,7 @@ fn a_crashed_secondary_follows_the_primary_of_an_equal_generation() {
 /// It belongs to a resync of the disk that was there before, which no comparison will bring back.
 #[test]
 fn a_sync_uuid_from_before_an_attach_does_not_hold_up_the_peer() {
-    let mut pair = Pair::synced();
-    assert_eq!(pair.command(false, DISCONNECT), 101);
-    pair.a.write(800, 4096, 0x77);
-    pair.run();
-    pair.b.admin(connect(NetConfig::DEFAULT));
-    while pair.b.state().conn != ConnState::WfSyncUuid {
-        pair.round_or_time();
-    }
+    let mut pair = Pair::before_sync_uuid();
     // What b says gets through, not what a says.
     let alone = |pair: &mut Pair, wanted: fn(&mut Pair) -> bool| {
         for _ in 0..1000 {
@@ -388,18 +381,11 @@ fn both_nodes_going_on_alone_is_seen_although_one_has_missed_the_end_of_a_resync
 /// bitmap out of the cache of the target's disk, which only a superblock empties.
 #[test]
 fn a_target_asks_for_nothing_before_its_disk_marks_what_is_to_come() {
-    let mut pair = Pair::synced();
-    assert_eq!(pair.command(false, DISCONNECT), 101);
-    pair.a.write(800, 4096, 0x77);
-    pair.run();
-    pair.b.admin(connect(NetConfig::DEFAULT));
-    while pair.b.state().conn != ConnState::WfSyncUuid {
-        pair.round_or_time();
-    }
+    let mut pair = Pair::before_sync_uuid();
     pair.b.hold_metadata = true;
     pair.b.sent.clear();
     pair.run();
-    let asked = Command::RsDataRequest as u16;
+    let asked = Command::RsDataRequest.to_wire();
     assert!(!pair.b.sent.contains(&asked));
     assert_eq!(pair.a.state().conn, ConnState::SyncSource);
     pair.b.release_metadata();

@@ -271,6 +271,24 @@ impl Pair {
         pair
     }
 
+    /// `b` was away while `a` wrote a block, and waits for the UUID of the resync.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn before_sync_uuid() -> Self {
+        let mut pair = Self::synced();
+        let leave = AdminRequest::Disconnect { force: false };
+        assert_eq!(pair.command(false, leave), 101);
+        pair.a.write(800, 4096, 0x77);
+        pair.run();
+        pair.b.admin(AdminRequest::Connect {
+            config: NetConfig::DEFAULT,
+            digests: DigestLengths::default(),
+        });
+        while pair.b.state().conn != ConnState::WfSyncUuid {
+            pair.round_or_time();
+        }
+        pair
+    }
+
     /// Up to the point where both nodes are in sync, `a` primary.
     pub(crate) fn synced() -> Self {
         let mut pair = Self::new();
