@@ -88,8 +88,8 @@ impl Control<'_> {
             volume,
             change,
             reply: Some(code),
-            abandoned,
             ended,
+            ..
         }) = self
             .s
             .two_phase
@@ -97,7 +97,7 @@ impl Control<'_> {
         else {
             return false;
         };
-        if ended && !abandoned {
+        if ended {
             self.s.two_phase = None;
             self.answered_too_late(volume, change, code);
             return true;

@@ -5,8 +5,9 @@ mod pair {
     pub(crate) mod node;
 }
 
+use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, NetConfig};
-use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::request::Op;
 use drbd_core::state::VolumeState;
 use drbd_format::disk::superblock::MdFlags;
@@ -482,4 +483,50 @@ fn an_answer_is_that_to_its_own_question() {
     pair.run();
     let disks = [pair.a.state().pdsk, pair.b.state().disk];
     assert_eq!(disks, [DiskState::Diskless; 2]);
+}
+
+/// The next command waited for the answer to the question of the one before. When its caller went,
+/// that question was taken for the one given up, and what it had asked for took effect after all.
+#[test]
+fn a_command_that_is_given_up_leaves_the_question_before_it_alone() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.run();
+    // What a says on its meta socket does not get through.
+    let without_acks_of_a = |pair: &mut Pair| {
+        for _ in 0..100 {
+            pair.a.step();
+            pair.b.step();
+            pair.b.data_in.append(&mut pair.a.data_out);
+            pair.a.data_in.append(&mut pair.b.data_out);
+            pair.a.meta_in.append(&mut pair.b.meta_out);
+        }
+    };
+    let (volume, before) = (V, pair.b.answers.len());
+    pair.a.hold_bitmap = true;
+    pair.b.admin(AdminRequest::Invalidate { volume });
+    without_acks_of_a(&mut pair);
+    assert_eq!(pair.a.state().conn, ConnState::StartingSyncS, "it agreed");
+    pair.a.admin(AdminRequest::Detach {
+        volume,
+        force: true,
+    });
+    pair.a.step();
+    pair.a.release_bitmap();
+    without_acks_of_a(&mut pair);
+    assert_eq!(pair.b.answers[before].1, 2, "its peer's disk is gone");
+    let ticket = Ticket(pair.b.answers.len() as u32 + 1000);
+    pair.b.admin(AdminRequest::Detach {
+        volume,
+        force: false,
+    });
+    without_acks_of_a(&mut pair);
+    assert_eq!(pair.b.answers.len(), before + 1, "it waits");
+    let now = pair.b.now;
+    pair.b.core.handle(&Input::Cancel(ticket), now);
+    pair.a.attach(DiskConfig::DEFAULT);
+    without_acks_of_a(&mut pair);
+    assert_eq!(pair.b.state().pdsk, DiskState::UpToDate);
+    pair.until("in sync", Pair::in_sync);
+    assert!(!said(&pair.b.log, "Starting full resync"));
 }
