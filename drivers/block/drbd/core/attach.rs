@@ -372,7 +372,11 @@ impl Control<'_> {
         if facts.bits_set == facts.bits_total && state.conn < ConnState::Connected {
             self.order(Order::SuspendAl(v));
         }
-        let (own, peer) = derived_state(disk.flags, disk.config.fencing);
+        let (mut own, peer) = derived_state(disk.flags, disk.config.fencing);
+        if facts.lacks_ended {
+            // Its flags know nothing of the writes that the peer alone has acknowledged.
+            own = own.min(DiskState::Inconsistent);
+        }
         self.set_flag(v, flag::AL_DISABLED, !disk.config.al_updates);
         let change = if state.conn == ConnState::Connected {
             self.vol_mut(v).saved = Some((own, peer.unwrap_or(DiskState::DUnknown)));

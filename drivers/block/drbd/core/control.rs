@@ -289,6 +289,7 @@ impl Volume {
             verify_start: 0,
             ring_pending: false,
             missed_writes: false,
+            lacks_ended: false,
             refused_writes: false,
             took_writes: false,
             peer_missed: false,

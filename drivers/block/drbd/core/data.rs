@@ -133,6 +133,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) in_flight_sectors: u64,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     missed_writes: bool,
+    /// Some of them have ended.
+    lacks_ended: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     refused_writes: bool,
     /// Writes have come in over this connection while the peer had no disk.
@@ -191,6 +193,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             unanswered: 0,
             in_flight_sectors: 0,
             missed_writes: false,
+            lacks_ended: false,
             refused_writes: false,
             took_writes: false,
             bits_known: false,
@@ -494,6 +497,7 @@ impl<M: Memory> DataPlane<M> {
         slot.congested = false;
         let is_good = |view: &View| view.state.disk == DiskState::UpToDate;
         slot.missed_writes &= !is_good(view);
+        slot.lacks_ended &= !is_good(view);
         slot.refused_writes &= is_good(&old) || !is_good(view);
         let connects =
             old.state.conn < ConnState::Connected && view.state.conn >= ConnState::Connected;
@@ -579,6 +583,7 @@ impl<M: Memory> DataPlane<M> {
             verify_start: slot.verify_reached(),
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
+            lacks_ended: slot.lacks_ended,
             refused_writes: slot.refused_writes,
             took_writes: slot.took_writes,
             peer_missed: slot.peer_missed,

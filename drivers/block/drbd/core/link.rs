@@ -402,6 +402,8 @@ pub struct Facts {
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.
     pub missed_writes: bool,
+    /// Some of them were acknowledged by the peer alone, and ended.
+    pub lacks_ended: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     pub refused_writes: bool,
     /// Writes have come in over this connection while the peer had no disk.

@@ -156,6 +156,7 @@ impl<M: Memory> DataPlane<M> {
         let missed = completion == Completion::Ok && request.local != Local::Done { ok: true };
         let place = &mut self.volumes[volume.slot()];
         place.missed_writes |= written && missed;
+        place.lacks_ended |= written && missed;
         place.app_in_flight -= 1;
         place.app_writes.remove(&mut self.requests, slot);
         if !place.conflict.is_empty() && !put_back(Bug::ConflictRestartForgotten) {

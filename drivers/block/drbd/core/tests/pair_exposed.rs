@@ -383,6 +383,36 @@ fn a_disk_that_missed_writes_is_refused_also_if_the_peer_has_lost_its_own_one_me
     assert!(pair.a.ended[0].is_err());
 }
 
+/// Seed 1072152: the disk of the peer is gone too before its new generation is on it. That of the
+/// Primary, which steps down, is not the newer one for having been in use.
+#[test]
+fn a_disk_that_lacks_writes_comes_back_as_no_good_one_also_after_a_demotion() {
+    let mut pair = Pair::synced();
+    let mut uuids = None;
+    pair.b.edit_superblock(|it| uuids = Some(it.uuids));
+    pair.a.fail_local = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    assert_eq!(pair.command(false, detach(true)), 1);
+    pair.run();
+    pair.b
+        .edit_superblock(|it| it.uuids = uuids.expect("looked at"));
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.a.fail_local = false;
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Inconsistent);
+    assert_eq!(pair.role(true, Role::Primary, false), -2);
+    // As `apply-al` does it.
+    let page = pair.b.disk.bitmap.entry(0);
+    page.or_insert_with(|| vec![0; 4096])[1] |= 1 << 2;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[80 * 512], 9);
+}
+
 /// Both nodes had the same data, and the disk of `b` has been outdated since it lost the link.
 fn outdated() -> Pair {
     let mut pair = Pair::synced();
