@@ -217,7 +217,8 @@ pub struct Request {
     pub barrier: Barrier,
     /// The peer has cleared its bits for this range.
     pub in_sync: bool,
-    /// Bits have been exchanged or set for a resync since it was sent: it clears none of them.
+    /// Bits have been exchanged or set for a resync since it was sent, or its disk is gone: it
+    /// clears none of them.
     pub before_run: bool,
     /// The upper request has been ended or handed back.
     pub completed: bool,

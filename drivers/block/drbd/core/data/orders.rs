@@ -444,13 +444,16 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// The references went with the log. Whoever has some is admitted, or parked for a conflict or
-    /// for its turn.
+    /// for its turn. What was admitted clears no bits of the next disk either: no log holds back
+    /// the news of a later write to the same blocks.
     fn forget_references(&mut self, volume: VolumeIndex) {
         let mut at = self.log.head();
         while let Some(slot) = at {
             at = self.log.after(&self.requests, slot);
-            if self.requests[slot].volume == volume {
-                self.requests[slot].al_count = 0;
+            let request = &mut self.requests[slot];
+            if request.volume == volume {
+                request.al_count = 0;
+                request.before_run = true;
             }
         }
         let place = &self.volumes[volume.slot()];

@@ -210,6 +210,43 @@ fn the_bitmap_names_writes_that_the_peer_has_received_and_then_refused() {
     assert!(world.nodes[0].is_set(2));
 }
 
+/// Seed 1123731: the references of the later write went with the log of the disk that failed.
+#[test]
+fn an_older_write_clears_no_bit_of_a_disk_that_was_attached_since() {
+    let mut world = World::new(1, SECTORS, Protocol::A);
+    world.connect_as(ConnState::WfBitMapS, ConnState::WfBitMapT);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(0);
+    world.set_conn(0, ConnState::PausedSyncS);
+    world.set_conn(1, ConnState::PausedSyncT);
+    for _ in 0..2 {
+        world.write(0, 16, 8);
+        // All but the disk of node 1.
+        let steps = [
+            (0, 7),
+            (0, 6),
+            (0, 0),
+            (0, 1),
+            (0, 8),
+            (1, 3),
+            (1, 2),
+            (0, 4),
+        ];
+        while steps.into_iter().any(|(at, kind)| world.step(at, kind)) {}
+    }
+    world.attach_again(0);
+    world.nodes[0].data.load_bitmap_page(V, 0, &[0xff; 4096]);
+    for number in 0..100 {
+        world.step(
+            1 - number / 10 % 2,
+            [6, 2, 4, 1, 0, 3, 8, 7, 9, 5][number % 10],
+        );
+        world.check_marked();
+    }
+}
+
 /// Nobody asks for its next part once the disk is gone.
 #[test]
 fn a_bitmap_to_be_sent_from_a_disk_that_fails_holds_up_no_requests() {
