@@ -2,22 +2,32 @@
 //!
 //! Two limits: a window (sectors asked for and not yet answered), refilled by answers, and a token
 //! bucket filled at `c-max-rate` (or at the fixed `resync-rate` if `c-plan-ahead` is 0). The window
-//! opens as long as answers come back, up to half of `max-buffers`, and falls back to
-//! `c-fill-target` when application I/O competes for the disk; then not more than `c-min-rate` is
-//! asked for. Compared with `reference/io.md` 6.3 the plan per 100 ms tick is replaced by the
+//! opens as long as answers come back, up to half of `max-buffers` and to what was answered within
+//! `c-delay-target`, and falls back to `c-fill-target` when application I/O competes for the disk;
+//! then not more than `c-min-rate` is asked for. Compared with `reference/io.md` 6.3 the plan per 100 ms tick is replaced by the
 //! window, the limits and their options are the same.
 
 use crate::config::DiskConfig;
 use crate::time::{Duration, Instant};
 
-/// Sectors of the smallest window: one request of the largest size.
-const WINDOW_MIN: u64 = 2048;
+/// Sectors of the window at the start, and of the smallest one on a link that is fast enough: one
+/// request of the largest size.
+const WINDOW_MIN: u32 = 2048;
+/// Sectors of the smallest window on a slow link. Writes of applications wait behind what is in
+/// flight, for all volumes that are being synced.
+const WINDOW_SLOW: u32 = 128;
+/// Span over which the speed of answers is measured.
+const MEASURE_MS: u64 = 500;
 /// Time that application I/O counts as present after it was last seen.
 const APP_MEMORY: Duration = Duration::from_millis(100);
 /// Sectors of application I/O within [`APP_MEMORY`] that count as competition.
-const APP_SECTORS: u64 = 64;
+const APP_SECTORS: u32 = 64;
 /// Span for which unused tokens are saved.
 const BURST_MS: u64 = 100;
+
+fn short(sectors: u64) -> u32 {
+    u32::try_from(sectors).unwrap_or(u32::MAX)
+}
 
 /// What may be asked for now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,15 +40,19 @@ pub enum Allowance {
     Until(Instant),
 }
 
-/// State of the two limits.
+/// State of the two limits. Sectors are in 32 bits: a shell has it on its stack, for each volume.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    window: u64,
-    tokens: u64,
+    window: u32,
+    /// What was answered within `c-delay-target` when it was measured last.
+    window_timely: u32,
+    measured: u32,
+    tokens: u32,
+    app_sectors: u32,
+    competing: bool,
+    measured_since: Instant,
     filled: Instant,
     app_since: Instant,
-    app_sectors: u64,
-    competing: bool,
     /// Rate wanted at present, KiB/s, for display.
     pub wanted_kib: u64,
 }
@@ -47,12 +61,15 @@ impl Rate {
     /// Starts with a small window and no tokens used.
     pub fn new(now: Instant, config: &DiskConfig) -> Self {
         Self {
-            window: WINDOW_MIN.max(u64::from(config.c_fill_target)),
+            window: WINDOW_MIN.max(config.c_fill_target),
+            window_timely: u32::MAX,
+            measured: 0,
             tokens: WINDOW_MIN,
-            filled: now,
-            app_since: now,
             app_sectors: 0,
             competing: false,
+            measured_since: now,
+            filled: now,
+            app_since: now,
             wanted_kib: u64::from(config.resync_rate_kib),
         }
     }
@@ -65,15 +82,16 @@ impl Rate {
             self.app_since = now;
             self.app_sectors = 0;
         }
-        self.app_sectors = self.app_sectors.saturating_add(sectors);
+        self.app_sectors = self.app_sectors.saturating_add(short(sectors));
         self.competing |= self.app_sectors > APP_SECTORS;
     }
 
     /// An answer for so many sectors arrived.
     #[inline]
     pub fn answered(&mut self, sectors: u64) {
+        self.measured = self.measured.saturating_add(short(sectors));
         if !self.competing {
-            self.window = self.window.saturating_add(sectors);
+            self.window = self.window.saturating_add(short(sectors));
         }
     }
 
@@ -83,6 +101,25 @@ impl Rate {
             self.app_sectors = 0;
         }
         self.competing
+    }
+
+    /// What takes longer than `c-delay-target` to be answered is not there earlier for being asked
+    /// now. If everything has been answered the span says nothing about the link.
+    fn measure(&mut self, now: Instant, config: &DiskConfig, in_flight: u64) {
+        let passed_ms = now.since(self.measured_since).as_millis();
+        if passed_ms < MEASURE_MS {
+            return;
+        }
+        let target_ms = u64::from(config.c_delay_target_tenths) * 100;
+        let timely = u64::from(self.measured) * target_ms / passed_ms;
+        let least = if in_flight == 0 {
+            self.window_timely
+        } else {
+            WINDOW_SLOW
+        };
+        self.window_timely = short(timely).max(least);
+        self.measured = 0;
+        self.measured_since = now;
     }
 
     /// Returns what may be asked for, given what is in flight and the limit that `max-buffers`
@@ -101,36 +138,40 @@ impl Rate {
         };
         if config.c_min_rate_kib != 0 && self.competes(now) {
             rate_kib = rate_kib.min(u64::from(config.c_min_rate_kib));
-            self.window = WINDOW_MIN.max(u64::from(config.c_fill_target));
+            self.window = WINDOW_MIN.max(config.c_fill_target);
         }
         self.wanted_kib = rate_kib;
-        let window_max = window_max.max(8);
-        self.window = self.window.min(window_max.max(WINDOW_MIN));
+        let window_max = short(window_max.max(8));
+        self.measure(now, config, in_flight);
+        let most = window_max.max(WINDOW_MIN).min(self.window_timely);
+        self.window = self.window.min(most);
         let rate = rate_kib.max(1) * 2;
-        let burst = (rate * BURST_MS / 1000).max(WINDOW_MIN);
+        let burst = short(rate * BURST_MS / 1000).max(WINDOW_MIN);
         // Whole milliseconds only: the remainder stays for the next time.
         let passed_ms = now.since(self.filled).as_millis().min(10_000);
-        self.tokens = (self.tokens + passed_ms * rate / 1000).min(burst);
+        let gained = short(passed_ms * rate / 1000);
+        self.tokens = self.tokens.saturating_add(gained).min(burst);
         if passed_ms * rate >= 1000 {
             self.filled = now;
         }
-        let room = self.window.min(window_max).saturating_sub(in_flight) & !7;
+        let room = self.window.min(window_max);
+        let room = room.saturating_sub(short(in_flight)) & !7;
         if room == 0 {
             return Allowance::Window;
         }
         // Small requests cost as much as large ones: wait for a useful amount.
         let useful = (burst / 4).clamp(8, WINDOW_MIN);
         if self.tokens < useful {
-            let missing_ms = (useful - self.tokens) * 1000 / rate + 1;
+            let missing_ms = u64::from(useful - self.tokens) * 1000 / rate + 1;
             return Allowance::Until(now.after(Duration::from_millis(missing_ms)));
         }
-        Allowance::Sectors(room.min(self.tokens & !7))
+        Allowance::Sectors(u64::from(room.min(self.tokens & !7)))
     }
 
     /// So many sectors have been asked for.
     #[inline]
     pub fn asked(&mut self, sectors: u64) {
-        self.tokens = self.tokens.saturating_sub(sectors);
+        self.tokens = self.tokens.saturating_sub(short(sectors));
     }
 }
 
@@ -164,7 +205,7 @@ mod tests {
         let ms = |at: u64| Instant(at * 1_000_000);
         let rate = |sectors| {
             let mut rate = Rate::new(ms(0), &DiskConfig::DEFAULT);
-            rate.application(sectors, ms(0));
+            rate.application(u64::from(sectors), ms(0));
             rate
         };
         let mut few = rate(APP_SECTORS);
@@ -218,10 +259,54 @@ mod tests {
         assert!(run(&config, 3, true) > 80_000);
     }
 
+    /// Answers arrive in order, over a link for so many sectors a second. Returns what is in flight
+    /// at most, once the first window is answered, and what was answered each second.
+    fn over_link(link: u64, seconds: u64, config: &DiskConfig) -> (u64, u64) {
+        let mut rate = Rate::new(Instant(0), config);
+        let (mut in_flight, mut most, mut done, mut budget) = (0, 0, 0, 0);
+        for ms in 0..seconds * 1000 {
+            let now = Instant(ms * 1_000_000);
+            budget += link;
+            let arrived = (budget / 1000).min(in_flight);
+            budget = if arrived < in_flight {
+                budget - arrived * 1000
+            } else {
+                0
+            };
+            rate.answered(arrived);
+            in_flight -= arrived;
+            done += arrived;
+            while let Allowance::Sectors(n) = rate.allowance(now, config, in_flight, 8192) {
+                rate.asked(n);
+                in_flight += n;
+            }
+            most = if ms < 110_000 { 0 } else { most.max(in_flight) };
+        }
+        (most, done / seconds)
+    }
+
+    /// Seed 1084853: two volumes had 8 MiB under way, and a write waited behind them for longer
+    /// than `ko-count` allows.
+    #[test]
+    fn no_more_is_in_flight_than_is_answered_within_the_delay_target() {
+        let config = DiskConfig::DEFAULT;
+        for (link, most_expected) in [(20, 128), (200, 250), (2000, 2500), (4000, 5000)] {
+            let (most, speed) = over_link(link, 200, &config);
+            assert!(most <= most_expected, "{most} in flight, {link} a second");
+            assert!(speed >= link * 9 / 10, "{speed} of {link} a second");
+        }
+        let config = DiskConfig {
+            c_delay_target_tenths: 2,
+            ..DiskConfig::DEFAULT
+        };
+        let (most, speed) = over_link(4000, 200, &config);
+        assert!(most <= 1000 && speed >= 3600, "{most}, {speed}");
+    }
+
     /// What may be asked for after so many milliseconds, with so much in flight.
     fn asks(config: &DiskConfig, ms: u64, in_flight: u64, window_max: u64) -> Allowance {
         let mut rate = Rate::new(Instant(0), config);
-        rate.asked(WINDOW_MIN);
+        rate.asked(u64::from(WINDOW_MIN));
         rate.answered(10_000);
         let now = Instant(ms * 1_000_000);
         rate.allowance(now, config, in_flight, window_max)
