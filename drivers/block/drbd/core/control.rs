@@ -176,6 +176,9 @@ pub struct Volume {
     /// The connected peer's disk has gone with writes that are not on the own one, and the peer has
     /// not said since that it knows.
     pub lacks_writes: bool,
+    /// The disk that the connected peer attaches was refused, and the peer has not said since that
+    /// it gives it up.
+    pub peer_refused: bool,
     /// The own bitmap is still to be sent in the exchange that goes on.
     pub bitmap_due: bool,
     /// The disk waits, Outdated, for a resync of new space only: it has all there was before.
@@ -259,6 +262,7 @@ impl Volume {
         uuid_due_if_taken: false,
         taken: false,
         lacks_writes: false,
+        peer_refused: false,
         bitmap_due: false,
         lacks_new_space: false,
         grown: false,

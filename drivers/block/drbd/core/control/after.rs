@@ -50,6 +50,7 @@ impl Control<'_> {
             self.vol_mut(v).resize_asked = false;
         }
         self.vol_mut(v).lacks_writes &= n.conn >= ConnState::Connected;
+        self.vol_mut(v).peer_refused &= n.conn >= ConnState::Connected;
         self.resync_edges(v, o, n);
         if n.disk >= DiskState::Inconsistent {
             self.update_flags(v, n);

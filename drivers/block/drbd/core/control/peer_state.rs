@@ -120,6 +120,9 @@ impl Control<'_> {
             // under way, and is compared with ours now.
             self.begin_due_generation(v);
         }
+        if self.keeps_refused_disk(v, &os, &ps) {
+            return Handled::Fail(LinkError::StandAlone);
+        }
         self.note_its_opinion(v, &os, &ps);
         if !self.needs_decision(v, &os, &ps) {
             return self.adopt_peer_state(v, &ps, disk, conn);
@@ -165,6 +168,17 @@ impl Control<'_> {
                 *decided = decided.map(|(conn, _)| (conn, Some(ok)));
             }
         }
+    }
+
+    /// The peer has taken the disk that we refused: what we had said before both disks were
+    /// attached at once was an answer to it.
+    fn keeps_refused_disk(&mut self, v: VolumeIndex, os: &VolumeState, ps: &VolumeState) -> bool {
+        let volume = self.vol_mut(v);
+        volume.peer_refused &= ps.disk >= DiskState::Negotiating;
+        volume.peer_refused
+            && os.disk >= DiskState::Inconsistent
+            && ps.disk >= DiskState::Inconsistent
+            && !quirk(Quirk::DiskNotCompared)
     }
 
     /// What the peer thinks of our disk. A Primary without a disk has compared our UUID with the
@@ -242,6 +256,7 @@ impl Control<'_> {
                 Level::Error,
                 "Disk attach process on the peer node was aborted.",
             );
+            self.vol_mut(v).peer_refused = true;
             // The peer waits for an opinion: with ours it comes to the same end.
             self.send_uuids_and_state(v);
             return self.adopt_peer_state(v, ps, DiskState::Diskless, ConnState::Connected);

@@ -530,3 +530,40 @@ fn a_command_that_is_given_up_leaves_the_question_before_it_alone() {
     pair.until("in sync", Pair::in_sync);
     assert!(!said(&pair.b.log, "Starting full resync"));
 }
+
+/// Seed 1173042: each takes what the other one said before its attach for an answer, and then
+/// thinks that the other one gives its disk up.
+#[test]
+fn disks_that_are_attached_at_once_after_a_split_brain_do_not_both_count_as_good() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    for on_a in [true, false] {
+        let request = AdminRequest::Detach {
+            volume: V,
+            force: true,
+        };
+        assert_eq!(pair.command(on_a, request), 1);
+    }
+    pair.run();
+    for (on_a, current) in [(true, 0xa0), (false, 0xb0)] {
+        let node = pair.node(on_a);
+        node.edit_superblock(|it| {
+            it.uuids.bitmap = it.uuids.current;
+            it.uuids.current = Uuid(current);
+        });
+        node.sends_left = Some(0);
+        node.admin(AdminRequest::PauseSync { volume: V });
+        node.attach(DiskConfig::DEFAULT);
+    }
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    assert_eq!(pair.b.state().disk, DiskState::Negotiating);
+    pair.a.sends_left = None;
+    pair.b.sends_left = None;
+    pair.until("apart", |pair| {
+        let states = [pair.a.state(), pair.b.state()];
+        states
+            .iter()
+            .any(|state| state.conn == ConnState::StandAlone)
+    });
+}
