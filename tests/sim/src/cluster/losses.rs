@@ -5,6 +5,7 @@ use drbd_format::types::{DiskState, Role};
 use super::Cluster;
 use crate::node::VOLUMES;
 use crate::random::Random;
+use crate::shell::generation_on_disk;
 use crate::workload::is_replicating;
 
 impl Cluster {
@@ -66,6 +67,7 @@ impl Cluster {
             return;
         }
         let users = self.users;
+        let forgotten = self.is_forgotten(node);
         let world = &mut self.world;
         world.touched[node] = true;
         world.trace(node, || "POWER LOSS".to_string());
@@ -85,22 +87,42 @@ impl Cluster {
         self.world
             .oracle
             .power_lost(node, |volume| users[volume] == node);
-        self.lost_at_the_only_disk(node, users);
+        self.lost_at_the_only_disk(node, users, forgotten);
         if self.switch_to.is_some() {
             self.switch_to = None;
             self.workload.resting = false;
         }
     }
 
-    /// The Primary has only the disk of a node that has lost power: what it has not made stable
-    /// there is gone, although the Primary itself lives on.
-    fn lost_at_the_only_disk(&mut self, node: usize, users: [usize; VOLUMES]) {
-        if node == self.holder {
-            return;
-        }
-        for volume in (0..self.faults.volumes).filter(|volume| users[*volume] == node) {
-            let disk = &self.world.nodes[node].disks[volume].live;
-            self.world.oracle.lost_in_the_cache(volume, disk);
+    /// Applications had a volume through the peer's disk last, but both disks are gone by now and
+    /// that one was never told of its generation: after a loss of power the Primary's disk counts
+    /// as that of a crashed Primary (seed 1200225).
+    fn is_forgotten(&mut self, node: usize) -> [bool; VOLUMES] {
+        let holds = node == self.holder;
+        core::array::from_fn(|volume| {
+            let gone = [0, 1].into_iter().all(|node| {
+                let state = self.state(node, volume);
+                state.is_some_and(|state| state.disk < DiskState::Inconsistent)
+            });
+            let [a, b] = &self.world.nodes;
+            let [a, b] = [a, b].map(|node| node.disks.get(volume).and_then(generation_on_disk));
+            holds && gone && a == b
+        })
+    }
+
+    /// The Primary has only the disk of a node that has lost power, or the one that it had itself
+    /// (`forgotten`): what it has not made stable there is gone.
+    fn lost_at_the_only_disk(
+        &mut self,
+        node: usize,
+        users: [usize; VOLUMES],
+        forgotten: [bool; VOLUMES],
+    ) {
+        for volume in 0..self.faults.volumes {
+            if forgotten[volume] || (node != self.holder && users[volume] == node) {
+                let disk = &self.world.nodes[node].disks[volume].live;
+                self.world.oracle.lost_in_the_cache(volume, disk);
+            }
         }
     }
 }

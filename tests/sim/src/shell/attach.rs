@@ -80,6 +80,12 @@ fn read_superblock(disk: &Disk) -> Option<(Superblock, Layout)> {
     Some((superblock, layout))
 }
 
+/// Returns the current UUID in the metadata on a disk, without the bit for the role.
+pub fn generation_on_disk(disk: &Disk) -> Option<u64> {
+    let (superblock, _) = read_superblock(disk)?;
+    Some(superblock.uuids.current.0 & !1)
+}
+
 /// What the metadata on a disk say about blocks that may differ.
 #[derive(Clone, Debug)]
 pub struct Marks {

@@ -22,7 +22,9 @@ use crate::node::{Thread, Waiter};
 use crate::oracle::Promise;
 use crate::world::{Event, World};
 
-pub use attach::{apply_activity_log, create_metadata, marks_on_disk, CreateAs, Marks};
+pub use attach::{
+    apply_activity_log, create_metadata, generation_on_disk, marks_on_disk, CreateAs, Marks,
+};
 
 impl World {
     /// Runs a thread of a node.
