@@ -399,6 +399,19 @@ impl Request {
         matches!(self.local, Local::InFlight | Local::Done { ok: true })
     }
 
+    /// The write has ended well, and only the peer has it. In protocol A that is known with the
+    /// barrier ack.
+    #[inline]
+    pub fn is_only_with_peer(&self) -> bool {
+        self.completed
+            && !self.retry
+            && self.op.is_write()
+            && self.op != Op::Flush
+            && !matches!(self.local, Local::Done { ok: true })
+            && self.answer_counts()
+            && !self.is_promised_by_sending()
+    }
+
     /// It was ended as soon as it was sent, and the peer has said nothing about it.
     #[inline]
     pub fn is_promised_by_sending(&self) -> bool {

@@ -154,9 +154,10 @@ impl<M: Memory> DataPlane<M> {
         let request = &self.requests[slot];
         let written = request.op.is_write() && request.op != Op::Flush;
         let missed = completion == Completion::Ok && request.local != Local::Done { ok: true };
+        let lacks = request.is_only_with_peer();
         let place = &mut self.volumes[volume.slot()];
         place.missed_writes |= written && missed;
-        place.lacks_ended |= written && missed;
+        place.lacks_ended |= lacks;
         place.app_in_flight -= 1;
         place.app_writes.remove(&mut self.requests, slot);
         if !place.conflict.is_empty() && !put_back(Bug::ConflictRestartForgotten) {
@@ -201,11 +202,13 @@ impl<M: Memory> DataPlane<M> {
         let touched = request.local != Local::None || request.remote != Remote::None;
         let marks = request.op.is_write() && touched && !range.is_empty();
         let everywhere = request.is_everywhere();
+        let lacks = request.is_only_with_peer();
         let in_sync = request.in_sync && !request.before_run;
         let (remote, epoch) = (request.remote, request.epoch);
         let untracked = core::mem::replace(&mut request.untracked, false);
         request.free_due = true;
         let place = &mut self.volumes[volume.slot()];
+        place.lacks_ended |= lacks;
         place.app_writes.remove(&mut self.requests, slot);
         if untracked {
             place.untracked_writes = place.untracked_writes.saturating_sub(1);

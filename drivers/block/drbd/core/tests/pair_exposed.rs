@@ -413,6 +413,25 @@ fn a_disk_that_lacks_writes_comes_back_as_no_good_one_also_after_a_demotion() {
     assert_eq!(pair.a.disk.data[80 * 512], 9);
 }
 
+/// Seed 1216172: in protocol A the peer may lack more than that.
+#[test]
+fn a_disk_that_lacks_what_was_only_sent_comes_back_as_a_good_one_after_a_demotion() {
+    let mut pair = protocol_a();
+    pair.cut = true;
+    pair.a.fail_local = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.until("both notice", alone);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.a.fail_local = false;
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+}
+
 /// Both nodes had the same data, and the disk of `b` has been outdated since it lost the link.
 fn outdated() -> Pair {
     let mut pair = Pair::synced();
