@@ -298,12 +298,14 @@ impl Control<'_> {
         }
     }
 
-    /// The peer is back and gets everything that was kept for it: no new generation is needed,
-    /// unless it comes without its disk.
+    /// The peer is back and gets everything that was kept for it: no new generation is needed. If
+    /// it comes without its disk the writes are given up, and the one that is due begins.
     fn resend_kept(&mut self) {
         for v in self.indices() {
-            let volume = self.vol_mut(v);
-            volume.new_uuid_due &= volume.state.pdsk <= DiskState::Failed;
+            if self.vol(v).state.pdsk <= DiskState::Failed {
+                self.begin_due_generation(v);
+            }
+            self.vol_mut(v).new_uuid_due = false;
         }
         self.order(Order::ResendFrozen);
     }

@@ -55,6 +55,9 @@ struct Storm {
     may_hold: Vec<u8>,
     /// The last write.
     value: u8,
+    /// Nodes may lose their power; how often they have.
+    power: bool,
+    power_losses: u64,
     /// Split brains that a person has dealt with.
     splits: usize,
     /// What happened, for whoever looks into a failure.
@@ -67,6 +70,7 @@ impl Storm {
         let protocols = [Protocol::A, Protocol::B, Protocol::C, Protocol::C];
         let protocol = protocols[dice.below(4) as usize];
         let grown = !dice.chance(30);
+        let power = dice.chance(40);
         let mut storm = Self {
             pair: Pair::new(),
             dice,
@@ -76,6 +80,8 @@ impl Storm {
             issued: 0,
             may_hold: Vec::new(),
             value: 0,
+            power,
+            power_losses: 0,
             splits: 0,
             trace: Vec::new(),
         };
@@ -236,9 +242,22 @@ impl Storm {
                 self.pair.break_now();
             }
             80..=82 => self.hinder(at),
+            83 if self.power && self.dice.chance(30) => self.lose_power(at),
             _ if !self.is_free(at) => {}
             83..=85 => self.attach(at),
             _ => self.command(at),
+        }
+    }
+
+    /// A node stops and comes back with what is on its disk. Its applications are gone.
+    fn lose_power(&mut self, at: usize) {
+        self.trace.push(format!("{at} loses power"));
+        self.power_losses += 1;
+        let seed = 1000 + self.power_losses;
+        self.node(at).crash(seed);
+        self.asked[at] = 1;
+        if at == 0 {
+            self.issued = 0;
         }
     }
 
@@ -407,9 +426,10 @@ impl Storm {
             let equal = a.disk.data[at..end] == b.disk.data[at..end];
             assert!(equal || spared, "block {number} differs");
         }
-        // Only in C does the peer's disk have what the own one, detached by force, lacks.
+        // Only in C does the peer's disk have what the own one, detached by force, lacks. What a
+        // node knows of a generation that is on no disk is gone with its power.
         let holds = block(a);
-        let promised = self.protocol == Protocol::C;
+        let promised = self.protocol == Protocol::C && self.power_losses == 0;
         let kept = self.may_hold.contains(&holds);
         assert!(
             kept || !promised,
@@ -429,6 +449,8 @@ impl Drop for Storm {
             for node in [&self.pair.a, &self.pair.b] {
                 let last = node.log.len().saturating_sub(40);
                 println!("-\n{}", node.log[last..].join("\n"));
+                let last = node.told.len().saturating_sub(100);
+                println!("T\n{}", node.told[last..].join("\n"));
             }
         }
     }

@@ -133,6 +133,43 @@ fn writes_that_wait_for_the_end_of_a_suspension_are_sent_again_though_acknowledg
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
 
+/// The peer was there without its disk meanwhile, and nothing could be sent again.
+#[test]
+fn writes_that_were_given_up_in_a_suspension_are_synced_when_the_peer_has_its_disk_again() {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    let volume = V;
+    pair.a.admin(AdminRequest::SuspendIo { volume });
+    pair.run();
+    pair.b.fail_peer_io = true;
+    pair.b.hold_peer_io = false;
+    pair.run();
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    assert_eq!(pair.a.ended, [], "suspended");
+    pair.break_now();
+    pair.until("back without its disk", |pair| {
+        let state = pair.a.state();
+        state.conn == ConnState::Connected && state.pdsk == DiskState::Diskless
+    });
+    let force = false;
+    assert_eq!(pair.command(false, AdminRequest::Disconnect { force }), 101);
+    pair.b.fail_peer_io = false;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
+    pair.b.admin(AdminRequest::Connect { config, digests });
+    pair.until("compared", |pair| {
+        pair.a.state().conn >= ConnState::Connected
+    });
+    pair.a.admin(AdminRequest::ResumeIo { volume });
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
 /// It loses power, and with it what was in its cache at this sector; then it comes back.
 fn restart_b_without(pair: &mut Pair, sector: usize) {
     pair.b.crash(98);
