@@ -23,6 +23,8 @@ struct Pending {
     durable: bool,
     preflush: bool,
     mark: u64,
+    /// The node had a good disk when it was submitted: what a flush makes stable was on it.
+    good_disk: bool,
     since_ns: u64,
     /// Replication was on when it was submitted; state changes and failed writes of the peer's
     /// disk seen so far.
@@ -242,6 +244,7 @@ impl Workload {
             durable: fua,
             preflush,
             mark: world.oracle.flush_mark(),
+            good_disk: has_good_disk(world, node, volume),
             since_ns: world.now_ns,
             replicated: is_replicating(world, node, volume)
                 .then(|| Steady::now(self.breaks, world, 1 - node, volume)),
@@ -337,8 +340,9 @@ impl Workload {
         }
         self.done += 1;
         // Without its disk a node ends a flush at once, and nothing is stable then: not that disk,
-        // and not the peer's (`reference/io.md` 1.7, 3.4).
-        if pending.preflush && has_disk(world, node, pending.volume) {
+        // and not the peer's (`reference/io.md` 1.7, 3.4). Nor what a resync brings later.
+        let covers = pending.preflush && pending.good_disk;
+        if covers && has_disk(world, node, pending.volume) {
             world.oracle.flushed(pending.volume, pending.mark);
             world.witness.heard.push(Heard::Flushed {
                 node,

@@ -426,10 +426,9 @@ impl Storm {
             let equal = a.disk.data[at..end] == b.disk.data[at..end];
             assert!(equal || spared, "block {number} differs");
         }
-        // Only in C does the peer's disk have what the own one, detached by force, lacks. What a
-        // node knows of a generation that is on no disk is gone with its power.
+        // Only in C does the peer's disk have what the own one, detached by force, lacks.
         let holds = block(a);
-        let promised = self.protocol == Protocol::C && self.power_losses == 0;
+        let promised = self.protocol == Protocol::C;
         let kept = self.may_hold.contains(&holds);
         assert!(
             kept || !promised,
