@@ -48,7 +48,7 @@ impl<M: Memory> DataPlane<M> {
             } else {
                 break;
             }
-            if !self.acks_are_encoded() && chance(Unlikely::AckAlone) {
+            if len > 0 && !self.acks_are_encoded() && chance(Unlikely::AckAlone) {
                 break;
             }
         }
