@@ -8,7 +8,7 @@ use super::volume::WorkStep;
 use super::{code, AdminJob, JobKind, Meaning};
 use crate::action::Ticket;
 use crate::attach::AttachStep;
-use crate::control::engine::{Flags, TwoPhase, SUCCESS};
+use crate::control::engine::{Asker, Flags, TwoPhase, SUCCESS};
 use crate::control::Control;
 use crate::link::VolumeIndex;
 use crate::state::{mask, Change};
@@ -45,7 +45,7 @@ impl Control<'_> {
             | JobKind::Work(_, WorkStep::BeginClear { .. } | WorkStep::ClearBitmap { .. }) => {}
         }
         if let Some(asked) = self.s.two_phase.as_mut() {
-            asked.abandoned = true;
+            asked.leave(Asker::GaveUp);
         }
         self.conclude_abandoned();
         self.answer(ticket, code::INTR);
@@ -88,16 +88,12 @@ impl Control<'_> {
             volume,
             change,
             reply: Some(code),
-            ended,
-            ..
-        }) = self
-            .s
-            .two_phase
-            .filter(|asked| asked.abandoned || asked.ended)
+            asker: asker @ (Asker::GaveUp | Asker::Ended),
+        }) = self.s.two_phase
         else {
             return false;
         };
-        if ended {
+        if asker == Asker::Ended {
             self.s.two_phase = None;
             self.answered_too_late(volume, change, code);
             return true;

@@ -77,10 +77,26 @@ pub struct TwoPhase {
     pub change: Change,
     /// The answer.
     pub reply: Option<i32>,
-    /// The command that asked has been given up.
-    pub abandoned: bool,
+    /// What became of the command that asked.
+    pub asker: Asker,
+}
+
+/// What became of the command that put a question to the peer. Later ones replace earlier ones.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Asker {
+    /// It waits for the answer.
+    Waits,
+    /// It has been given up; what the peer agrees to is done all the same.
+    GaveUp,
     /// It has come to its end without the answer, which is still to come and is that of no other.
-    pub ended: bool,
+    Ended,
+}
+
+impl TwoPhase {
+    /// Nobody waits for the answer any more.
+    pub(crate) fn leave(&mut self, asker: Asker) {
+        self.asker = self.asker.max(asker);
+    }
 }
 
 /// A committed change whose consequences are still to be worked out.
@@ -239,17 +255,16 @@ impl Control<'_> {
         let Some(Evaluated { old, new, .. }) = self.evaluate(v, change, flags) else {
             return Answer::Ready(StateError::NotSupported.code());
         };
-        let asked = self
-            .s
-            .two_phase
-            .filter(|asked| !asked.ended && asked.volume == Some(v) && asked.change == change);
+        let asked = self.s.two_phase.filter(|asked| {
+            asked.asker != Asker::Ended && asked.volume == Some(v) && asked.change == change
+        });
         if let Some(code) = asked.and_then(|asked| asked.reply) {
             self.s.two_phase = None;
             return self.conclude(v, change, flags, code);
         }
         if flags.local_only || new == old || !is_cluster_wide(old, new) {
             if let Some(asked) = self.s.two_phase.as_mut().filter(|_| asked.is_some()) {
-                asked.ended = true;
+                asked.leave(Asker::Ended);
             }
             return Answer::Ready(self.set_state(v, change, flags));
         }
@@ -260,7 +275,7 @@ impl Control<'_> {
         if let Err(error) = result {
             if let Some(asked) = self.s.two_phase.as_mut().filter(|_| asked.is_some()) {
                 // The peer may have agreed already.
-                asked.abandoned = true;
+                asked.leave(Asker::GaveUp);
             }
             if flags.verbose {
                 self.log_refusal(v, error, old, new);
@@ -272,8 +287,7 @@ impl Control<'_> {
                 volume: Some(v),
                 change,
                 reply: None,
-                abandoned: false,
-                ended: false,
+                asker: Asker::Waits,
             });
             self.send(
                 v,
@@ -451,10 +465,9 @@ impl Control<'_> {
     /// Asks the peer for a graceful disconnect if need be, then changes the connection
     /// (`reference/states.md` 3.6). Call it again with the same arguments while it is pending.
     pub(crate) fn request_conn(&mut self, change: Change, flags: Flags) -> Answer {
-        let asked = self
-            .s
-            .two_phase
-            .filter(|asked| !asked.ended && asked.volume.is_none() && asked.change == change);
+        let asked = self.s.two_phase.filter(|asked| {
+            asked.asker != Asker::Ended && asked.volume.is_none() && asked.change == change
+        });
         if let Some(code) = asked.and_then(|asked| asked.reply) {
             self.s.two_phase = None;
             if code >= SUCCESS {
@@ -480,7 +493,7 @@ impl Control<'_> {
         }
         if let Err(error) = self.check_conn_change(change, ConnState::Disconnecting, flags) {
             if let Some(asked) = self.s.two_phase.as_mut().filter(|_| asked.is_some()) {
-                asked.ended = true;
+                asked.leave(Asker::Ended);
             }
             return Answer::Ready(error.code());
         }
@@ -489,8 +502,7 @@ impl Control<'_> {
                 volume: None,
                 change,
                 reply: None,
-                abandoned: false,
-                ended: false,
+                asker: Asker::Waits,
             });
             let v = VolumeIndex(0);
             self.send(
