@@ -398,6 +398,8 @@ pub struct Facts {
     pub peer_writes: u32,
     /// Sector at which the next verify should start.
     pub verify_start: u64,
+    /// Bits of the run that goes on whose blocks had equal checksums.
+    pub equal_bits: u64,
     /// The activity log ring is still being filled.
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.

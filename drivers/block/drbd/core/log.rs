@@ -299,6 +299,13 @@ pub enum Line {
         /// Mean rate.
         kib_per_sec: u64,
     },
+    /// `N % had equal checksums, eliminated: NK; transferred NK total NK`
+    EqualChecksums {
+        /// Bits whose blocks were not sent.
+        equal: u64,
+        /// Bits that were set at the start.
+        total: u64,
+    },
     /// 12 spaces, `N failed blocks`
     FailedBlocks {
         /// Blocks of 4 KiB.
@@ -396,6 +403,7 @@ impl Line {
             | Self::BitmapSize { .. }
             | Self::ResyncBegins { .. }
             | Self::ResyncDone { .. }
+            | Self::EqualChecksums { .. }
             | Self::FailedBlocks { .. }
             | Self::VerifySector { .. }
             | Self::FenceReturned { .. }

@@ -234,6 +234,16 @@ impl Control<'_> {
         );
     }
 
+    /// Logs how much need not be sent, if checksums were compared.
+    fn log_checksums(&mut self, v: VolumeIndex) {
+        let total = self.vol(v).run.total_bits;
+        let compares = self.s.net.is_some_and(|net| !net.csums_alg.is_empty());
+        if compares && total != 0 {
+            let equal = self.vol(v).facts.equal_bits;
+            self.log(v, Line::EqualChecksums { equal, total });
+        }
+    }
+
     /// Ends a resync (`reference/io.md` 6.7, steps 3 to 8).
     pub(crate) fn finish_resync(&mut self, v: VolumeIndex, failed: u64) {
         let state = self.state(v);
@@ -242,6 +252,7 @@ impl Control<'_> {
             return;
         }
         self.log_run(v, false);
+        self.log_checksums(v);
         let good = DiskState::UpToDate;
         let other = if failed == 0 {
             good

@@ -260,7 +260,11 @@ impl<M: Memory> DataPlane<M> {
                     return;
                 }
                 let (volume, range) = (self.peers[slot].volume, self.peers[slot].range());
-                self.volumes[volume.slot()].set_in_sync(range, now);
+                let place = &mut self.volumes[volume.slot()];
+                place.set_in_sync(range, now);
+                if let Some(session) = &mut place.session {
+                    session.same_checksum += range.len().bits().0;
+                }
                 self.complete_extent(slot);
                 self.queue_ack(slot, Ack::ResyncInSync);
             }

@@ -101,6 +101,7 @@ impl fmt::Display for Line {
             | Self::BitmapSize { .. } => self.fmt_size(f),
             Self::ResyncBegins { .. }
             | Self::ResyncDone { .. }
+            | Self::EqualChecksums { .. }
             | Self::FailedBlocks { .. }
             | Self::VerifyFound { .. }
             | Self::VerifySector { .. }
@@ -332,6 +333,17 @@ impl Line {
                 "{} done (total {total_secs} sec; paused {paused_secs} sec; {kib_per_sec} K/sec)",
                 if *verify { "Online verify" } else { "Resync" }
             ),
+            Self::EqualChecksums { equal, total } => {
+                let percent = equal.saturating_mul(100).checked_div(*total).unwrap_or(0);
+                let kib = |bits: u64| bits.saturating_mul(4);
+                write!(
+                    f,
+                    "{percent} % had equal checksums, eliminated: {}K; transferred {}K total {}K",
+                    kib(*equal),
+                    kib(total.saturating_sub(*equal)),
+                    kib(*total)
+                )
+            }
             Self::FailedBlocks { count } => write!(f, "            {count} failed blocks"),
             Self::VerifyFound { count } => {
                 write!(f, "Online verify found {count} 4k block out of sync!")

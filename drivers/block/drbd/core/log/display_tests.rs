@@ -370,6 +370,11 @@ fn what_is_said_of_work_is_literal() {
         (done(false), Level::Info, end),
         (done(true), Level::Info, verify_end),
         (
+            Line::EqualChecksums { equal: 1, total: 3 },
+            Level::Info,
+            "33 % had equal checksums, eliminated: 4K; transferred 8K total 12K",
+        ),
+        (
             Line::FailedBlocks { count: 2 },
             Level::Info,
             "            2 failed blocks",
