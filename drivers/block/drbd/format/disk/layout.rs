@@ -204,11 +204,7 @@ impl Striping {
         }
         #[allow(clippy::cast_possible_truncation, reason = "at most 71 times 919")]
         let slots = self.blocks().saturating_sub(1).saturating_mul(919) as u16;
-        if slots > SLOTS_MAX {
-            SLOTS_MAX
-        } else {
-            slots
-        }
+        slots
     }
 
     /// Returns `wanted` raised and lowered to what this log can hold.
