@@ -162,7 +162,7 @@ impl<M: Memory> DataPlane<M> {
         let slot = &self.volumes[volume.slot()];
         let state = &slot.view.state;
         let stable = match state.conn {
-            ConnState::WfBitMapT | ConnState::WfSyncUuid => false,
+            ConnState::StartingSyncT | ConnState::WfBitMapT | ConnState::WfSyncUuid => false,
             ConnState::WfBitMapS => self.link.terms.version.number() >= 96,
             _ => true,
         };

@@ -567,3 +567,22 @@ fn disks_that_are_attached_at_once_after_a_split_brain_do_not_both_count_as_good
             .any(|state| state.conn == ConnState::StandAlone)
     });
 }
+
+/// Both are of one generation until it begins, and what is written here alone would not be noticed.
+#[test]
+fn a_primary_whose_full_sync_is_about_to_begin_writes_nothing_that_its_source_may_not_get() {
+    let mut pair = Pair::synced();
+    pair.a.hold_bitmap = true;
+    let volume = V;
+    pair.a.admin(AdminRequest::Invalidate { volume });
+    pair.run();
+    assert_eq!(pair.a.state().conn, ConnState::StartingSyncT);
+    assert!(!pair.a.request(Op::Write, 800, 4096, 9), "it waits");
+    pair.break_now();
+    pair.run();
+    pair.a.release_bitmap();
+    pair.until("equal again", |pair| {
+        pair.a.state().conn == ConnState::Connected
+    });
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}

@@ -49,8 +49,11 @@ struct Storm {
     grown: bool,
     /// Commands given to each node.
     asked: [usize; 2],
-    /// Writes of applications, all of them on `a`, one at a time.
-    issued: usize,
+    /// Writes of applications on each node, one at a time.
+    issued: [usize; 2],
+    /// `b` may be promoted as well; it has been.
+    both: bool,
+    b_was_primary: bool,
     /// What the block may hold: the last write that was acknowledged, and those after it.
     may_hold: Vec<u8>,
     /// The last write.
@@ -71,13 +74,16 @@ impl Storm {
         let protocol = protocols[dice.below(4) as usize];
         let grown = !dice.chance(30);
         let power = dice.chance(40);
+        let both = dice.chance(40);
         let mut storm = Self {
             pair: Pair::new(),
             dice,
             protocol,
             grown,
             asked: [0; 2],
-            issued: 0,
+            issued: [0; 2],
+            both,
+            b_was_primary: false,
             may_hold: Vec::new(),
             value: 0,
             power,
@@ -165,28 +171,30 @@ impl Storm {
     }
 
     /// Takes note of what the last write came to, if it has ended.
-    fn write_has_ended(&mut self) -> bool {
-        if self.pair.a.ended.len() != self.issued {
+    fn write_has_ended(&mut self, at: usize) -> bool {
+        let issued = self.issued[at];
+        let ended = &self.node(at).ended;
+        if ended.len() != issued {
             return false;
         }
-        let acknowledged = self.pair.a.ended.last().is_some_and(Result::is_ok);
-        if acknowledged && self.may_hold.last() == Some(&self.value) {
+        let acknowledged = ended.last().is_some_and(Result::is_ok);
+        if at == 0 && acknowledged && self.may_hold.last() == Some(&self.value) {
             self.may_hold = vec![self.value];
         }
         true
     }
 
-    fn write(&mut self) {
-        let primary = self.pair.a.state().role == Role::Primary;
-        if !self.write_has_ended() || !primary || !self.is_free(0) {
+    fn write(&mut self, at: usize) {
+        let primary = self.node(at).state().role == Role::Primary;
+        if !self.write_has_ended(at) || !primary || !self.is_free(at) {
             return;
         }
         let value = self.value.wrapping_add(1);
-        if self.pair.a.request(Op::Write, SECTOR, 4096, value) {
+        if self.node(at).request(Op::Write, SECTOR, 4096, value) {
             self.value = value;
             self.may_hold.push(value);
-            self.issued += 1;
-            self.trace.push(format!("write {value}"));
+            self.issued[at] += 1;
+            self.trace.push(format!("{at} write {value}"));
         }
     }
 
@@ -236,7 +244,7 @@ impl Storm {
                 self.links();
             }
             65..=69 => self.pass_time(),
-            70..=77 => self.write(),
+            70..=77 => self.write(at),
             78..=79 => {
                 self.trace.push("breaks".into());
                 self.pair.break_now();
@@ -256,9 +264,7 @@ impl Storm {
         let seed = 1000 + self.power_losses;
         self.node(at).crash(seed);
         self.asked[at] = 1;
-        if at == 0 {
-            self.issued = 0;
-        }
+        self.issued[at] = 0;
     }
 
     /// The disk of a node becomes slow or bad, or gets well.
@@ -289,7 +295,8 @@ impl Storm {
             5..=7 if self.node(at).state().conn == ConnState::StandAlone => {
                 self.connect(at, false);
             }
-            8 if self.is_free(0) && self.write_has_ended() => self.change_role(),
+            8 if self.both && self.write_has_ended(at) => self.change_role(at),
+            8 if at == 0 && self.write_has_ended(0) => self.change_role(0),
             9 if on => self.ask(at, AdminRequest::PauseSync { volume }),
             9 => self.ask(at, AdminRequest::ResumeSync { volume }),
             10 if on => self.ask(at, AdminRequest::SuspendIo { volume }),
@@ -304,14 +311,15 @@ impl Storm {
         }
     }
 
-    fn change_role(&mut self) {
-        let role = match self.pair.a.state().role {
+    fn change_role(&mut self, at: usize) {
+        let role = match self.node(at).state().role {
             Role::Primary => Role::Secondary,
             Role::Secondary | Role::Unknown => Role::Primary,
         };
+        self.b_was_primary |= at == 1 && role == Role::Primary;
         let (volume, force) = (V, false);
         self.ask(
-            0,
+            at,
             AdminRequest::SetRole {
                 volume,
                 role,
@@ -343,7 +351,8 @@ impl Storm {
         for round in 0..600 {
             self.pair.run();
             let free = [0, 1].map(|at| self.is_free(at));
-            if self.write_has_ended() && self.pair.in_sync() && free == [true; 2] {
+            let ended = self.write_has_ended(0) && self.write_has_ended(1);
+            if ended && self.pair.in_sync() && free == [true; 2] {
                 return;
             }
             if self.seen_splits() > self.splits + 2 && free == [true; 2] {
@@ -363,7 +372,10 @@ impl Storm {
     fn tend(&mut self, at: usize, round: u32) {
         let volume = V;
         let state = self.node(at).state();
-        if state.user_isp {
+        let two = [0, 1].map(|at| self.node(at).state().role) == [Role::Primary; 2];
+        if two && at == 1 {
+            self.change_role(1);
+        } else if state.user_isp {
             self.ask(at, AdminRequest::ResumeSync { volume });
         } else if state.susp {
             self.ask(at, AdminRequest::ResumeIo { volume });
@@ -377,7 +389,7 @@ impl Storm {
             && round % 40 == 39
         {
             // It may know of a generation that is on no disk.
-            self.change_role();
+            self.change_role(at);
         } else if state.conn == ConnState::StandAlone && round % 2 == 0 {
             self.connect(at, false);
         } else {
@@ -403,8 +415,8 @@ impl Storm {
             self.attach(at);
             self.pair.run();
         }
-        if victim == 0 && self.pair.a.state().role == Role::Primary {
-            self.change_role();
+        if self.node(victim).state().role == Role::Primary {
+            self.change_role(victim);
             self.pair.run();
         }
         for at in 0..2 {
@@ -426,9 +438,10 @@ impl Storm {
             let equal = a.disk.data[at..end] == b.disk.data[at..end];
             assert!(equal || spared, "block {number} differs");
         }
-        // Only in C does the peer's disk have what the own one, detached by force, lacks.
+        // Only in C does the peer's disk have what the own one, detached by force, lacks; and if
+        // both nodes may have gone on alone somebody's data are given up.
         let holds = block(a);
-        let promised = self.protocol == Protocol::C;
+        let promised = self.protocol == Protocol::C && !self.b_was_primary;
         let kept = self.may_hold.contains(&holds);
         assert!(
             kept || !promised,
