@@ -286,6 +286,10 @@ impl Control<'_> {
     }
 
     fn step_change(&mut self, v: VolumeIndex, change: Change, meaning: Meaning) -> Step<JobKind> {
+        if change.names(mask::DISK) && self.state(v).disk == DiskState::Negotiating {
+            // It would count as compared.
+            return Step::Wait;
+        }
         let code = match self.request(v, change, Flags::VERBOSE) {
             Answer::Pending => return Step::Wait,
             Answer::Ready(code) if code == StateError::InTransientState.code() => {

@@ -244,6 +244,10 @@ impl Control<'_> {
             }
             FollowUp::ThawByDisk => {
                 self.order(Order::RestartFrozen);
+                if n.conn < ConnState::Connected {
+                    // What was kept for the peer need not wait for it.
+                    self.order(Order::EndFrozen);
+                }
                 self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
             }
             FollowUp::ResendKept => self.resend_kept(),

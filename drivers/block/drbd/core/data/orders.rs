@@ -384,16 +384,21 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The disk is usable again: what failed locally while frozen goes to it once more. Writes take
-    /// their references on the activity log again: they went with the old log.
+    /// The disk is usable again: what failed locally while frozen goes to it once more, and every
+    /// write. Those take their references on the activity log again: they went with the old log.
     fn restart_frozen(&mut self) {
         let mut at = self.log.head();
         while let Some(slot) = at {
             at = self.log.after(&self.requests, slot);
             let request = &self.requests[slot];
-            let failed = request.local == Local::Done { ok: false };
+            let waits = match request.local {
+                // What was written is on the disk before this one, if it is another.
+                Local::Done { .. } if request.op.is_write() => true,
+                Local::Done { ok } => !ok && request.frozen,
+                Local::Aborted | Local::InFlight | Local::None => false,
+            };
             let usable = self.volumes[request.volume.slot()].has_disk();
-            if failed && request.frozen && !request.completed && usable {
+            if waits && !request.completed && usable {
                 self.requests[slot].frozen = false;
                 self.requests[slot].local = Local::InFlight;
                 let wait = if self.lacks_log(slot) {

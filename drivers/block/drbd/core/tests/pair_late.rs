@@ -586,3 +586,23 @@ fn a_primary_whose_full_sync_is_about_to_begin_writes_nothing_that_its_source_ma
     });
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
+
+/// What is not compared yet can not be outdated; a good disk that is connected stays so.
+#[test]
+fn a_disk_that_waits_for_the_peer_is_not_good_because_it_is_to_be_outdated() {
+    let mut pair = Pair::synced();
+    let (volume, force) = (V, true);
+    let detach = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(false, detach), 1);
+    pair.a.write(800, 4096, 9);
+    pair.run();
+    pair.a.sends_left = Some(0);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.b.admin(AdminRequest::Outdate { volume });
+    pair.run();
+    assert_eq!(pair.b.state().disk, DiskState::Negotiating);
+    pair.a.sends_left = None;
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[800 * 512], 9);
+}

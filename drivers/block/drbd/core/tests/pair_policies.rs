@@ -211,6 +211,33 @@ fn io_frozen_for_lack_of_data_goes_on_when_the_peer_is_back() {
     assert_eq!(pair.b.disk.data[80 * 512], 9);
 }
 
+/// It was on the disk before that was detached, and nobody can tell whether it still is.
+#[test]
+fn a_write_that_froze_behind_its_disk_goes_to_the_next_one() {
+    let mut pair = Pair::synced();
+    suspend_without_data(&mut pair);
+    pair.cut = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    let (volume, force) = (V, true);
+    assert_eq!(
+        pair.command(true, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+    assert!(pair.a.state().susp_nod && pair.a.ended.is_empty());
+    pair.a.disk.data[80 * 512..88 * 512].fill(0x11);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("it goes on", |pair| !pair.a.ended.is_empty());
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.a.disk.data[80 * 512], 9);
+    pair.cut = false;
+    pair.until("synced", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
 #[test]
 fn io_frozen_for_lack_of_data_goes_on_when_the_disk_is_back() {
     let mut pair = Pair::synced();

@@ -9,11 +9,11 @@ mod pair {
 
 use std::ops::Range;
 
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Protocol, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData, Protocol, Role};
 use pair::both::{grow, Pair, SECTORS};
 use pair::node::{Node, V};
 
@@ -45,6 +45,8 @@ struct Storm {
     pair: Pair,
     dice: Dice,
     protocol: Protocol,
+    fencing: Fencing,
+    on_no_data: OnNoData,
     /// The devices of both nodes have all the room that there is.
     grown: bool,
     /// Commands given to each node.
@@ -75,10 +77,21 @@ impl Storm {
         let grown = !dice.chance(30);
         let power = dice.chance(40);
         let both = dice.chance(40);
+        let fencing = match dice.below(10) {
+            0 | 1 => Fencing::ResourceOnly,
+            2 | 3 if protocol != Protocol::A => Fencing::ResourceAndStonith,
+            _ => Fencing::DontCare,
+        };
+        let on_no_data = match dice.below(4) {
+            0 => OnNoData::SuspendIo,
+            _ => OnNoData::IoError,
+        };
         let mut storm = Self {
             pair: Pair::new(),
             dice,
             protocol,
+            fencing,
+            on_no_data,
             grown,
             asked: [0; 2],
             issued: [0; 2],
@@ -101,11 +114,21 @@ impl Storm {
         storm.value = block(&storm.pair.a);
         storm.may_hold = vec![storm.value];
         storm.asked = [&storm.pair.a, &storm.pair.b].map(|node| node.answers.len());
+        storm.set_options(0);
+        storm.set_options(1);
         storm
+    }
+
+    fn set_options(&mut self, at: usize) {
+        let config = ResourceConfig {
+            on_no_data: self.on_no_data,
+        };
+        self.ask(at, AdminRequest::ResourceOptions { config });
     }
 
     fn disk(&self) -> DiskConfig {
         DiskConfig {
+            fencing: self.fencing,
             disk_size_sectors: if self.grown { 0 } else { FRONT },
             ..DiskConfig::DEFAULT
         }
@@ -269,7 +292,8 @@ impl Storm {
 
     /// The disk of a node becomes slow or bad, or gets well.
     fn hinder(&mut self, at: usize) {
-        let which = self.dice.below(6);
+        let which = self.dice.below(7);
+        let exit = 3 + self.dice.below(5);
         self.trace.push(format!("{at} hindered by {which}"));
         let node = self.node(at);
         match which {
@@ -280,6 +304,10 @@ impl Storm {
             2 => node.hold_log = !node.hold_log,
             3 => node.hold_peer_io = !node.hold_peer_io,
             4 => node.fail_local = !node.fail_local,
+            5 => {
+                // CAST: Below 8.
+                node.exits.insert("fence-peer", exit as u8);
+            }
             _ => node.fail_peer_io = !node.fail_peer_io,
         }
     }
@@ -377,7 +405,7 @@ impl Storm {
             self.change_role(1);
         } else if state.user_isp {
             self.ask(at, AdminRequest::ResumeSync { volume });
-        } else if state.susp {
+        } else if state.susp || (state.suspended() && round % 40 == 38) {
             self.ask(at, AdminRequest::ResumeIo { volume });
         } else if self.is_left_behind(at) && state.role == Role::Primary {
             self.ask(at, grow(false));
@@ -385,10 +413,10 @@ impl Storm {
             let force = false;
             self.ask(at, AdminRequest::Detach { volume, force });
         } else if state.role == Role::Primary
-            && state.disk == DiskState::Diskless
+            && state.disk < DiskState::UpToDate
             && round % 40 == 39
         {
-            // It may know of a generation that is on no disk.
+            // It may know of a generation that is on no disk, or have an old disk.
             self.change_role(at);
         } else if state.conn == ConnState::StandAlone && round % 2 == 0 {
             self.connect(at, false);
