@@ -242,8 +242,8 @@ impl Control<'_> {
                 self.order(Order::ResendFrozen);
                 self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
             }
+            FollowUp::RestartOnDisk => self.order(Order::RestartFrozen),
             FollowUp::ThawByDisk => {
-                self.order(Order::RestartFrozen);
                 if n.conn < ConnState::Connected {
                     // What was kept for the peer need not wait for it.
                     self.order(Order::EndFrozen);

@@ -17,6 +17,9 @@ pub enum FollowUp {
     ThawByPeer,
     /// A6: data may be accessible again on the own disk.
     ThawByDisk,
+    /// The own disk is back while I/O is suspended: what is frozen goes to it once more, and is
+    /// in its log, before it is sent again. (The reference sends it alone.)
+    RestartOnDisk,
     /// A7: the peer is back before it was fenced.
     ThawFencing,
     /// The peer is back while the administrator has suspended I/O: what was kept goes to it again.
@@ -156,6 +159,10 @@ fn data_access(o: VolumeState, n: VolumeState, context: &Context, list: &mut Fol
     list.add(
         n.susp_nod && linked && context.all_connected,
         FollowUp::ThawByPeer,
+    );
+    list.add(
+        n.suspended() && was_new && n.disk > Negotiating,
+        FollowUp::RestartOnDisk,
     );
     list.add(
         n.susp_nod && was_new && context.all_up_to_date,

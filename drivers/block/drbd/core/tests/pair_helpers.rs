@@ -5,10 +5,10 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::input::{AdminRequest, Input};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Role};
 use pair::both::{said, shape, Pair};
 use pair::node::V;
 
@@ -207,4 +207,35 @@ fn a_helper_before_a_resync_stops_it_but_for_three_on_the_source() {
         assert_eq!(said(log, helper), exit != 0, "{log:#?}");
         assert_eq!(said(log, "dropping connection"), stops, "{log:#?}");
     }
+}
+
+/// It is not on the disk that failed; the peer gets it when it is back, and both count as equal.
+#[test]
+fn a_frozen_write_goes_to_the_disk_that_is_back_also_before_the_peer_is_fenced() {
+    let mut pair = Pair::synced();
+    let config = ResourceConfig {
+        on_no_data: OnNoData::SuspendIo,
+    };
+    let request = AdminRequest::ResourceOptions { config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.cut = true;
+    pair.a.fail_local = true;
+    pair.a.write(800, 4096, 9);
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+    assert!(pair.a.state().susp_nod && pair.a.ended.is_empty());
+    pair.a.fail_local = false;
+    pair.a.attach(DiskConfig {
+        fencing: Fencing::ResourceOnly,
+        ..DiskConfig::DEFAULT
+    });
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Consistent);
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.a.disk.data[800 * 512], 9);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
