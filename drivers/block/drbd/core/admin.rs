@@ -348,12 +348,27 @@ impl Control<'_> {
 
     fn after_resume_io(&mut self, v: VolumeIndex) {
         if self.state(v).conn < ConnState::Connected {
+            for v in self.indices() {
+                self.give_up_frozen(v);
+            }
             self.order(Order::EndFrozen);
         }
         for v in self.indices() {
             if matches!(self.state(v).disk, DiskState::Diskless | DiskState::Failed) {
                 self.order(Order::FailFrozen(v));
             }
+        }
+    }
+
+    /// Writes that the peer may have, or the own disk alone, are given up. If no generation has
+    /// begun the disks count as equal, unless this one is that of a crashed Primary.
+    fn give_up_frozen(&mut self, v: VolumeIndex) {
+        let volume = self.vol_mut(v);
+        let shared = volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0);
+        if shared && volume.state.role == Role::Primary && volume.facts.app_in_flight != 0 {
+            volume.crashed_primary = true;
+            self.update_flags(v, self.state(v));
+            self.order(Order::View(v));
         }
     }
 

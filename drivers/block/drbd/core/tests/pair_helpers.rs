@@ -209,9 +209,9 @@ fn a_helper_before_a_resync_stops_it_but_for_three_on_the_source() {
     }
 }
 
-/// It is not on the disk that failed; the peer gets it when it is back, and both count as equal.
-#[test]
-fn a_frozen_write_goes_to_the_disk_that_is_back_also_before_the_peer_is_fenced() {
+/// A write of `a` fails with its disk and does not get to `b`; the disk comes back alone, and it is
+/// not known whether it is good.
+fn frozen_behind_a_disk_that_came_back() -> Pair {
     let mut pair = Pair::synced();
     let config = ResourceConfig {
         on_no_data: OnNoData::SuspendIo,
@@ -232,10 +232,30 @@ fn a_frozen_write_goes_to_the_disk_that_is_back_also_before_the_peer_is_fenced()
     });
     pair.run();
     assert_eq!(pair.a.state().disk, DiskState::Consistent);
+    pair
+}
+
+/// It is not on the disk that failed; the peer gets it when it is back, and both count as equal.
+#[test]
+fn a_frozen_write_goes_to_the_disk_that_is_back_also_before_the_peer_is_fenced() {
+    let mut pair = frozen_behind_a_disk_that_came_back();
     pair.cut = false;
     pair.until("equal", Pair::in_sync);
     assert_eq!(pair.a.ended, [Ok(())]);
     assert_eq!(pair.a.disk.data[800 * 512], 9);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// Nobody knows which disk has it, and both are of one generation.
+#[test]
+fn a_frozen_write_that_is_given_up_by_hand_is_synced_when_the_peer_is_back() {
+    let mut pair = frozen_behind_a_disk_that_came_back();
+    pair.command(true, AdminRequest::ResumeIo { volume: V });
+    pair.run();
+    assert!(pair.a.ended[0].is_err());
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
