@@ -10,12 +10,15 @@ use crate::node::{name, VOLUMES};
 /// Nodes that know each other's data never sync all of it: the handshake asks for a full sync only
 /// where the data of one side has never been written, or after a split brain without a bitmap for
 /// both sides, here one in the middle of whose resync the other began (`reference/metadata.md`
-/// 5.6, rule 100, and 5.7, 3).
+/// 5.6, rule 100, and 5.7, 3). Or where a disk failed before the end of its resync was on it, of
+/// which the source had heard (rules 60 and 80).
 #[derive(Default)]
 pub(super) struct NoNeedlessFullSync {
     seen: usize,
     /// The last comparison of the node found a split brain without a usable bitmap.
     ambiguous: [[bool; VOLUMES]; 2],
+    /// The superblock of the disk could not be written since its last resync.
+    unwritten: [[bool; VOLUMES]; 2],
 }
 
 impl Checker for NoNeedlessFullSync {
@@ -32,8 +35,12 @@ impl Checker for NoNeedlessFullSync {
             if let Some(result) = said.text.strip_prefix("uuid_compare()=") {
                 *ambiguous = result.starts_with("-100 ");
             }
+            let unwritten = &mut self.unwritten[said.node][volume.slot()];
+            *unwritten |= said.text == "meta data update failed!";
+            *unwritten &= !said.text.starts_with("Began resync as SyncTarget");
+            let excused = self.unwritten.iter().any(|of| of[volume.slot()]);
             let needle = "full sync required after drbd_sync_handshake";
-            if said.text.contains(needle) && !*ambiguous {
+            if said.text.contains(needle) && !*ambiguous && !excused {
                 found = Some(said.node);
             }
         }
