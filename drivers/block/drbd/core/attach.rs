@@ -276,7 +276,9 @@ impl Control<'_> {
         state: &VolumeState,
         uuids: Uuids,
     ) {
-        let frozen_primary = state.role == Role::Primary && self.s.susp_nod;
+        // What is frozen goes to this disk again; what applications are done with does not.
+        let frozen_primary =
+            state.role == Role::Primary && self.s.susp_nod && !self.vol(v).facts.ended_unsettled;
         let marked = facts.flags & flag::PRIMARY_IND != 0;
         let volume = self.vol_mut(v);
         volume.disk = Some(Disk {

@@ -6,9 +6,9 @@ mod pair {
 }
 
 use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
-use drbd_core::input::{AdminRequest, Input};
+use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Protocol, Role};
 use pair::both::{said, shape, Pair};
 use pair::node::V;
 
@@ -209,15 +209,19 @@ fn a_helper_before_a_resync_stops_it_but_for_three_on_the_source() {
     }
 }
 
-/// A write of `a` fails with its disk and does not get to `b`; the disk comes back alone, and it is
-/// not known whether it is good.
-fn frozen_behind_a_disk_that_came_back() -> Pair {
-    let mut pair = Pair::synced();
+fn suspend_without_data(pair: &mut Pair) {
     let config = ResourceConfig {
         on_no_data: OnNoData::SuspendIo,
     };
     let request = AdminRequest::ResourceOptions { config };
     assert_eq!(pair.command(true, request), 101);
+}
+
+/// A write of `a` fails with its disk and does not get to `b`; the disk comes back alone, and it is
+/// not known whether it is good.
+fn frozen_behind_a_disk_that_came_back() -> Pair {
+    let mut pair = Pair::synced();
+    suspend_without_data(&mut pair);
     pair.cut = true;
     pair.a.fail_local = true;
     pair.a.write(800, 4096, 9);
@@ -255,6 +259,63 @@ fn a_frozen_write_that_is_given_up_by_hand_is_synced_when_the_peer_is_back() {
     pair.run();
     assert!(pair.a.ended[0].is_err());
     pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// Neither disk counted as good when the link broke: nobody could begin a generation for it.
+#[test]
+fn a_write_that_the_peer_may_lack_is_synced_also_if_the_disk_was_in_doubt() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig {
+        protocol: Protocol::A,
+        ..NetConfig::DEFAULT
+    });
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    suspend_without_data(&mut pair);
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    let (volume, force) = (V, true);
+    pair.a.hold_bitmap = true;
+    pair.b.admin(AdminRequest::Invalidate { volume });
+    pair.run();
+    assert_eq!(pair.a.state().conn, ConnState::StartingSyncS);
+    pair.a.admin(AdminRequest::Detach { volume, force });
+    pair.a.release_bitmap();
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    pair.b.sends_left = Some(0);
+    pair.a.attach(DiskConfig {
+        fencing: Fencing::ResourceOnly,
+        ..DiskConfig::DEFAULT
+    });
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    let role = Role::Secondary;
+    assert_eq!(pair.role(true, role, false), 1);
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    pair.b.fail_peer_io = true;
+    pair.break_now();
+    let force = false;
+    pair.b.admin(AdminRequest::Disconnect { force });
+    pair.b.hold_peer_io = false;
+    pair.b.sends_left = None;
+    pair.run();
+    pair.b.fail_peer_io = false;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.b.admin(AdminRequest::Connect {
+        config: NetConfig {
+            protocol: Protocol::A,
+            ..NetConfig::DEFAULT
+        },
+        digests: DigestLengths::default(),
+    });
     pair.until("equal", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
