@@ -342,6 +342,8 @@ impl<M: Memory> DataPlane<M> {
                 let acked = request.answer == Answer::Ok && request.protocol != Protocol::A;
                 let sends = state.replicates();
                 if sends && request.completed && acked {
+                    // If the peer has lost its power since it may lack it again.
+                    request.before_run = true;
                     self.apply(slot, Event::BarrierAcked, now);
                 } else if sends && !request.completed {
                     // Acknowledged or not: the peer may have lost power since.

@@ -247,6 +247,27 @@ fn an_older_write_clears_no_bit_of_a_disk_that_was_attached_since() {
     }
 }
 
+/// Seed 178282: the peer had lost its power, and with it the write.
+#[test]
+fn an_ended_write_that_counts_as_settled_when_the_peer_is_back_clears_no_bits() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect_as(ConnState::WfBitMapT, ConnState::WfBitMapS);
+    for node in &mut world.nodes {
+        node.order(&Order::SetAllBits(V));
+    }
+    world.start_sync(1);
+    world.set_conn(0, ConnState::PausedSyncT);
+    world.set_conn(1, ConnState::PausedSyncS);
+    let write = world.write(0, 16, 8);
+    world.run_until(|world| world.nodes[0].results.contains_key(&write));
+    assert_ne!(world.nodes[0].data.counters(V).in_flight_sectors, 0);
+    world.disconnect_and_freeze();
+    world.settle_at_once();
+    world.reconnect_and_resend();
+    assert_eq!(world.nodes[0].data.counters(V).in_flight_sectors, 0);
+    assert!(world.nodes[0].is_set(2));
+}
+
 /// Nobody asks for its next part once the disk is gone.
 #[test]
 fn a_bitmap_to_be_sent_from_a_disk_that_fails_holds_up_no_requests() {
