@@ -280,6 +280,9 @@ impl Control<'_> {
                 // What applications see now is on the peer's disk only.
                 self.vol_mut(v).exposed_uuid = uuids.current;
             }
+        } else {
+            // It was put off for what is frozen, which nobody waits for any more.
+            self.begin_due_generation(v);
         }
         self.mark_primary(v, primary);
         self.dirty(v);

@@ -22,11 +22,15 @@ fn set_fencing(pair: &mut Pair, on_a: bool, fencing: Fencing) {
 }
 
 fn cut(pair: &mut Pair) {
+    cut_only(pair);
+    pair.pass(Duration::from_secs(2));
+}
+
+fn cut_only(pair: &mut Pair) {
     pair.cut = true;
     pair.until("both notice", |pair| {
         pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
     });
-    pair.pass(Duration::from_secs(2));
 }
 
 #[test]
@@ -318,5 +322,42 @@ fn a_write_that_the_peer_may_lack_is_synced_also_if_the_disk_was_in_doubt() {
     });
     pair.until("equal", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// The peer was not fenced, and the generation that is due had been put off.
+#[test]
+fn a_frozen_primary_that_steps_down_leaves_its_generation() {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig {
+        protocol: Protocol::B,
+        ..NetConfig::DEFAULT
+    });
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    set_fencing(&mut pair, true, Fencing::ResourceAndStonith);
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    cut_only(&mut pair);
+    assert!(pair.a.state().susp_fen);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    // What it had not written yet is gone with its power.
+    pair.b.crash(98);
+    pair.b.disk.data[800 * 512..808 * 512].fill(0x11);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.cut = false;
+    pair.b.admin(AdminRequest::Connect {
+        config: NetConfig {
+            protocol: Protocol::B,
+            ..NetConfig::DEFAULT
+        },
+        digests: DigestLengths::default(),
+    });
+    pair.until("equal", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[800 * 512], 9);
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
