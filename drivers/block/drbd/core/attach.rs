@@ -277,8 +277,8 @@ impl Control<'_> {
         uuids: Uuids,
     ) {
         // What is frozen goes to this disk again; what applications are done with does not.
-        let frozen_primary =
-            state.role == Role::Primary && self.s.susp_nod && !self.vol(v).facts.ended_unsettled;
+        let settled = !self.vol(v).facts.ended_unsettled && !self.vol(v).peer_lacks_writes();
+        let frozen_primary = state.role == Role::Primary && self.s.susp_nod && settled;
         let marked = facts.flags & flag::PRIMARY_IND != 0;
         let volume = self.vol_mut(v);
         volume.disk = Some(Disk {

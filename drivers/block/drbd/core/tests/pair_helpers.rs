@@ -268,9 +268,7 @@ fn a_frozen_write_that_is_given_up_by_hand_is_synced_when_the_peer_is_back() {
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
 
-/// Neither disk counted as good when the link broke: nobody could begin a generation for it.
-#[test]
-fn a_write_that_the_peer_may_lack_is_synced_also_if_the_disk_was_in_doubt() {
+fn protocol_a() -> Pair {
     let mut pair = Pair::new();
     pair.attach();
     pair.connect(NetConfig {
@@ -280,6 +278,43 @@ fn a_write_that_the_peer_may_lack_is_synced_also_if_the_disk_was_in_doubt() {
     assert_eq!(pair.role(true, Role::Primary, true), 1);
     pair.until("first sync", Pair::in_sync);
     suspend_without_data(&mut pair);
+    pair
+}
+
+/// The disk was detached when the link broke, and then it was in doubt.
+#[test]
+fn a_write_of_protocol_a_that_the_peer_never_got_is_synced_also_behind_another_attach() {
+    let mut pair = protocol_a();
+    pair.cut = true;
+    pair.a.write(800, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    let (volume, force) = (V, true);
+    assert_eq!(
+        pair.command(true, AdminRequest::Detach { volume, force }),
+        1
+    );
+    cut_only(&mut pair);
+    assert!(pair.a.state().susp_nod);
+    // As `apply-al` does it.
+    let page = pair.a.disk.bitmap.entry(0);
+    page.or_insert_with(|| vec![0; 4096])[100 / 8] |= 1 << (100 % 8);
+    pair.a.attach(DiskConfig {
+        fencing: Fencing::ResourceOnly,
+        ..DiskConfig::DEFAULT
+    });
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Consistent);
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[800 * 512], 9);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// Neither disk counted as good when the link broke: nobody could begin a generation for it.
+#[test]
+fn a_write_that_the_peer_may_lack_is_synced_also_if_the_disk_was_in_doubt() {
+    let mut pair = protocol_a();
     pair.b.hold_peer_io = true;
     pair.a.write(800, 4096, 9);
     pair.run();
