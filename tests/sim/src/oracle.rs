@@ -36,6 +36,8 @@ struct History {
     newest: u64,
     /// Its last acknowledged write was lost in a way that the protocol allows.
     anything: bool,
+    /// Somebody has chosen older data, and nobody has written since.
+    older_chosen: bool,
     /// Versions may be in flight.
     flying: bool,
 }
@@ -45,6 +47,7 @@ impl History {
         versions: Vec::new(),
         newest: 0,
         anything: false,
+        older_chosen: false,
         flying: false,
     };
 
@@ -67,6 +70,7 @@ impl History {
         let is = |version: &Version| version.value == value;
         // Most often it is the newest.
         self.anything
+            || self.older_chosen
             || self.newest == value
             || self.versions[self.oldest(promise, flushed)..]
                 .iter()
@@ -250,6 +254,7 @@ impl Oracle {
                 continue;
             };
             history.anything = false;
+            history.older_chosen = false;
             let value = write.value_at(at);
             let versions = &mut history.versions;
             let Some(mut at) = versions.iter().rposition(|v| v.value == value) else {
@@ -394,16 +399,24 @@ impl Oracle {
         }
     }
 
-    /// From now on what this disk holds is what applications see.
+    /// From now on what this disk holds is what applications see. If it is older than what they
+    /// have seen, the newer data may come back for a sector that they have not written since: if no
+    /// disk is told of the generation that begins, nobody knows that the older data were chosen
+    /// (seed 144801).
     pub fn adopt(&mut self, volume: usize, node: usize, disk: &Sectors) {
+        let stale = self.promises[volume][node] == Promise::Nothing;
         self.acks += 1;
         let (acks, flushed) = (self.acks, self.flushed[volume]);
         for (sector, history) in self.sectors[volume].iter_mut() {
             let oldest = history.oldest(Promise::Flushed, flushed);
             history.versions.drain(..oldest);
+            let value = disk.get(sector);
             history.anything = false;
+            let other = history.versions.iter().any(|v| v.value != value);
+            history.older_chosen &= history.newest == value;
+            history.older_chosen |= stale && other;
             history.push(Version {
-                value: disk.get(sector),
+                value,
                 acked: acks,
                 ..History::FIRST
             });
