@@ -277,7 +277,9 @@ impl Control<'_> {
         uuids: Uuids,
     ) {
         // What is frozen goes to this disk again; what applications are done with does not.
-        let settled = !self.vol(v).facts.ended_unsettled && !self.vol(v).peer_lacks_writes();
+        let volume = self.vol(v);
+        let lost = volume.facts.ended_unsettled || volume.facts.given_up;
+        let settled = !lost && !volume.peer_lacks_writes();
         let frozen_primary = state.role == Role::Primary && self.s.susp_nod && settled;
         let marked = facts.flags & flag::PRIMARY_IND != 0;
         let volume = self.vol_mut(v);

@@ -301,6 +301,7 @@ impl Volume {
             al_used: false,
             unsettled: false,
             ended_unsettled: false,
+            given_up: false,
         },
         run: Run {
             started: Instant(0),

@@ -595,7 +595,22 @@ impl<M: Memory> DataPlane<M> {
                 || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
             unsettled: slot.in_flight_sectors != 0 || slot.peer_missed,
             ended_unsettled: slot.in_flight_sectors != 0 && self.has_ended_unsettled(volume),
+            given_up: slot.view.state.suspended() && self.has_given_up(volume),
         }
+    }
+
+    /// Loops over all requests: the peer has refused one, or was gone.
+    fn has_given_up(&self, volume: VolumeIndex) -> bool {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            let request = &self.requests[slot];
+            let over = request.remote == app::Remote::Data && request.answer == app::Answer::Failed;
+            if over && request.volume == volume && !request.completed {
+                return true;
+            }
+            at = self.log.after(&self.requests, slot);
+        }
+        false
     }
 
     /// Loops over the writes without a barrier ack, if I/O is suspended.

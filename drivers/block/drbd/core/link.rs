@@ -419,6 +419,8 @@ pub struct Facts {
     pub unsettled: bool,
     /// Applications are done with some of them; exact while I/O is suspended.
     pub ended_unsettled: bool,
+    /// I/O is suspended, and some writes that are frozen will not be sent again.
+    pub given_up: bool,
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! bucket filled at `c-max-rate` (or at the fixed `resync-rate` if `c-plan-ahead` is 0). The window
 //! opens as long as answers come back, up to half of `max-buffers` and to what was answered within
 //! `c-delay-target`, and falls back to `c-fill-target` when application I/O competes for the disk;
-//! then not more than `c-min-rate` is asked for. Compared with `reference/io.md` 6.3 the plan per 100 ms tick is replaced by the
-//! window, the limits and their options are the same.
+//! then not more than `c-min-rate` is asked for. Compared with `reference/io.md` 6.3 the plan per
+//! 100 ms tick is replaced by the window, the limits and their options are the same.
 
 use crate::config::DiskConfig;
 use crate::time::{Duration, Instant};
