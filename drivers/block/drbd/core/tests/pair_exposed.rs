@@ -200,22 +200,10 @@ fn a_diskless_primary_does_not_take_a_peer_that_asked_for_a_sync_of_everything()
     assert_eq!(pair.b.disk.data[80 * 512], 9);
 }
 
-fn protocol_a() -> Pair {
-    let mut pair = Pair::new();
-    pair.attach();
-    pair.connect(NetConfig {
-        protocol: Protocol::A,
-        ..NetConfig::DEFAULT
-    });
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
-    pair
-}
-
 /// Seed 960971: applications were done with the writes, and the Primary had lost its own disk.
 #[test]
 fn a_detach_in_good_order_waits_for_writes_that_have_arrived() {
-    let mut pair = protocol_a();
+    let mut pair = Pair::synced_by(Protocol::A);
     pair.b.hold_peer_io = true;
     pair.a.write(80, 4096, 9);
     pair.run();
@@ -236,7 +224,7 @@ fn a_detach_in_good_order_waits_for_writes_that_have_arrived() {
 /// disk that has it fails.
 #[test]
 fn a_diskless_primary_does_not_take_a_peer_that_may_lack_what_it_was_sent() {
-    let mut pair = protocol_a();
+    let mut pair = Pair::synced_by(Protocol::A);
     pair.cut = true;
     pair.a.write(80, 4096, 9);
     pair.run();
@@ -252,7 +240,7 @@ fn a_diskless_primary_does_not_take_a_peer_that_may_lack_what_it_was_sent() {
 /// Seed 7723: nothing but the peer's disk is good, so its word is waited for, in protocol A too.
 #[test]
 fn a_write_of_a_diskless_primary_ends_when_the_peer_has_it() {
-    let mut pair = protocol_a();
+    let mut pair = Pair::synced_by(Protocol::A);
     assert_eq!(pair.command(true, detach(false)), 1);
     pair.a.write(80, 4096, 8);
     pair.run();
@@ -268,7 +256,7 @@ fn a_write_of_a_diskless_primary_ends_when_the_peer_has_it() {
 
 #[test]
 fn a_diskless_primary_takes_a_peer_that_has_acknowledged_all() {
-    let mut pair = protocol_a();
+    let mut pair = Pair::synced_by(Protocol::A);
     assert_eq!(pair.command(true, detach(false)), 1);
     pair.a.write(80, 4096, 9);
     pair.run();
@@ -416,7 +404,7 @@ fn a_disk_that_lacks_writes_comes_back_as_no_good_one_also_after_a_demotion() {
 /// Seed 1216172: in protocol A the peer may lack more than that.
 #[test]
 fn a_disk_that_lacks_what_was_only_sent_comes_back_as_a_good_one_after_a_demotion() {
-    let mut pair = protocol_a();
+    let mut pair = Pair::synced_by(Protocol::A);
     pair.cut = true;
     pair.a.fail_local = true;
     pair.a.write(80, 4096, 9);

@@ -268,23 +268,11 @@ fn a_frozen_write_that_is_given_up_by_hand_is_synced_when_the_peer_is_back() {
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
 
-fn protocol_a() -> Pair {
-    let mut pair = Pair::new();
-    pair.attach();
-    pair.connect(NetConfig {
-        protocol: Protocol::A,
-        ..NetConfig::DEFAULT
-    });
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
-    suspend_without_data(&mut pair);
-    pair
-}
-
 /// The disk was detached when the link broke, and then it was in doubt.
 #[test]
 fn a_write_of_protocol_a_that_the_peer_never_got_is_synced_also_behind_another_attach() {
-    let mut pair = protocol_a();
+    let mut pair = Pair::synced_by(Protocol::A);
+    suspend_without_data(&mut pair);
     pair.cut = true;
     pair.a.write(800, 4096, 9);
     pair.run();
@@ -314,7 +302,8 @@ fn a_write_of_protocol_a_that_the_peer_never_got_is_synced_also_behind_another_a
 /// Neither disk counted as good when the link broke: nobody could begin a generation for it.
 #[test]
 fn a_write_that_the_peer_may_lack_is_synced_also_if_the_disk_was_in_doubt() {
-    let mut pair = protocol_a();
+    let mut pair = Pair::synced_by(Protocol::A);
+    suspend_without_data(&mut pair);
     pair.b.hold_peer_io = true;
     pair.a.write(800, 4096, 9);
     pair.run();
@@ -363,14 +352,7 @@ fn a_write_that_the_peer_may_lack_is_synced_also_if_the_disk_was_in_doubt() {
 /// The peer was not fenced, and the generation that is due had been put off.
 #[test]
 fn a_frozen_primary_that_steps_down_leaves_its_generation() {
-    let mut pair = Pair::new();
-    pair.attach();
-    pair.connect(NetConfig {
-        protocol: Protocol::B,
-        ..NetConfig::DEFAULT
-    });
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
+    let mut pair = Pair::synced_by(Protocol::B);
     set_fencing(&mut pair, true, Fencing::ResourceAndStonith);
     pair.b.hold_peer_io = true;
     pair.a.write(800, 4096, 9);

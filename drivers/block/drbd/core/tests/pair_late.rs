@@ -279,15 +279,7 @@ fn a_bitmap_for_a_disk_that_has_gone_does_not_end_the_connection() {
 /// suspension.
 #[test]
 fn writes_of_protocol_a_that_are_lost_while_io_is_suspended_are_synced() {
-    let mut pair = Pair::new();
-    pair.attach();
-    let config = NetConfig {
-        protocol: Protocol::A,
-        ..NetConfig::DEFAULT
-    };
-    pair.connect(config);
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
+    let mut pair = Pair::synced_by(Protocol::A);
     pair.cut = true;
     pair.a.write(800, 4096, 0x77);
     pair.run();

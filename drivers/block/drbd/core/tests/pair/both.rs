@@ -6,7 +6,7 @@ use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::VolumeNumber;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 
 use super::node::{Node, V};
 
@@ -216,6 +216,20 @@ impl Pair {
             let request = AdminRequest::NetOptions { config, digests };
             assert_eq!(pair.command(on_a, request), 101);
         }
+        pair
+    }
+
+    /// As [`Self::synced`], over a connection of this protocol.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn synced_by(protocol: Protocol) -> Self {
+        let mut pair = Self::new();
+        pair.attach();
+        pair.connect(NetConfig {
+            protocol,
+            ..NetConfig::DEFAULT
+        });
+        assert_eq!(pair.role(true, Role::Primary, true), 1);
+        pair.until("first sync", Self::in_sync);
         pair
     }
 
