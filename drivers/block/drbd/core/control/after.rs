@@ -289,17 +289,24 @@ impl Control<'_> {
                 self.begin_generation_if_taken(v);
             }
             FollowUp::WriteBitmap => self.write_bitmap_soon(v),
-            FollowUp::Negotiate => {
-                self.send_sizes(v, false, 0);
-                self.send_uuids(v, 0);
-                self.send_state(v);
-            }
+            FollowUp::Negotiate => self.negotiate(v),
             FollowUp::SendState => self.tell_state(v),
             FollowUp::StartFullSync => self.start_full_sync(v, n.conn),
             FollowUp::DiskFailed => self.disk_failed(v),
             FollowUp::DiskGone => self.tell_state(v),
             FollowUp::SyncGrown => self.sync_grown_early(v),
         }
+    }
+
+    /// The disk is to be compared with the peer's, which is told of everything. A generation that
+    /// was put off begins before: both have to compare the same.
+    fn negotiate(&mut self, v: VolumeIndex) {
+        if core::mem::take(&mut self.vol_mut(v).new_uuid_due) {
+            self.leave_generation(v);
+        }
+        self.send_sizes(v, false, 0);
+        self.send_uuids(v, 0);
+        self.send_state(v);
     }
 
     /// The peer is back and gets everything that was kept for it: no new generation is needed. If

@@ -115,9 +115,10 @@ impl Control<'_> {
         if ps.conn == ConnState::Ahead {
             conn = ConnState::Behind;
         }
-        if os.conn == ConnState::Connected && ps.disk == DiskState::Negotiating {
+        let waits = ps.disk == DiskState::Negotiating && os.disk != DiskState::Negotiating;
+        if os.conn == ConnState::Connected && waits {
             // A new generation that waits for the end of a suspension: the disk lacks what was
-            // under way, and is compared with ours now.
+            // under way, and is compared with ours now. (Ours, if it waits as well, has been told.)
             self.begin_due_generation(v);
         }
         if self.keeps_refused_disk(v, &os, &ps) {

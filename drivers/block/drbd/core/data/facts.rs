@@ -1,0 +1,74 @@
+//! What the control plane reads of the data plane (`link.rs`, [`Facts`]).
+
+use super::DataPlane;
+use crate::link::{Facts, VolumeIndex};
+use crate::memory::Memory;
+use crate::request::{Answer, Remote};
+
+impl<M: Memory> DataPlane<M> {
+    /// Returns the numbers that the control plane reads.
+    pub fn facts(&self, volume: VolumeIndex) -> Facts {
+        let Some(slot) = self.volumes.get(volume.slot()) else {
+            return Facts::default();
+        };
+        let (bits_set, bits_total) = match &slot.disk {
+            Some(disk) => (disk.bitmap.weight(), disk.bitmap.bits()),
+            None => (0, 0),
+        };
+        Facts {
+            bits_set,
+            bits_total,
+            app_in_flight: slot.app_in_flight,
+            peer_pending: slot.peer_pending,
+            local_in_flight: slot.local_in_flight,
+            app_local: slot.local.len(),
+            peer_writes: slot.peer_app_writes,
+            verify_start: slot.verify_reached(),
+            equal_bits: slot
+                .session
+                .as_ref()
+                .map_or(0, |session| session.same_checksum),
+            ring_pending: self.ring_pending(volume),
+            missed_writes: slot.missed_writes,
+            lacks_ended: slot.lacks_ended,
+            refused_writes: slot.refused_writes,
+            took_writes: slot.took_writes,
+            peer_missed: slot.peer_missed,
+            al_used: slot.diskless_writes != 0
+                || slot.disk.as_ref().is_some_and(|disk| disk.al.used() != 0),
+            unsettled: slot.in_flight_sectors != 0 || slot.peer_missed,
+            ended_unsettled: slot.in_flight_sectors != 0 && self.has_ended_unsettled(volume),
+            given_up: slot.view.state.suspended() && self.has_given_up(volume),
+        }
+    }
+
+    /// Loops over all requests: the peer has refused one, or was gone.
+    fn has_given_up(&self, volume: VolumeIndex) -> bool {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            let request = &self.requests[slot];
+            let over = request.remote == Remote::Data && request.answer == Answer::Failed;
+            if over && request.volume == volume && !request.completed {
+                return true;
+            }
+            at = self.log.after(&self.requests, slot);
+        }
+        false
+    }
+
+    /// Loops over the writes without a barrier ack, if I/O is suspended.
+    fn has_ended_unsettled(&self, volume: VolumeIndex) -> bool {
+        if !self.volumes[volume.slot()].view.state.suspended() {
+            return true;
+        }
+        let mut at = self.unacked.head();
+        while let Some(slot) = at {
+            let request = &self.requests[slot];
+            if request.volume == volume && request.completed {
+                return true;
+            }
+            at = self.unacked.after(&self.requests, slot);
+        }
+        false
+    }
+}
