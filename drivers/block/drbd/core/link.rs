@@ -195,6 +195,8 @@ pub enum Order {
     FailFrozen(VolumeIndex),
     /// Frozen requests of all volumes that waited for a disk go to the disk again.
     RestartFrozen,
+    /// The writes of this volume that have not ended go to its disk, which is back.
+    RestartWrites(VolumeIndex),
     /// The volume has a disk; its bitmap, with room for the capacity, has been lent.
     DiskAttached(VolumeIndex),
     /// The volume has no disk any more.
@@ -398,8 +400,8 @@ pub struct Facts {
     pub peer_writes: u32,
     /// Sector at which the next verify should start.
     pub verify_start: u64,
-    /// Bits of the run that goes on whose blocks had equal checksums.
-    pub equal_bits: u64,
+    /// Bits of the run that goes on whose blocks had equal checksums, if it compares them.
+    pub equal_bits: Option<u64>,
     /// The activity log ring is still being filled.
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.

@@ -239,17 +239,11 @@ impl Control<'_> {
                 self.helper(Handler::PriOnInconDegr, Some(v), false);
             }
             FollowUp::ThawByPeer => {
-                self.order(Order::ResendFrozen);
+                self.resend_kept();
                 self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
             }
-            FollowUp::RestartOnDisk => self.order(Order::RestartFrozen),
-            FollowUp::ThawByDisk => {
-                if n.conn < ConnState::Connected {
-                    // What was kept for the peer need not wait for it.
-                    self.order(Order::EndFrozen);
-                }
-                self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
-            }
+            FollowUp::RestartOnDisk => self.order(Order::RestartWrites(v)),
+            FollowUp::ThawByDisk => self.thaw_by_disk(v, n),
             FollowUp::ResendKept => self.resend_kept(),
             FollowUp::ThawFencing => {
                 self.resend_kept();
@@ -296,6 +290,18 @@ impl Control<'_> {
             FollowUp::DiskGone => self.tell_state(v),
             FollowUp::SyncGrown => self.sync_grown_early(v),
         }
+    }
+
+    /// The own disks are good again. What was kept for a peer that is not there need not wait for
+    /// it, unless I/O is suspended for another reason as well.
+    fn thaw_by_disk(&mut self, v: VolumeIndex, n: VolumeState) {
+        self.order(Order::RestartFrozen);
+        let alone = self.s.conn < ConnState::WfReportParams;
+        if alone && !n.susp && !n.susp_fen {
+            self.begin_due_generations();
+            self.order(Order::EndFrozen);
+        }
+        self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
     }
 
     /// The disk is to be compared with the peer's, which is told of everything. A generation that

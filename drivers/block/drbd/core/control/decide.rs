@@ -261,6 +261,8 @@ impl Control<'_> {
         peer: &VolumeState,
         peer_disk: DiskState,
     ) -> Decision {
+        // This one says what becomes of the peer's disk.
+        self.vol_mut(v).peer_refused = false;
         let peer_role = peer.role;
         let volume = self.vol(v);
         let own_disk = match volume.state.disk {

@@ -237,9 +237,7 @@ impl Control<'_> {
     /// Logs how much need not be sent, if checksums were compared.
     fn log_checksums(&mut self, v: VolumeIndex) {
         let total = self.vol(v).run.total_bits;
-        let compares = self.s.net.is_some_and(|net| !net.csums_alg.is_empty());
-        if compares && total != 0 {
-            let equal = self.vol(v).facts.equal_bits;
+        if let Some(equal) = self.vol(v).facts.equal_bits.filter(|_| total != 0) {
             self.log(v, Line::EqualChecksums { equal, total });
         }
     }

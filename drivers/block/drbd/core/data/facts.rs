@@ -15,6 +15,7 @@ impl<M: Memory> DataPlane<M> {
             Some(disk) => (disk.bitmap.weight(), disk.bitmap.bits()),
             None => (0, 0),
         };
+        let compares = slot.session.as_ref().filter(|session| session.checksums);
         Facts {
             bits_set,
             bits_total,
@@ -24,10 +25,7 @@ impl<M: Memory> DataPlane<M> {
             app_local: slot.local.len(),
             peer_writes: slot.peer_app_writes,
             verify_start: slot.verify_reached(),
-            equal_bits: slot
-                .session
-                .as_ref()
-                .map_or(0, |session| session.same_checksum),
+            equal_bits: compares.map(|session| session.same_checksum),
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
             lacks_ended: slot.lacks_ended,

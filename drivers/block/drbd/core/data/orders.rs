@@ -44,6 +44,7 @@ impl<M: Memory> DataPlane<M> {
             Order::EndFrozen => self.for_all_logged(now, Event::ConnectionLost),
             Order::FailFrozen(volume) => self.fail_frozen(volume, now),
             Order::RestartFrozen => self.restart_frozen(),
+            Order::RestartWrites(volume) => self.restart_writes(volume),
             Order::DiskAttached(volume) => self.disk_attached(volume),
             Order::DiskDetached(volume) => self.disk_detached(volume, now),
             Order::AbortLocal(volume) => self.abort_local(volume, now),
@@ -386,31 +387,48 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The disk is usable again: what failed locally while frozen goes to it once more, and every
-    /// write. Those take their references on the activity log again: they went with the old log.
+    /// The disks are good again: what failed locally while frozen goes to them once more.
     fn restart_frozen(&mut self) {
         let mut at = self.log.head();
         while let Some(slot) = at {
             at = self.log.after(&self.requests, slot);
             let request = &self.requests[slot];
-            let waits = match request.local {
-                // What was written is on the disk before this one, if it is another.
-                Local::Done { .. } if request.op.is_write() => true,
-                Local::Done { ok } => !ok && request.frozen,
-                Local::Aborted | Local::InFlight | Local::None => false,
-            };
+            let failed = request.local == Local::Done { ok: false };
             let usable = self.volumes[request.volume.slot()].has_disk();
-            if waits && !request.completed && usable {
-                self.requests[slot].frozen = false;
-                self.requests[slot].local = Local::InFlight;
-                let wait = if self.lacks_log(slot) {
-                    Wait::ActivityLog
-                } else {
-                    Wait::Ready
-                };
-                self.park_in(slot, wait);
+            if failed && request.frozen && !request.completed && usable {
+                self.restart_local(slot);
             }
         }
+    }
+
+    /// A disk is back, perhaps another one: what was written to the one before has to be written
+    /// once more. Reads wait: the disk need not be a good one.
+    fn restart_writes(&mut self, volume: VolumeIndex) {
+        if !self.volumes[volume.slot()].has_disk() {
+            return;
+        }
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            let request = &self.requests[slot];
+            let done = matches!(request.local, Local::Done { .. });
+            let waits = request.volume == volume && !request.completed;
+            if waits && done && request.op.is_write() {
+                self.restart_local(slot);
+            }
+        }
+    }
+
+    /// Writes take their references on the activity log again: they went with the old log.
+    fn restart_local(&mut self, slot: u32) {
+        self.requests[slot].frozen = false;
+        self.requests[slot].local = Local::InFlight;
+        let wait = if self.lacks_log(slot) {
+            Wait::ActivityLog
+        } else {
+            Wait::Ready
+        };
+        self.park_in(slot, wait);
     }
 
     fn disk_attached(&mut self, volume: VolumeIndex) {

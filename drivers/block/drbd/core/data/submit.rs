@@ -86,7 +86,7 @@ impl<M: Memory> DataPlane<M> {
             if slot.view.state.suspended() && !put_back(Bug::SuspendRacesWithSubmit) {
                 return None;
             }
-            if slot.view.generation_due {
+            if slot.view.generation_due || slot.view.state.conn == ConnState::StartingSyncT {
                 return None;
             }
             let slot = self.take_ready(volume)?;

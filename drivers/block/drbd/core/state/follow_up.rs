@@ -17,8 +17,8 @@ pub enum FollowUp {
     ThawByPeer,
     /// A6: data may be accessible again on the own disk.
     ThawByDisk,
-    /// The own disk is back while I/O is suspended: what is frozen goes to it once more, and is
-    /// in its log, before it is sent again. (The reference sends it alone.)
+    /// A5a: the own disk is back while I/O is suspended: writes go to it once more, and are in its
+    /// log, before they are sent again. (The reference only sends them.)
     RestartOnDisk,
     /// A7: the peer is back before it was fenced.
     ThawFencing,
@@ -157,12 +157,12 @@ fn data_access(o: VolumeState, n: VolumeState, context: &Context, list: &mut Fol
     list.add(both_good(n) && !both_good(o), FollowUp::ForgetCrash);
     list.add(degraded(n) && !degraded(o), FollowUp::PrimaryDegraded);
     list.add(
-        n.susp_nod && linked && context.all_connected,
-        FollowUp::ThawByPeer,
-    );
-    list.add(
         n.suspended() && was_new && n.disk > Negotiating,
         FollowUp::RestartOnDisk,
+    );
+    list.add(
+        n.susp_nod && linked && context.all_connected,
+        FollowUp::ThawByPeer,
     );
     list.add(
         n.susp_nod && was_new && context.all_up_to_date,

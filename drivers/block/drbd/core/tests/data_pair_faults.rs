@@ -90,6 +90,26 @@ fn a_frozen_write_that_starts_again_is_in_the_activity_log() {
     world.check_idle();
 }
 
+/// It need not be a good one.
+#[test]
+fn a_frozen_read_is_not_served_by_the_disk_that_is_attached_meanwhile() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    let _ = world.read(0, 16, 8);
+    world.suspend(0, true);
+    let Some(Job::App(id, _)) = world.nodes[0].jobs.pop() else {
+        panic!("the read is with the disk");
+    };
+    let now = world.now;
+    world.nodes[0].data.local_done(id, false, now);
+    world.attach_again(0);
+    world.set_disk(0, DiskState::Inconsistent);
+    world.nodes[0].order(&Order::SetAllBits(V));
+    world.nodes[0].order(&Order::RestartWrites(V));
+    world.suspend(0, false);
+    assert!(!world.nodes[0].writes_locally());
+}
+
 /// The next resync overwrites what only its target has: nobody may rely on it. Where the policy is
 /// to wait for the peer, the write waits.
 #[test]

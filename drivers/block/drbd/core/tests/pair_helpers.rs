@@ -378,3 +378,25 @@ fn a_frozen_primary_that_steps_down_leaves_its_generation() {
     assert_eq!(pair.b.disk.data[800 * 512], 9);
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
+
+/// It was put off when the link broke, and the peer has begun one of its own for the writes since.
+#[test]
+fn a_generation_that_was_put_off_is_not_begun_when_the_peer_has_come_back() {
+    let mut pair = Pair::synced();
+    suspend_without_data(&mut pair);
+    let (volume, force) = (V, true);
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
+    cut_only(&mut pair);
+    assert_eq!(
+        pair.command(true, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.run();
+    assert!(pair.a.state().susp_nod);
+    pair.cut = false;
+    pair.until("served", |pair| pair.a.state().pdsk == DiskState::UpToDate);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+    pair.until("equal", Pair::in_sync);
+}
