@@ -247,7 +247,6 @@ impl Control<'_> {
             FollowUp::ResendKept => self.resend_kept(),
             FollowUp::ThawFencing => {
                 self.resend_kept();
-                self.begin_due_generations();
                 self.set_state(v, Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
             }
             FollowUp::SendSyncUuid => self.begin_source_uuid(v),
@@ -307,9 +306,7 @@ impl Control<'_> {
     /// The disk is to be compared with the peer's, which is told of everything. A generation that
     /// was put off begins before: both have to compare the same.
     fn negotiate(&mut self, v: VolumeIndex) {
-        if core::mem::take(&mut self.vol_mut(v).new_uuid_due) {
-            self.leave_generation(v);
-        }
+        self.leave_due_generation(v);
         self.send_sizes(v, false, 0);
         self.send_uuids(v, 0);
         self.send_state(v);
@@ -418,9 +415,17 @@ impl Control<'_> {
 
     /// A new generation that was put off as I/O was suspended begins now.
     pub(crate) fn begin_due_generation(&mut self, v: VolumeIndex) {
-        if core::mem::take(&mut self.vol_mut(v).new_uuid_due) {
-            self.leave_generation(v);
+        if self.leave_due_generation(v) {
             self.tell_uuids(v);
         }
+    }
+
+    /// As [`Self::begin_due_generation`], without telling the peer. Returns whether one was due.
+    pub(crate) fn leave_due_generation(&mut self, v: VolumeIndex) -> bool {
+        let due = core::mem::take(&mut self.vol_mut(v).new_uuid_due);
+        if due {
+            self.leave_generation(v);
+        }
+        due
     }
 }

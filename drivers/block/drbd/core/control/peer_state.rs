@@ -372,10 +372,7 @@ impl Control<'_> {
         self.text(v, Level::Error, text);
         self.order(Order::EndFrozen);
         for v in self.indices() {
-            if self.vol(v).new_uuid_due {
-                self.vol_mut(v).new_uuid_due = false;
-                self.leave_generation(v);
-            }
+            self.leave_due_generation(v);
         }
         let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
         self.set_conn_state(

@@ -93,7 +93,7 @@ impl<M: Memory> DataPlane<M> {
             let id = self.requests.id_of(slot);
             self.requests[slot].wait = Wait::None;
             if self.requests[slot].admitted {
-                // It goes to a disk that came back (`Order::RestartFrozen`).
+                // It goes to a disk that came back (`Order::RestartFrozen`, `RestartWrites`).
                 self.start_local(slot, now);
                 return Some((id, self.local_part(slot)));
             }
