@@ -21,6 +21,15 @@ fn set_fencing(pair: &mut Pair, on_a: bool, fencing: Fencing) {
     assert_eq!(pair.command(on_a, request), 101);
 }
 
+fn connect_b(pair: &mut Pair, protocol: Protocol) {
+    let config = NetConfig {
+        protocol,
+        ..NetConfig::DEFAULT
+    };
+    let digests = DigestLengths::default();
+    pair.b.admin(AdminRequest::Connect { config, digests });
+}
+
 fn cut(pair: &mut Pair) {
     cut_only(pair);
     pair.pass(Duration::from_secs(2));
@@ -337,13 +346,7 @@ fn a_write_that_the_peer_may_lack_is_synced_also_if_the_disk_was_in_doubt() {
     pair.b.fail_peer_io = false;
     pair.b.attach(DiskConfig::DEFAULT);
     pair.run();
-    pair.b.admin(AdminRequest::Connect {
-        config: NetConfig {
-            protocol: Protocol::A,
-            ..NetConfig::DEFAULT
-        },
-        digests: DigestLengths::default(),
-    });
+    connect_b(&mut pair, Protocol::A);
     pair.until("equal", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
@@ -367,13 +370,7 @@ fn a_frozen_primary_that_steps_down_leaves_its_generation() {
     pair.b.attach(DiskConfig::DEFAULT);
     pair.run();
     pair.cut = false;
-    pair.b.admin(AdminRequest::Connect {
-        config: NetConfig {
-            protocol: Protocol::B,
-            ..NetConfig::DEFAULT
-        },
-        digests: DigestLengths::default(),
-    });
+    connect_b(&mut pair, Protocol::B);
     pair.until("equal", Pair::in_sync);
     assert_eq!(pair.b.disk.data[800 * 512], 9);
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);

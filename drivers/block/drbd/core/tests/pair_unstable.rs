@@ -111,22 +111,32 @@ fn ended_writes_that_the_peer_may_have_lost_while_io_is_suspended_are_synced() {
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
 
-/// Their data are still there, so they are sent again.
-#[test]
-fn writes_that_wait_for_the_end_of_a_suspension_are_sent_again_though_acknowledged() {
+/// `a` has sent a write, which has not got to the disk of `b`, and I/O is suspended.
+fn suspended_before_the_disk_of_b() -> Pair {
     let mut pair = Pair::synced();
     pair.b.hold_peer_io = true;
     pair.a.write(800, 4096, 0x71);
     pair.run();
-    let volume = V;
-    pair.a.admin(AdminRequest::SuspendIo { volume });
+    pair.a.admin(AdminRequest::SuspendIo { volume: V });
     pair.run();
+    pair
+}
+
+fn connect_b(pair: &mut Pair) {
+    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
+    pair.b.admin(AdminRequest::Connect { config, digests });
+}
+
+/// Their data are still there, so they are sent again.
+#[test]
+fn writes_that_wait_for_the_end_of_a_suspension_are_sent_again_though_acknowledged() {
+    let mut pair = suspended_before_the_disk_of_b();
     pair.b.hold_peer_io = false;
     pair.run();
     assert_eq!(pair.a.ended, [], "suspended");
     restart_b_without(&mut pair, 800);
     pair.until("in sync", Pair::in_sync);
-    pair.a.admin(AdminRequest::ResumeIo { volume });
+    pair.a.admin(AdminRequest::ResumeIo { volume: V });
     pair.until("still in sync", Pair::in_sync);
     assert_eq!(pair.a.ended, [Ok(())]);
     assert!(pair.a.disk.data == pair.b.disk.data);
@@ -136,13 +146,7 @@ fn writes_that_wait_for_the_end_of_a_suspension_are_sent_again_though_acknowledg
 /// The peer was there without its disk meanwhile, and nothing could be sent again.
 #[test]
 fn writes_that_were_given_up_in_a_suspension_are_synced_when_the_peer_has_its_disk_again() {
-    let mut pair = Pair::synced();
-    pair.b.hold_peer_io = true;
-    pair.a.write(800, 4096, 0x71);
-    pair.run();
-    let volume = V;
-    pair.a.admin(AdminRequest::SuspendIo { volume });
-    pair.run();
+    let mut pair = suspended_before_the_disk_of_b();
     pair.b.fail_peer_io = true;
     pair.b.hold_peer_io = false;
     pair.run();
@@ -158,12 +162,11 @@ fn writes_that_were_given_up_in_a_suspension_are_synced_when_the_peer_has_its_di
     pair.b.fail_peer_io = false;
     pair.b.attach(DiskConfig::DEFAULT);
     pair.run();
-    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
-    pair.b.admin(AdminRequest::Connect { config, digests });
+    connect_b(&mut pair);
     pair.until("compared", |pair| {
         pair.a.state().conn >= ConnState::Connected
     });
-    pair.a.admin(AdminRequest::ResumeIo { volume });
+    pair.a.admin(AdminRequest::ResumeIo { volume: V });
     pair.until("in sync", Pair::in_sync);
     assert_eq!(pair.a.ended, [Ok(())]);
     assert!(pair.a.disk.data == pair.b.disk.data);
@@ -178,8 +181,7 @@ fn restart_b_without(pair: &mut Pair, sector: usize) {
     pair.until("a notices", |pair| {
         pair.a.state().conn < ConnState::Connected
     });
-    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
-    pair.b.admin(AdminRequest::Connect { config, digests });
+    connect_b(pair);
 }
 
 /// They come on the other socket than the state of the disk, and may be faster. A disk of the same
