@@ -378,6 +378,7 @@ impl Cluster {
         while let Some((node, bio, ok)) = self.world.ended.pop() {
             self.workload.ended(&mut self.world, node, &bio, ok);
         }
+        self.workload.close_unused(&mut self.world);
         self.note_synced();
         for node in 0..2 {
             while let Some((command, code)) =

@@ -459,4 +459,9 @@ impl Alive {
             next_ticket: 1,
         }
     }
+    /// Requests of applications that have not ended, in no order.
+    pub fn bios(&self) -> impl Iterator<Item = &Bio> {
+        let queued = self.waiting.iter().chain(&self.reissue);
+        self.app.iter().flatten().chain(queued)
+    }
 }

@@ -54,6 +54,9 @@ pub struct Workload {
     pub breaks: u64,
     /// Protocols A and B: acknowledged writes that have not reached the disk of that node.
     under_way: Vec<(usize, usize, Write)>,
+    /// Devices of a node, in its present life, that are open because what was left there has not
+    /// ended.
+    stuck: Vec<(usize, u32, VolumeIndex)>,
 }
 
 impl Workload {
@@ -73,6 +76,7 @@ impl Workload {
             protocol: faults.protocol,
             breaks: 0,
             under_way: Vec::new(),
+            stuck: Vec::new(),
         }
     }
 
@@ -113,16 +117,32 @@ impl Workload {
         world.oracle.interrupted();
         self.under_way.clear();
         let before = self.node.replace(node);
-        for volume in 0..volumes {
-            let volume = VolumeIndex(volume as u8);
-            if let Some(before) = before {
-                world.handle(before, &Input::Closed { volume });
-            }
+        if let Some(before) = before {
+            let life = world.nodes[before].life;
+            let open = (0..volumes).map(|volume| (before, life, VolumeIndex(volume as u8)));
+            self.stuck.extend(open);
+            self.close_unused(world);
         }
         for volume in 0..volumes {
             let volume = VolumeIndex(volume as u8);
             world.handle(node, &Input::Opened { volume });
         }
+    }
+
+    /// Nobody can close a device as long as a request of theirs has not ended, nor is it demoted
+    /// then.
+    pub(crate) fn close_unused(&mut self, world: &mut World) {
+        self.stuck.retain(|&(node, life, volume)| {
+            let alive = world.nodes[node].alive.as_ref();
+            let Some(alive) = alive.filter(|_| world.nodes[node].life == life) else {
+                return false;
+            };
+            let used = alive.bios().any(|bio| bio.volume == volume);
+            if !used {
+                world.handle(node, &Input::Closed { volume });
+            }
+            used
+        });
     }
 
     /// Closes the device, once nothing is in flight. False: something is.

@@ -377,12 +377,7 @@ impl Cluster {
         let Some(alive) = &world.nodes[node].alive else {
             return;
         };
-        let bios = alive
-            .app
-            .iter()
-            .flatten()
-            .chain(&alive.waiting)
-            .chain(&alive.reissue);
+        let bios = alive.bios();
         for bio in bios.filter(|bio| bio.volume.slot() == volume && bio.op == Op::Write) {
             let write = Write {
                 sector: bio.sector,
