@@ -111,5 +111,8 @@ fn write_transaction(
     md_sector: Sector,
     flush: bool,
 ) -> bool {
-    io.write(&backing.meta, md_sector.0, flags(flush)).is_ok()
+    // Extents that leave the log must have their data on the disk. Where data and log share a
+    // device the flush that comes with the write sees to that.
+    (!flush || backing.flush_data_apart().is_ok())
+        && io.write(&backing.meta, md_sector.0, flags(flush)).is_ok()
 }
