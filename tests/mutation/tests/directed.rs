@@ -12,6 +12,10 @@ mod pair_attach_tests;
 mod pair_cancel_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_commands.rs"]
 mod pair_commands_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_congestion.rs"]
+mod pair_congestion_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_disk_errors.rs"]
+mod pair_disk_errors_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_edges.rs"]
 mod pair_edges_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_exposed.rs"]

@@ -524,7 +524,9 @@ impl<M: Memory> DataPlane<M> {
         );
         if let Some(session) = &mut slot.session {
             session.pause(paused, now);
-            session.cancelled &= old.state.conn == view.state.conn;
+            if old.state.conn != view.state.conn {
+                session.cancelled_until = Instant(0);
+            }
         }
         if old.state.suspended() && !view.state.suspended() {
             self.thawed |= volume.bit();
@@ -696,6 +698,10 @@ impl<M: Memory> DataPlane<M> {
             // The peer may still refuse what applications are done with.
             self.hurry_barrier();
         } else if draining {
+            self.mark_kept(volume);
+            let Some(slot) = self.volumes.get_mut(volume.slot()) else {
+                return;
+            };
             self.stamp += 1;
             slot.bitmap_send = BitmapSend::Queued(self.stamp, SendCursor::default());
             self.queue_item(self.stamp, QueuedItem::Bitmap(volume, self.stamp));

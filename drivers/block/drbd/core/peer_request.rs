@@ -70,6 +70,15 @@ impl PeerKind {
         )
     }
 
+    /// A read whose outcome makes blocks equal in a run of a resync.
+    #[inline]
+    pub const fn is_for_a_run(self) -> bool {
+        matches!(
+            self,
+            Self::ChecksumCompare | Self::ChecksumRead | Self::ResyncRead | Self::ThinRead
+        )
+    }
+
     /// The request belongs to resync or verify: it holds a resync extent.
     #[inline]
     pub const fn holds_extent(self) -> bool {

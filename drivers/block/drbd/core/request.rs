@@ -490,13 +490,22 @@ impl Request {
     fn result(&self) -> Completion {
         if self.retry {
             Completion::Reissue
-        } else if self.local_counts() || self.answer_counts() || self.ends_early() {
+        } else if self.local_counts()
+            || self.answer_counts()
+            || self.is_flush_for_the_peer()
+            || self.ends_early()
+        {
             Completion::Ok
         } else if self.op == Op::Read && !self.read_ahead {
             Completion::Reissue
         } else {
             Completion::Failed
         }
+    }
+
+    /// A flush of a disk that is given up while the peer has the data (`reference/io.md` Q19).
+    fn is_flush_for_the_peer(&self) -> bool {
+        self.op == Op::Flush && matches!(self.local, Local::Aborted) && !self.stale_peer
     }
 
     fn local_counts(&self) -> bool {

@@ -128,11 +128,13 @@ impl Control<'_> {
             .map_or(OnCongestion::Block, |net| net.on_congestion);
         let quiet = super::engine::Flags::QUIET;
         let state = self.vol(v).state;
-        if state.disk != DiskState::UpToDate || state.conn == ConnState::Ahead {
+        if state.disk != DiskState::UpToDate || !state.replicates() {
             return;
         }
         match policy {
             OnCongestion::Block => {}
+            // While disks are compared the peer needs the bitmap, or the answers to its questions.
+            OnCongestion::PullAhead if !runs_ahead_from(state.conn) => {}
             OnCongestion::PullAhead => {
                 self.text(v, Level::Info, "Congestion-fill threshold reached");
                 self.set_state(v, Change::conn(ConnState::Ahead), quiet);
@@ -258,4 +260,11 @@ impl Control<'_> {
     pub fn has_actions(&self) -> bool {
         !self.actions.is_empty()
     }
+}
+
+/// States whose way through Ahead leads back to a resync of everything that is marked: both know
+/// their marks.
+fn runs_ahead_from(conn: ConnState) -> bool {
+    use ConnState::{Connected, PausedSyncS, SyncSource};
+    matches!(conn, Connected | SyncSource | PausedSyncS)
 }

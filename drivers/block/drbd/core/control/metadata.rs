@@ -477,7 +477,15 @@ impl Control<'_> {
                 },
             );
             if state > DiskState::Inconsistent {
-                self.set_state(v, Change::disk(DiskState::Inconsistent), Flags::HARD);
+                let change = Change::disk(DiskState::Inconsistent);
+                let change = match self.vol(v).state.conn {
+                    // A verify would have it that the disk is good.
+                    ConnState::VerifyS | ConnState::VerifyT => {
+                        change.and(Change::conn(ConnState::Connected))
+                    }
+                    _ => change,
+                };
+                self.set_state(v, change, Flags::HARD);
             }
             return;
         }

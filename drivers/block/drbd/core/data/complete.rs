@@ -1,7 +1,7 @@
 //! What happens to admitted requests: events, completion, destruction (`reference/io.md` 1.4 to
 //! 1.7).
 
-use drbd_format::types::{ConnState, OnIoError};
+use drbd_format::types::{ConnState, DiskState, OnIoError};
 
 use super::{DataPlane, Done, DoneKind};
 use crate::link::{LocalError, Upcall, VolumeIndex};
@@ -42,23 +42,31 @@ impl<M: Memory> DataPlane<M> {
                 Op::Read if put_back(Bug::LocalReadErrorForgotten) => return,
                 Op::Read if !read_ahead => {
                     place.set_out_of_sync(range);
+                    // A disk that is passed on and whose data the peer is being given stays good:
+                    // it would be asked again, and again.
+                    let state = place.view.state;
+                    let only_here = state.conn > ConnState::Connected
+                        && state.disk == DiskState::UpToDate
+                        && state.pdsk != DiskState::UpToDate;
+                    let passed_on = place.view.disk.on_io_error == OnIoError::PassOn;
+                    self.requests[id.slot].read_ahead = only_here && passed_on;
                     self.upcall(Upcall::LocalIoFailed {
                         volume,
                         error: LocalError::Read,
                     });
                 }
-                Op::Write | Op::Flush => {
+                Op::Write | Op::WriteZeroes | Op::Flush => {
                     // A flush that failed counts as done if the disk is given up for it while the
                     // peer has the data (`reference/io.md` Q19).
                     let state = &place.view.state;
                     let detaches = place.view.disk.on_io_error != OnIoError::PassOn;
-                    ok = op == Op::Flush && detaches && state.replicates();
+                    ok = op == Op::Flush && detaches && state.pdsk == DiskState::UpToDate;
                     self.upcall(Upcall::LocalIoFailed {
                         volume,
                         error: LocalError::Write,
                     });
                 }
-                Op::Discard | Op::Read | Op::WriteZeroes => {}
+                Op::Discard | Op::Read => {}
             }
         }
         self.apply(id.slot, Event::LocalDone { ok }, now);
@@ -205,6 +213,7 @@ impl<M: Memory> DataPlane<M> {
         let lacks = request.is_only_with_peer();
         let in_sync = request.in_sync && !request.before_run;
         let (remote, epoch) = (request.remote, request.epoch);
+        let only_theirs = request.op == Op::Discard && request.answer == Answer::Ok;
         let untracked = core::mem::replace(&mut request.untracked, false);
         request.free_due = true;
         let place = &mut self.volumes[volume.slot()];
@@ -220,6 +229,13 @@ impl<M: Memory> DataPlane<M> {
             && put_back(Bug::WriteWhileBitmapsTravel);
         if marks && !everywhere && !forgets {
             place.set_out_of_sync(range);
+            if let (true, Some(disk), Some(session)) =
+                (only_theirs, &place.disk, &mut place.session)
+            {
+                let bits = disk.bitmap.count_range(range);
+                let bits = u32::try_from(bits).unwrap_or(u32::MAX);
+                session.only_theirs = session.only_theirs.saturating_add(bits);
+            }
         } else if marks && in_sync && !place.keeps_back_later_than(epoch) {
             place.set_in_sync(range, now);
             self.resync_progressed(volume, now);

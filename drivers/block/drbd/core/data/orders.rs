@@ -375,6 +375,19 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
+    /// The bitmap is about to be sent. What is kept from the connection before counts as different
+    /// if I/O goes on before the resync begins, and the peer is not told then (seed 4000052).
+    pub(crate) fn mark_kept(&mut self, volume: VolumeIndex) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            let request = &self.requests[slot];
+            if request.volume == volume && request.barrier == Barrier::Pending {
+                self.volumes[volume.slot()].set_out_of_sync(request.range());
+            }
+        }
+    }
+
     fn fail_frozen(&mut self, volume: VolumeIndex, now: Instant) {
         let mut at = self.log.head();
         while let Some(slot) = at {

@@ -194,13 +194,29 @@ impl<M: Memory> DataPlane<M> {
         self.answer_read(slot, ok, all_zero, now);
     }
 
+    /// Drops a request whose connection has gone, or the run that it was for: what was read for
+    /// that run may be older than what the next one is about. The peer hears that its question is
+    /// settled.
+    fn drop_if_over(&mut self, slot: u32) -> bool {
+        let peer = &self.peers[slot];
+        let over = peer.kind.is_for_a_run() && peer.stage != Stage::Waiting && !peer.holds_extent;
+        if peer.cancelled || (over && peer.kind == PeerKind::ChecksumRead) {
+            self.complete_extent(slot);
+            self.retire(slot);
+            true
+        } else {
+            if over {
+                self.queue_ack(slot, Ack::ResyncCancel);
+            }
+            over
+        }
+    }
+
     /// Answers a read, or computes a digest first.
     fn answer_read(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
         let kind = self.peers[slot].kind;
         self.peers[slot].ok = ok;
-        if self.peers[slot].cancelled {
-            self.complete_extent(slot);
-            self.retire(slot);
+        if self.drop_if_over(slot) {
             return;
         }
         if ok && kind.wants_digest() {
@@ -220,6 +236,12 @@ impl<M: Memory> DataPlane<M> {
             }
             PeerKind::Read => self.queue_ack(slot, Ack::NegRead),
             PeerKind::ChecksumCompare | PeerKind::ResyncRead | PeerKind::ThinRead => {
+                let peer = &self.peers[slot];
+                let (volume, range) = (peer.volume, peer.range());
+                let place = &mut self.volumes[volume.slot()];
+                if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
+                    session.failed += disk.bitmap.count_range(range);
+                }
                 self.complete_extent(slot);
                 self.queue_ack(slot, Ack::NegResyncRead);
             }
@@ -246,12 +268,10 @@ impl<M: Memory> DataPlane<M> {
             return;
         }
         let slot = id.slot;
-        self.peers[slot].stage = Stage::Waiting;
-        if self.peers[slot].cancelled {
-            self.complete_extent(slot);
-            self.retire(slot);
+        if self.drop_if_over(slot) {
             return;
         }
+        self.peers[slot].stage = Stage::Waiting;
         let same = !digest.is_empty() && self.peers[slot].digest() == digest;
         match self.peers[slot].kind {
             PeerKind::ChecksumCompare => {

@@ -21,6 +21,8 @@ use crate::time::{earliest, Duration, Instant};
 
 /// Least time between two requests to write the bitmap.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
+/// How long a cancelled request keeps a target from asking.
+const CANCELLED_FOR: Duration = Duration::from_secs(1);
 /// The eighths of all slots that our own questions to the peer may have. They and those of the
 /// peer, who asks as much, must leave some for answers and writes: otherwise two nodes that ask
 /// each other, about two volumes, both wait for the other one to read.
@@ -113,13 +115,34 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
+    /// The peer has cancelled what it was asked for. If nothing comes of it all is asked for again.
+    fn is_cancelled(&mut self, volume: VolumeIndex, now: Instant) -> bool {
+        let Some(session) = &mut self.volumes[volume.slot()].session else {
+            return false;
+        };
+        let until = session.cancelled_until;
+        if !session.is_cancelled() {
+            return false;
+        }
+        if now < until {
+            self.resync_timer = earliest(self.resync_timer, Some(until));
+            return true;
+        }
+        session.cancelled_until = Instant(0);
+        session.position = BitIndex(0);
+        false
+    }
+
     /// Asks for the next set bits. Checksum requests go to the disk first; the loop is bounded by
     /// the window.
     fn ask_for_data(&mut self, volume: VolumeIndex, buf: &mut [u8], now: Instant) -> Option<usize> {
         loop {
+            if self.is_cancelled(volume, now) {
+                return None;
+            }
             let place = &self.volumes[volume.slot()];
             let (session, disk) = (place.session.as_ref()?, place.disk.as_ref()?);
-            if session.cancelled || session.reported {
+            if session.reported {
                 return None;
             }
             let Some(bit) = disk.bitmap.find_next(session.position) else {
@@ -306,7 +329,9 @@ impl<M: Memory> DataPlane<M> {
         };
         session.answered(range.len());
         session.finished();
-        session.cancelled |= cancelled;
+        if cancelled {
+            session.cancelled_until = now.after(CANCELLED_FOR);
+        }
         match session.job {
             Job::Resync if failed => session.failed += disk.bitmap.count_range(range),
             Job::Resync => {}
@@ -392,7 +417,7 @@ impl<M: Memory> DataPlane<M> {
             // The source learns of the end from the peer's state, which may come on one socket
             // before the last ack is there on the other.
             (Job::Resync, Side::Source) => {
-                session.peer_ended && disk.bitmap.weight() <= session.failed
+                session.peer_ended && disk.bitmap.weight() <= session.not_to_be_done()
             }
         };
         let is_time = now.since(session.written) >= WRITE_EVERY;
@@ -439,12 +464,13 @@ impl<M: Memory> DataPlane<M> {
         };
         let weight = disk.bitmap.weight();
         let failed = session.failed;
-        session.peer_ended = weight <= failed || !quirk(Quirk::EndSeenOnce);
+        let done = weight <= session.not_to_be_done();
+        session.peer_ended = done || !quirk(Quirk::EndSeenOnce);
         let forgets = put_back(Bug::WriteDuringShortResync);
         let upcall = match session.job {
-            Job::Resync if weight <= failed || forgets => Some(Upcall::ResyncDone {
+            Job::Resync if done || forgets => Some(Upcall::ResyncDone {
                 volume,
-                failed_bits: if forgets { 0 } else { weight },
+                failed_bits: if forgets { 0 } else { failed.min(weight) },
             }),
             Job::Resync => None,
             Job::Verify => Some(Upcall::VerifyDone {
@@ -495,7 +521,7 @@ where
     if weight <= session.failed {
         return true;
     }
-    if !session.cancelled {
+    if !session.is_cancelled() {
         session.position = BitIndex(0);
         session.failed = 0;
     }

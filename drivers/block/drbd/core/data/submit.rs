@@ -379,7 +379,10 @@ impl<M: Memory> DataPlane<M> {
             }
         } else {
             self.volumes[volume.slot()].kept_back = Some(self.epoch);
-            if newly != 0 && self.up && !put_back(Bug::WriteDuringShortResync) {
+            // The target may have cleared bits that are still set here: what it wrote for the run
+            // that has ended is not known.
+            let unknown = newly != 0 || state.conn == ConnState::Ahead;
+            if unknown && self.up && !put_back(Bug::WriteDuringShortResync) {
                 self.requests[slot].remote = Remote::OutOfSync;
                 self.queue_for_peer(slot);
             }
@@ -403,7 +406,7 @@ impl<M: Memory> DataPlane<M> {
             && self.link.terms.version.number() >= 96
             && state.disk == DiskState::UpToDate
             && state.conn >= ConnState::Connected
-            && state.conn != ConnState::Ahead;
+            && state.replicates();
         if !watched || place.congested {
             return;
         }

@@ -45,6 +45,8 @@ pub struct Session {
     pub total: u64,
     /// Bits that could not be processed; verify: bits found different.
     pub failed: u64,
+    /// Bits of discards that only the peer's disk has carried out: no run makes them equal.
+    pub only_theirs: u32,
     /// Verify: bits not yet compared.
     pub verify_left: u64,
     /// Where to search next.
@@ -57,8 +59,9 @@ pub struct Session {
     pub in_flight: u64,
     /// Blocks whose checksums were equal.
     pub same_checksum: u64,
-    /// Requests were cancelled by the peer: stop asking until the state changes.
-    pub cancelled: bool,
+    /// The peer has cancelled requests: do not ask until the state changes, or until then. It may
+    /// have been about requests of the run before. 0: it has not.
+    pub cancelled_until: Instant,
     /// The end has been reported.
     pub reported: bool,
     /// The peer has asked for a block.
@@ -91,13 +94,14 @@ impl Session {
             side,
             total,
             failed: 0,
+            only_theirs: 0,
             verify_left: if matches!(job, Job::Verify) { total } else { 0 },
             position: BitIndex(0),
             stop: BitIndex(u64::MAX),
             outstanding: 0,
             in_flight: 0,
             same_checksum: 0,
-            cancelled: false,
+            cancelled_until: Instant(0),
             reported: false,
             peer_asked: false,
             peer_ended: false,
@@ -113,6 +117,16 @@ impl Session {
             last_mark: 0,
             written: now,
         }
+    }
+
+    /// The peer has cancelled requests, and that still counts.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled_until != Instant(0)
+    }
+
+    /// Bits that may be left when the run is over.
+    pub fn not_to_be_done(&self) -> u64 {
+        self.failed.saturating_add(u64::from(self.only_theirs))
     }
 
     /// Remembers progress; at most every 3 s (`reference/states.md` 2.3).

@@ -199,8 +199,9 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
     let unsettled = context.unsettled && !quirk(Quirk::UnsettledForgotten);
     let shared = context.may_be_elsewhere && n.disk == UpToDate && context.has_disk;
     // The peer may have got to the end of the resync.
-    let leaves = fresh_generation || (shared && o.is_sync_source());
-    let parts = shared && n.role == primary && o.is_sync_source() && n.conn < ConnState::Connected;
+    let was_source = o.is_sync_source() || o.conn == ConnState::Ahead;
+    let leaves = fresh_generation || (shared && was_source);
+    let parts = shared && n.role == primary && was_source && n.conn < ConnState::Connected;
     let lost = parts || (leaves && lost_peer_data(o, n) && (somebody_writes || unsettled));
     let alone = (fresh_generation || shared)
         && attached_alone(o, n)

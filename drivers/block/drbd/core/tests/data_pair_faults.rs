@@ -580,3 +580,54 @@ fn data_of_a_resync_that_has_ended_do_not_go_to_the_disk() {
 fn data_of_a_resync_that_has_ended_call_no_blocks_good() {
     data_of_a_run_that_has_ended(true);
 }
+
+/// The source runs ahead while its disk is slow with a read, and syncs again at once. What it has
+/// read was not protected from the write in between.
+#[test]
+fn what_was_read_for_a_run_that_has_ended_is_not_data_of_the_next_one() {
+    let mut world = World::new(1, SECTORS, Protocol::A);
+    world.connect();
+    world.settle();
+    world.disconnect();
+    world.write(0, 16, 8);
+    world.settle();
+    world.reconnect_with_bitmaps(0);
+    let read = |job: &Job| matches!(job, Job::Peer(drbd_core::data::PeerIo::Read { .. }));
+    world.run_until(|world| world.nodes[0].jobs.iter().any(read));
+    let Some(Job::Peer(drbd_core::data::PeerIo::Read {
+        id,
+        sector,
+        len_bytes,
+        ..
+    })) = world.nodes[0].jobs.pop()
+    else {
+        panic!("a read");
+    };
+    let old = world.nodes[0].disk.read(sector.0, len_bytes);
+    world.set_conn(0, ConnState::Ahead);
+    world.nodes[0].order(&Order::StopResync(V));
+    world.set_conn(1, ConnState::Behind);
+    world.nodes[1].order(&Order::StopResync(V));
+    let write = world.write(0, 16, 8);
+    while [0, 1, 6, 7, 8].into_iter().any(|kind| world.step(0, kind)) {}
+    assert_eq!(world.nodes[0].results.get(&write), Some(&Ok(())));
+    world.start_sync(0);
+    let all = |world: &mut World, steps: &[(usize, u64)]| {
+        for _ in 0..10 {
+            while steps.iter().any(|(at, kind)| world.step(*at, *kind)) {}
+            world.advance_clock(Duration::from_millis(20));
+        }
+    };
+    // The target asks again; then the old read ends, and its reply is faster.
+    all(&mut world, &[(1, 0), (1, 1)]);
+    let now = world.now;
+    world.nodes[0].pages.insert(id.slot, old);
+    world.nodes[0].data.peer_io_read(id, true, false, now);
+    all(&mut world, &[(0, 0), (0, 1), (1, 3), (1, 5), (1, 6)]);
+    // It waits for a moment with asking again.
+    world.settle();
+    world.advance_clock(Duration::from_secs(2));
+    world.settle();
+    world.check_equal();
+    world.check_idle();
+}

@@ -157,7 +157,7 @@ fn a_source_that_runs_ahead_takes_back_what_it_was_asked_for() {
     world.set_conn(0, ConnState::Ahead);
     world.settle();
     let session = world.nodes[1].data.session(V).expect("not over");
-    assert!(session.cancelled);
+    assert!(session.is_cancelled());
     assert_eq!((session.in_flight, session.outstanding), (0, 0));
     assert!(world.nodes[1].weight() > 0);
     world.check_marked();

@@ -98,7 +98,7 @@ pub(crate) struct Node {
     /// Helpers whose end is waited for, oldest first.
     pub(crate) running: VecDeque<(Handler, Option<VolumeIndex>, u32)>,
     bios: HashMap<u32, (AppIo, Vec<u8>)>,
-    pages: HashMap<u32, Vec<u8>>,
+    pub(crate) pages: HashMap<u32, Vec<u8>>,
     pub(crate) ended: Vec<Result<(), IoError>>,
     /// Every superblock written, in order.
     pub(crate) superblocks: Vec<Superblock>,

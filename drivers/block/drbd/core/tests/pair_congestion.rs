@@ -1,0 +1,243 @@
+//! A congested Primary that runs ahead of its peer (protocol A), at any moment.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::data::PeerIo;
+use drbd_core::input::AdminRequest;
+use drbd_core::request::Op;
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, OnCongestion, Protocol, Role};
+use pair::both::Pair;
+use pair::node::V;
+
+/// In sync, `a` Primary, which runs ahead with so many extents of its log in use, or so many
+/// sectors on their way.
+fn hasty(extents: u32, fill: u32) -> Pair {
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.connect(NetConfig {
+        protocol: Protocol::A,
+        on_congestion: OnCongestion::PullAhead,
+        congestion_extents: extents,
+        congestion_fill: fill,
+        ..NetConfig::DEFAULT
+    });
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+fn away(pair: &mut Pair) {
+    pair.cut = true;
+    for block in 0..40 {
+        pair.a.write(80 + 160 * block, 4096, 8);
+    }
+    pair.until("both notice", |pair| {
+        let states = [pair.a.state(), pair.b.state()];
+        states.iter().all(|state| state.conn < ConnState::Connected)
+    });
+}
+
+fn rounds(pair: &mut Pair, what: &str, reached: impl Fn(&mut Pair) -> bool) {
+    for _ in 0..100_000 {
+        if reached(pair) {
+            return;
+        }
+        pair.round_or_time();
+    }
+    panic!("never {what}: a {} b {}", pair.a.state(), pair.b.state());
+}
+
+/// Nothing is in flight to the peer then, so no barrier ack says that it is time to sync.
+#[test]
+fn whoever_waits_for_a_bitmap_does_not_run_ahead_for_ever() {
+    let mut pair = hasty(1, 0);
+    away(&mut pair);
+    pair.cut = false;
+    rounds(&mut pair, "waiting", |pair| {
+        let waits = pair.b.state().conn == ConnState::WfBitMapT
+            || pair.b.state().conn == ConnState::WfSyncUuid;
+        if waits {
+            pair.b.sends_left = Some(0);
+        }
+        waits && pair.a.state().conn == ConnState::WfBitMapS
+    });
+    let mut taken = false;
+    for _ in 0..10 {
+        while pair.round() {}
+        taken = pair.a.request(Op::Write, 40, 4096, 9);
+        if taken {
+            break;
+        }
+    }
+    assert!(taken);
+    while pair.round() {}
+    pair.b.sends_left = None;
+    pair.until("in sync", Pair::in_sync);
+}
+
+/// The target has a block already, and the source has not heard of it when it runs ahead.
+#[test]
+fn a_write_to_a_block_just_synced_is_told_to_the_peer_by_who_runs_ahead() {
+    let mut pair = hasty(1, 0);
+    away(&mut pair);
+    pair.cut = false;
+    rounds(&mut pair, "source", |pair| {
+        pair.a.hold_peer_io = pair.a.state().conn == ConnState::SyncSource;
+        pair.a.hold_peer_io && pair.a.core.data.has_peer_io()
+    });
+    let now = pair.a.now;
+    let Some(PeerIo::Read {
+        id,
+        sector,
+        len_bytes,
+        ..
+    }) = pair.a.core.next_peer_io(now)
+    else {
+        panic!("a read");
+    };
+    let at = sector.0 as usize * 512;
+    let data = pair.a.disk.data[at..at + len_bytes as usize].to_vec();
+    pair.a.pages.insert(id.slot, data);
+    pair.a.core.peer_io_done(id, true, now);
+    let bit = sector.0 / 8;
+    assert!(pair.a.core.bit_is_set(V, bit) && pair.b.core.bit_is_set(V, bit));
+    rounds(&mut pair, "synced", |pair| !pair.b.core.bit_is_set(V, bit));
+    assert!(pair.a.core.bit_is_set(V, bit), "no news of it");
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    pair.a.write(6000, 512, 9);
+    pair.a.step();
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    pair.a.write(sector.0, 4096, 10);
+    pair.a.step();
+    pair.a.hold_peer_io = false;
+    for _ in 0..2000 {
+        pair.run();
+        if pair.in_sync() {
+            break;
+        }
+        pair.pass(Duration::from_millis(100));
+    }
+    assert!(pair.in_sync(), "never in sync");
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Rounds in which nothing arrives on the meta socket of `a`.
+fn rounds_without_acks(pair: &mut Pair, kept: &mut Vec<u8>, rounds: usize) {
+    for _ in 0..rounds {
+        pair.round();
+        kept.extend(pair.a.meta_in.drain(..));
+    }
+}
+
+/// A congested Primary must not pull ahead out of the exchange of the bitmaps.
+#[test]
+fn a_primary_does_not_pull_ahead_of_the_exchange_of_bitmaps() {
+    let mut pair = hasty(NetConfig::DEFAULT.congestion_extents, 8);
+    let mut kept = Vec::new();
+    // In flight: no ack gets through.
+    pair.a.write(80, 4096, 0x71);
+    rounds_without_acks(&mut pair, &mut kept, 20);
+    let (volume, force) = (V, true);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    // Only `a` has this.
+    pair.a.write(800, 4096, 0x72);
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    // One more waits for the activity log.
+    pair.a.hold_log = true;
+    pair.a.write(8192, 4096, 0x73);
+    pair.b.attach(DiskConfig::DEFAULT);
+    for _ in 0..200 {
+        rounds_without_acks(&mut pair, &mut kept, 1);
+        if pair.a.state().pdsk == DiskState::Diskless {
+            continue;
+        }
+        break;
+    }
+    assert_eq!(
+        pair.a.state().conn,
+        ConnState::WfBitMapS,
+        "{:#?}",
+        pair.a.log
+    );
+    pair.a.hold_log = false;
+    rounds_without_acks(&mut pair, &mut kept, 60);
+    pair.a.meta_in.extend(kept.drain(..));
+    for _ in 0..50 {
+        pair.pass(Duration::from_millis(100));
+    }
+    let good = pair.b.state().disk == DiskState::UpToDate;
+    assert!(
+        !good || pair.a.disk.data == pair.b.disk.data,
+        "b counts as good"
+    );
+    assert!(pair.in_sync());
+}
+
+/// `reference/metadata.md` 5.3, branch: a Primary that pulls ahead out of a resync of whose end it
+/// has not heard goes on in a generation that the peer has, too.
+#[test]
+fn who_pulls_ahead_of_an_unheard_end_of_a_resync_goes_on_in_a_branch() {
+    let mut pair = hasty(NetConfig::DEFAULT.congestion_extents, 8);
+    pair.cut = true;
+    pair.a.write(80, 4096, 8);
+    pair.until("both notice", |pair| {
+        let states = [pair.a.state(), pair.b.state()];
+        states.iter().all(|state| state.conn < ConnState::Connected)
+    });
+    pair.cut = false;
+    for _ in 0..100_000 {
+        pair.round_or_time();
+        let state = pair.b.state();
+        if state.disk == DiskState::UpToDate && state.conn == ConnState::Connected {
+            break;
+        }
+    }
+    assert!(pair.a.state().is_sync_source(), "{}", pair.a.state());
+    // Nothing gets through any more, and nobody knows.
+    pair.cut = true;
+    pair.b.data_out.clear();
+    pair.a.data_in.clear();
+    pair.a.meta_in.clear();
+    for number in 0..4 {
+        pair.a.request(Op::Write, 1600 + 80 * number, 4096, 0x73);
+        while pair.a.step() {}
+    }
+    pair.until("both notice", |pair| {
+        let states = [pair.a.state(), pair.b.state()];
+        states.iter().all(|state| state.conn < ConnState::Connected)
+    });
+    pair.a.write(800, 4096, 0x77);
+    pair.run();
+    // It loses power, and the peer takes over without force.
+    pair.a.crash(3);
+    pair.run();
+    assert_eq!(
+        pair.role(false, Role::Primary, false),
+        1,
+        "{}",
+        pair.b.state()
+    );
+    pair.b.write(4000, 4096, 0x44);
+    pair.run();
+    pair.cut = false;
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.a.admin(AdminRequest::Connect {
+        config: pair.b.core.net_config().copied().unwrap(),
+        digests: Default::default(),
+    });
+    pair.until("in sync or split", |pair| {
+        pair.in_sync() || pair.a.state().conn == ConnState::StandAlone
+    });
+    assert!(
+        !pair.in_sync() || pair.a.disk.data[800 * 512] == 0x77,
+        "it is split brain"
+    );
+}

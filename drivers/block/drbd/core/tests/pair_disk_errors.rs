@@ -1,0 +1,291 @@
+//! Disks that fail at a bad moment: in a resync, in a verify, with what is not a plain write.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::data::PeerIo;
+use drbd_core::input::AdminRequest;
+use drbd_core::request::{Op, RequestId};
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
+use pair::both::Pair;
+use pair::node::V;
+
+const VERIFY: AdminRequest = AdminRequest::Verify {
+    volume: V,
+    start: Some(0),
+    stop: u64::MAX,
+};
+
+fn said(log: &[String], text: &str) -> bool {
+    log.iter().any(|line| line.contains(text))
+}
+
+/// `a` is SyncSource, and has not begun to read.
+fn source() -> Pair {
+    let mut pair = Pair::synced();
+    pair.a.hold_peer_io = true;
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    for _ in 0..10_000 {
+        pair.round_or_time();
+        if pair.a.state().conn == ConnState::SyncSource
+            && pair.b.state().conn == ConnState::SyncTarget
+        {
+            return pair;
+        }
+    }
+    panic!("a {} b {}", pair.a.state(), pair.b.state());
+}
+
+fn pass_on() -> Pair {
+    let mut pair = Pair::new();
+    let config = DiskConfig {
+        on_io_error: OnIoError::PassOn,
+        ..DiskConfig::DEFAULT
+    };
+    pair.a.attach(config);
+    pair.b.attach(config);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+fn rounds(pair: &mut Pair, what: &str, reached: impl Fn(&mut Pair) -> bool) {
+    for _ in 0..100_000 {
+        if reached(pair) {
+            return;
+        }
+        pair.round_or_time();
+    }
+    panic!("never {what}: a {} b {}", pair.a.state(), pair.b.state());
+}
+
+fn all_local_fail(pair: &mut Pair) {
+    let now = pair.a.now;
+    for generation in 0..200_u64 {
+        for slot in 0..64_u64 {
+            let id = RequestId::from_wire(generation << 32 | slot);
+            pair.a.core.local_done(id, false, now);
+        }
+    }
+}
+
+/// Zeroes that the peer alone has are acknowledged, and then the own disk is read.
+#[test]
+fn zeroes_that_the_own_disk_refused_are_read_as_zeroes() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    pair.pass(Duration::from_millis(10));
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.fail_local = true;
+    assert!(pair.a.request(Op::WriteZeroes, 800, 4096, 0));
+    pair.run();
+    pair.pass(Duration::from_millis(10));
+    pair.a.fail_local = false;
+    let done = pair.a.ended.last() == Some(&Ok(()));
+    pair.a.told.clear();
+    assert!(pair.a.request(Op::Read, 800, 4096, 0));
+    let here = said(&pair.a.told, "local Clone");
+    assert!(pair.a.disk.data[800 * 512] == 0x71);
+    assert!(pair.b.disk.data[800 * 512] == 0, "the peer has zeroes");
+    assert!(
+        !(done && here),
+        "old data are read after zeroes were acknowledged"
+    );
+}
+
+#[test]
+fn a_sync_ends_though_the_source_failed_in_a_discard() {
+    let mut pair = source();
+    pair.a.fail_local = true;
+    assert!(pair.a.request(Op::Discard, 8000, 4096, 0));
+    for _ in 0..100 {
+        pair.round_or_time();
+    }
+    pair.a.fail_local = false;
+    pair.a.hold_peer_io = false;
+    pair.until("in sync", Pair::in_sync);
+}
+
+#[test]
+fn a_sync_ends_though_the_source_can_not_read_a_block() {
+    let mut pair = pass_on();
+    pair.a.hold_peer_io = true;
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    rounds(&mut pair, "source", |pair| {
+        pair.a.state().conn == ConnState::SyncSource && pair.a.core.data.has_peer_io()
+    });
+    let now = pair.a.now;
+    let Some(PeerIo::Read { id, .. }) = pair.a.core.next_peer_io(now) else {
+        panic!("a read");
+    };
+    pair.a.core.peer_io_done(id, false, now);
+    pair.a.hold_peer_io = false;
+    for _ in 0..2000 {
+        pair.run();
+        pair.pass(Duration::from_millis(100));
+    }
+    assert_eq!(pair.a.state().conn, ConnState::Connected);
+}
+
+#[test]
+fn a_flush_that_fails_while_only_the_own_disk_is_good_is_not_done() {
+    let mut pair = source();
+    pair.a.fail_local = true;
+    assert!(pair.a.request(Op::Flush, 0, 0, 0));
+    for _ in 0..100 {
+        pair.round_or_time();
+    }
+    assert!(pair.a.state().disk < DiskState::Inconsistent, "given up");
+    assert!(matches!(pair.a.ended[..], [Err(_)]), "{:?}", pair.a.ended);
+}
+
+/// As `what_a_dead_disk_keeps_ends_without_it` of pair_edges.rs: a flush ends as a write does.
+#[test]
+fn a_flush_that_a_dead_disk_keeps_ends_as_one_that_failed_does() {
+    for timeout in [false, true] {
+        let mut pair = Pair::synced();
+        if timeout {
+            let config = DiskConfig {
+                disk_timeout_tenths: 10,
+                ..DiskConfig::DEFAULT
+            };
+            let request = AdminRequest::DiskOptions { volume: V, config };
+            assert_eq!(pair.command(true, request), 101);
+        }
+        pair.a.hold_local = true;
+        assert!(pair.a.request(Op::Flush, 0, 0, 0));
+        assert!(pair.a.request(Op::Write, 80, 4096, 1));
+        pair.run();
+        if timeout {
+            pair.pass(Duration::from_millis(1100));
+        } else {
+            let force = true;
+            pair.a.admin(AdminRequest::Detach { volume: V, force });
+        }
+        pair.run();
+        assert_eq!(pair.a.ended, [Ok(()); 2]);
+    }
+}
+
+#[test]
+fn a_disk_that_goes_in_a_verify_does_not_end_the_connection() {
+    for force in [false, true] {
+        let mut pair = Pair::synced_with_verify();
+        pair.b.hold_peer_io = true;
+        pair.a.admin(VERIFY);
+        pair.run();
+        assert_eq!(pair.a.state().conn, ConnState::VerifyS);
+        assert!(pair.b.core.counters(V).unacked > 0);
+        pair.b.admin(AdminRequest::Detach { volume: V, force });
+        pair.run();
+        pair.b.hold_peer_io = false;
+        pair.run();
+        assert!(!said(&pair.a.log, "ProtocolError"), "{force}");
+    }
+}
+
+#[test]
+fn a_read_error_in_a_verify_does_not_end_the_connection() {
+    let mut pair = Pair::synced_with_verify();
+    pair.b.hold_peer_io = true;
+    pair.a.admin(VERIFY);
+    pair.run();
+    pair.b.fail_peer_io = true;
+    pair.b.hold_peer_io = false;
+    pair.run();
+    assert!(!said(&pair.a.log, "ProtocolError"));
+}
+
+/// A verify wants both disks good, and the clamp of the state raises the one that has just failed.
+#[test]
+fn a_write_that_failed_here_during_a_verify_is_not_read_from_here() {
+    for verifies in [false, true] {
+        let mut pair = Pair::synced_with_verify();
+        let config = DiskConfig {
+            on_io_error: OnIoError::PassOn,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        pair.a.hold_local = true;
+        pair.a.write(800, 4096, 0x71);
+        pair.run();
+        if verifies {
+            pair.a.admin(VERIFY);
+            pair.run();
+            assert_eq!(pair.a.state().conn, ConnState::VerifyS);
+        }
+        all_local_fail(&mut pair);
+        pair.a.hold_local = false;
+        while pair.a.step() {}
+        pair.run();
+        let acked = pair.a.ended == [Ok(())];
+        assert!(acked, "the peer has it");
+        pair.a.told.clear();
+        assert!(pair.a.request(Op::Read, 800, 4096, 0));
+        let here = said(&pair.a.told, "local Clone");
+        assert!(!here, "verifies {verifies}: the own disk has old data");
+    }
+}
+
+/// The same on the other node: the disk that lacks an acknowledged write stays UpToDate.
+#[test]
+fn a_write_that_failed_on_the_peer_during_a_verify_makes_its_disk_inconsistent() {
+    let mut pair = Pair::synced_with_verify();
+    let config = DiskConfig {
+        on_io_error: OnIoError::PassOn,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(false, request), 101);
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    let now = pair.b.now;
+    let Some(PeerIo::Write { id, .. }) = pair.b.core.next_peer_io(now) else {
+        panic!("the write goes to the disk");
+    };
+    pair.a.admin(VERIFY);
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::VerifyT);
+    pair.b.core.peer_io_done(id, false, now);
+    pair.b.hold_peer_io = false;
+    pair.run();
+    pair.pass(Duration::from_millis(200));
+    assert!(pair.b.state().disk <= DiskState::Inconsistent);
+}
+
+/// The only good disk can not read a block: that ends with an error.
+#[test]
+fn a_read_that_fails_on_a_source_ends() {
+    let mut pair = pass_on();
+    pair.a.hold_peer_io = true;
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    rounds(&mut pair, "source", |pair| {
+        pair.a.state().conn == ConnState::SyncSource && pair.a.core.data.has_peer_io()
+    });
+    pair.a.told.clear();
+    pair.a.hold_local = true;
+    assert!(pair.a.request(Op::Read, 8000, 4096, 0));
+    for _ in 0..20 {
+        all_local_fail(&mut pair);
+        for _ in 0..5 {
+            pair.round();
+        }
+    }
+    let tries = pair
+        .a
+        .told
+        .iter()
+        .filter(|line| line.contains("local Clone"))
+        .count();
+    assert!(tries < 5, "again and again");
+    assert!(matches!(pair.a.ended[..], [Err(_)]));
+}
