@@ -143,12 +143,13 @@ fn a_disk_that_does_not_take_the_bitmap_of_a_new_size_is_given_up() {
     pair.a.hold_bitmap = true;
     pair.a.admin(resize(0, SECTORS, false));
     pair.until("the bitmap", |pair| !pair.a.held_bitmaps.is_empty());
-    let (volume, _) = pair.a.held_bitmaps.pop_front().unwrap();
+    pair.a.held_bitmaps.pop_front().unwrap();
     let now = pair.a.now;
     pair.a.hold_bitmap = false;
+    let (volume, ok) = (V, false);
     pair.a
         .core
-        .handle(&Input::BitmapWritten { volume, ok: false }, now);
+        .handle(&Input::BitmapWritten { volume, ok }, now);
     pair.until("an answer", |pair| pair.a.state().disk <= DiskState::Failed);
     pair.until("diskless", |pair| {
         pair.a.state().disk == DiskState::Diskless

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
-use drbd_core::link::VolumeNumber;
+use drbd_core::link::VolumeIndex;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 
@@ -27,19 +27,21 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> Self {
+        Self::with_volumes(1)
+    }
+
+    /// Nodes with one or two volumes.
+    pub(crate) fn with_volumes(volumes: u8) -> Self {
         let mut pair = Self {
-            a: Node::new(1, SECTORS, 0x11),
-            b: Node::new(2, SECTORS, 0x22),
+            a: Node::with_volumes(volumes, 1, SECTORS, 0x11),
+            b: Node::with_volumes(volumes, 2, SECTORS, 0x22),
             cut: false,
             breaks_in: None,
             random: [1, 2],
             version: 101,
         };
         for node in [&mut pair.a, &mut pair.b] {
-            node.admin(AdminRequest::NewVolume {
-                volume: V,
-                number: VolumeNumber(0),
-            });
+            node.make_volumes();
         }
         pair.run();
         pair
@@ -192,8 +194,15 @@ impl Pair {
         self.node(on_a).answers[before].1
     }
 
+    /// All volumes are in sync.
     pub(crate) fn in_sync(&mut self) -> bool {
-        [self.a.state(), self.b.state()].iter().all(|state| {
+        let mut volumes = self.a.indices();
+        volumes.all(|volume| self.volume_in_sync(volume))
+    }
+
+    pub(crate) fn volume_in_sync(&mut self, volume: VolumeIndex) -> bool {
+        [&mut self.a, &mut self.b].into_iter().all(|node| {
+            let state = node.state_of(volume);
             state.conn == ConnState::Connected
                 && state.disk == DiskState::UpToDate
                 && state.pdsk == DiskState::UpToDate

@@ -1,4 +1,4 @@
-//! One node: a resource with one volume, a disk in memory, and a shell that does as it is told.
+//! One node: a resource, a disk in memory for each volume, and a shell that does as it is told.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -13,22 +13,24 @@ use drbd_core::data::{
     AlPlace, AlStep, AppIo, DataPlane, DiskMemory, DoneKind, Incoming, LocalPart, Payload, PeerIo,
     Submit, VolumeSlot,
 };
-use drbd_core::input::{AdminRequest, BackingFacts, Input};
+use drbd_core::input::{AdminRequest, Input};
 use drbd_core::link::{LinkError, Order, VolumeIndex};
 use drbd_core::memory::Memory;
 use drbd_core::peer_request::PeerSlot;
-use drbd_core::request::{IoError, Op, RequestId, RequestSlot};
+use drbd_core::request::{Op, RequestId, RequestSlot};
 use drbd_core::resource::{ControlMemory, Resource, Wants};
 use drbd_core::resync::extents::ResyncSlot;
 use drbd_core::state::VolumeState;
 use drbd_core::time::Instant;
 use drbd_format::disk::layout::Striping;
-use drbd_format::disk::superblock::Superblock;
 use drbd_format::units::{Sector, SectorCount};
 
+mod backing;
 mod power;
 mod told;
 
+use backing::Backing;
+pub(crate) use backing::Disk;
 use told::{hex, told_of, told_of_action, told_of_log, told_of_packet, Woken};
 
 pub(crate) const V: VolumeIndex = VolumeIndex(0);
@@ -49,26 +51,12 @@ impl Memory for Vecs {
     type Outbox = Vec<Option<Held>>;
 }
 
-/// What survives a restart of the node.
-pub(crate) struct Disk {
-    pub(crate) data: Vec<u8>,
-    pub(crate) superblock: Option<Vec<u8>>,
-    pub(crate) bitmap: HashMap<u32, Vec<u8>>,
-}
-
-impl Disk {
-    pub(crate) fn new(sectors: u64, fill: u8) -> Self {
-        Self {
-            data: vec![fill; sectors as usize * 512],
-            superblock: None,
-            bitmap: HashMap::new(),
-        }
-    }
-}
-
 pub(crate) struct Node {
     pub(crate) core: Resource<Vecs>,
-    pub(crate) disk: Disk,
+    /// What each volume has here.
+    volumes: [Backing; 2],
+    /// Number of volumes with a disk.
+    used: u8,
     pub(crate) now: Instant,
     /// A connection is wanted (`StartConnect` seen).
     pub(crate) connecting: bool,
@@ -88,9 +76,6 @@ pub(crate) struct Node {
     /// Everything the core has told its shell to do, and each packet, in order.
     pub(crate) told: Vec<String>,
     pub(crate) answers: Vec<(Ticket, i32)>,
-    pub(crate) read_only: bool,
-    pub(crate) capacity: u64,
-    pub(crate) max_bio_bytes: u32,
     pub(crate) helpers: Vec<&'static str>,
     pub(crate) exits: HashMap<&'static str, u8>,
     /// Set while helpers run on and on.
@@ -99,37 +84,22 @@ pub(crate) struct Node {
     pub(crate) running: VecDeque<(Handler, Option<VolumeIndex>, u32)>,
     bios: HashMap<u32, (AppIo, Vec<u8>)>,
     pub(crate) pages: HashMap<u32, Vec<u8>>,
-    pub(crate) ended: Vec<Result<(), IoError>>,
-    /// Every superblock written, in order.
-    pub(crate) superblocks: Vec<Superblock>,
-    /// Set while metadata writes are held back.
-    pub(crate) hold_metadata: bool,
-    /// Metadata writes fail.
-    pub(crate) fail_metadata: bool,
-    held: Vec<VolumeIndex>,
-    /// Set while writes of the bitmap are held back.
-    pub(crate) hold_bitmap: bool,
-    /// These writes, oldest first.
-    pub(crate) held_bitmaps: VecDeque<(VolumeIndex, bool)>,
-    /// Set while the worker of the volume does not get to the activity log.
-    pub(crate) hold_log: bool,
     /// Set while the disk is slow with requests of the peer.
     pub(crate) hold_peer_io: bool,
     pub(crate) sent: Vec<u16>,
-    /// Requests of applications to the local disk fail.
-    pub(crate) fail_local: bool,
-    /// Requests of applications stay with the local disk.
-    pub(crate) hold_local: bool,
     /// How many times eight bytes the digests have that authenticate.
     pub(crate) hmac_words: usize,
-    /// Requests of the peer to the local disk fail.
-    pub(crate) fail_peer_io: bool,
     /// Packets that the sender of the data socket still takes; `None`: all.
     pub(crate) sends_left: Option<u32>,
 }
 
 impl Node {
     pub(crate) fn new(seed: u64, sectors: u64, fill: u8) -> Self {
+        Self::with_volumes(1, seed, sectors, fill)
+    }
+
+    /// A node with one or two volumes.
+    pub(crate) fn with_volumes(volumes: u8, seed: u64, sectors: u64, fill: u8) -> Self {
         let data = DataPlane::new(
             vec![RequestSlot::default(); 64],
             vec![PeerSlot::default(); 64],
@@ -149,7 +119,8 @@ impl Node {
         );
         Self {
             core,
-            disk: Disk::new(sectors, fill),
+            volumes: Backing::all(volumes, sectors, fill),
+            used: volumes,
             now: Instant(1_000_000_000),
             connecting: false,
             linked: false,
@@ -164,29 +135,15 @@ impl Node {
             log: Vec::new(),
             told: Vec::new(),
             answers: Vec::new(),
-            read_only: true,
-            capacity: 0,
-            max_bio_bytes: 0,
             helpers: Vec::new(),
             exits: HashMap::new(),
             hold_helpers: false,
             running: VecDeque::new(),
             bios: HashMap::new(),
             pages: HashMap::new(),
-            ended: Vec::new(),
-            superblocks: Vec::new(),
-            hold_metadata: false,
-            fail_metadata: false,
-            held: Vec::new(),
-            hold_bitmap: false,
-            hold_log: false,
             hold_peer_io: false,
-            held_bitmaps: VecDeque::new(),
             sent: Vec::new(),
-            fail_local: false,
-            hold_local: false,
             hmac_words: 4,
-            fail_peer_io: false,
             sends_left: None,
         }
     }
@@ -201,44 +158,26 @@ impl Node {
         self.core.handle(&Input::Admin(&request, ticket), now);
     }
 
-    pub(crate) fn facts(&self) -> BackingFacts {
-        let sectors = self.disk.data.len() as u64 / 512;
-        let mut facts = BackingFacts {
-            uuids: [4, 0, 0, 0],
-            device_uuid: 7,
-            flags: 0x80,
-            la_size_sectors: 0,
-            la_peer_max_bio_bytes: 0,
-            max_capacity_sectors: sectors,
-            md_offset_sectors: 0,
-            md_size_sectors: 2048,
-            al_offset_sectors: 8,
-            bm_offset_sectors: 72,
-            al_stripes: 1,
-            al_stripe_size_4k: 8,
-            md_index: -2,
-            max_bio_bytes: 1 << 20,
-            physical_block_bytes: 4096,
-            logical_block_bytes: 512,
-            alignment_offset: 0,
-            io_min_bytes: 4096,
-            io_opt_bytes: 0,
-            discard: false,
-        };
-        if let Some(block) = &self.disk.superblock {
-            let superblock = Superblock::decode(block).expect("we wrote it");
-            let set = superblock.uuids;
-            let [h0, h1] = set.history;
-            facts.uuids = [set.current.0, set.bitmap.0, h0.0, h1.0];
-            facts.flags = superblock.flags.0;
-            facts.la_size_sectors = superblock.la_size.0;
-            facts.la_peer_max_bio_bytes = superblock.la_peer_max_bio_bytes;
-        }
-        facts
+    /// State of any volume.
+    pub(crate) fn state_of(&mut self, volume: VolumeIndex) -> VolumeState {
+        self.core.state(volume)
+    }
+
+    pub(crate) fn volume(&mut self, volume: VolumeIndex) -> &mut Backing {
+        &mut self.volumes[volume.slot()]
+    }
+
+    /// All volumes with a disk.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = VolumeIndex> {
+        (0..self.used).map(VolumeIndex)
     }
 
     pub(crate) fn attach(&mut self, config: DiskConfig) {
-        let facts = self.facts();
+        self.attach_volume(V, config);
+    }
+
+    pub(crate) fn attach_volume(&mut self, volume: VolumeIndex, config: DiskConfig) {
+        let facts = self.volume(volume).facts();
         let bits = SectorCount(facts.max_capacity_sectors).bits();
         let memory = DiskMemory {
             bitmap: vec![0; bits.words() as usize],
@@ -251,9 +190,9 @@ impl Node {
             },
             volatile_cache: true,
         };
-        assert!(self.core.lend_disk(V, memory).is_ok());
+        assert!(self.core.lend_disk(volume, memory).is_ok());
         self.admin(AdminRequest::Attach {
-            volume: V,
+            volume,
             config,
             facts,
         });
@@ -267,8 +206,20 @@ impl Node {
 
     /// Any request of an application. Returns whether it was taken.
     pub(crate) fn request(&mut self, op: Op, sector: u64, len: u32, byte: u8) -> bool {
+        self.request_on(V, op, sector, len, byte)
+    }
+
+    /// As [`Self::request`], on any volume.
+    pub(crate) fn request_on(
+        &mut self,
+        volume: VolumeIndex,
+        op: Op,
+        sector: u64,
+        len: u32,
+        byte: u8,
+    ) -> bool {
         let io = AppIo {
-            volume: V,
+            volume,
             op,
             sector: Sector(sector),
             len_bytes: len,
@@ -295,8 +246,8 @@ impl Node {
             Submit::Parked { id } => {
                 self.bios.insert(id.slot, (io, data));
             }
-            Submit::Refuse(error) => self.ended.push(Err(error)),
-            Submit::Finish => self.ended.push(Ok(())),
+            Submit::Refuse(error) => self.volume(io.volume).ended.push(Err(error)),
+            Submit::Finish => self.volume(io.volume).ended.push(Ok(())),
             Submit::Wait => {
                 self.told.push("has to wait".into());
                 return false;
@@ -310,17 +261,16 @@ impl Node {
             return;
         }
         self.told.push(format!("local {local:?}"));
-        if self.hold_local {
-            return;
-        }
-        if self.fail_local {
-            self.core.local_done(id, false, self.now);
-            return;
-        }
         let (io, data) = self.bios[&id.slot].clone();
-        let at = io.sector.0 as usize * 512;
-        self.disk.data[at..at + data.len()].copy_from_slice(&data);
-        self.core.local_done(id, true, self.now);
+        let volume = self.volume(io.volume);
+        if volume.hold_local {
+            return;
+        }
+        let ok = !volume.fail_local;
+        if ok {
+            volume.disk.put(io.sector, &data);
+        }
+        self.core.local_done(id, ok, self.now);
     }
 
     /// Both sockets exist.
@@ -344,15 +294,6 @@ impl Node {
         true
     }
 
-    /// Changes what the disk says about itself.
-    #[allow(dead_code)] // Not every test does.
-    pub(crate) fn edit_superblock(&mut self, change: impl FnOnce(&mut Superblock)) {
-        let block = self.disk.superblock.as_mut().expect("there is one");
-        let mut superblock = Superblock::decode(block).expect("we wrote it");
-        change(&mut superblock);
-        superblock.encode(block).expect("a block");
-    }
-
     /// Takes note of who has something to do. Nobody else is asked to do anything.
     fn look(&mut self) -> Wants {
         let wants = self.core.take_wants();
@@ -371,9 +312,9 @@ impl Node {
             active = true;
             self.perform(action);
         }
-        active |= self.volume_worker();
+        active |= self.volume_workers();
         active |= self.peer_io();
-        active |= self.volume_worker();
+        active |= self.volume_workers();
         active |= self.senders();
         active |= self.receive_data();
         active |= self.receive_meta();
@@ -383,7 +324,8 @@ impl Node {
             match done.what {
                 DoneKind::EndBio(result) => {
                     self.told.push(format!("ended {result:?}"));
-                    self.ended.push(result);
+                    let volume = self.bios[&done.id.slot].0.volume;
+                    self.volume(volume).ended.push(result);
                 }
                 DoneKind::Free => {
                     self.bios.remove(&done.id.slot);
@@ -398,38 +340,6 @@ impl Node {
         }
         self.woken.done = false;
         active
-    }
-
-    pub(crate) fn release_bitmap(&mut self) {
-        self.hold_bitmap = false;
-        while !self.held_bitmaps.is_empty() {
-            self.write_held_bitmap();
-        }
-    }
-
-    pub(crate) fn release_metadata(&mut self) {
-        self.hold_metadata = false;
-        let ok = true;
-        for volume in std::mem::take(&mut self.held) {
-            self.core
-                .handle(&Input::MetadataWritten { volume, ok }, self.now);
-        }
-    }
-
-    /// What is under way on the disk comes to its end.
-    fn await_disk(&mut self) {
-        let hold = (self.hold_metadata, self.hold_bitmap);
-        self.release_metadata();
-        self.release_bitmap();
-        (self.hold_metadata, self.hold_bitmap) = hold;
-    }
-
-    /// The oldest write of the bitmap that is held back goes on.
-    pub(crate) fn write_held_bitmap(&mut self) {
-        let (volume, all) = self.held_bitmaps.pop_front().expect("a write");
-        let hold = std::mem::take(&mut self.hold_bitmap);
-        self.perform_metadata(Action::WriteBitmap { volume, all });
-        self.hold_bitmap = hold;
     }
 
     /// The oldest helper ends with the exit code set for it, or 0.
@@ -451,7 +361,7 @@ impl Node {
         match action {
             Action::AdminDone { ticket, code, .. } => self.answers.push((ticket, code)),
             Action::CloseDisk { volume } => {
-                self.await_disk();
+                self.await_disk(volume);
                 self.core.take_disk(volume);
                 self.core.handle(&Input::DiskClosed { volume }, now);
             }
@@ -477,7 +387,10 @@ impl Node {
                     now,
                 );
             }
-            Action::Log { line, .. } => self.log.push(line.to_string()),
+            Action::Log { volume, line } => {
+                let about = volume.filter(|&v| v != V).map_or("", |_| "second volume: ");
+                self.log.push(format!("{about}{line}"));
+            }
             Action::ReadBitmap { .. }
             | Action::WriteBitmap { .. }
             | Action::WriteMetadata { .. } => self.perform_metadata(action),
@@ -495,59 +408,17 @@ impl Node {
                     self.end_helper();
                 }
             }
-            Action::SetCapacity { capacity, .. } => self.capacity = capacity.0,
-            Action::SetReadOnly { read_only, .. } => self.read_only = read_only,
+            Action::SetCapacity { volume, capacity } => self.volume(volume).capacity = capacity.0,
+            Action::SetReadOnly { volume, read_only } => self.volume(volume).read_only = read_only,
             Action::StartConnect => self.connecting = true,
-            Action::SetLimits { max_bio_bytes, .. } => self.max_bio_bytes = max_bio_bytes,
+            Action::SetLimits {
+                volume,
+                max_bio_bytes,
+                ..
+            } => self.volume(volume).max_bio_bytes = max_bio_bytes,
             Action::NotifyConnection { .. }
             | Action::NotifyVolume { .. }
             | Action::Uevent { .. } => {}
-        }
-    }
-
-    fn perform_metadata(&mut self, action: Action) {
-        let now = self.now;
-        match action {
-            Action::ReadBitmap { volume } => {
-                for (page, bytes) in &self.disk.bitmap {
-                    self.core.load_bitmap_page(volume, *page, bytes);
-                }
-                self.core
-                    .handle(&Input::BitmapRead { volume, ok: true }, now);
-            }
-            Action::WriteBitmap { volume, all } if self.hold_bitmap => {
-                self.held_bitmaps.push_back((volume, all));
-            }
-            Action::WriteBitmap { volume, all } => {
-                if all {
-                    self.core.mark_bitmap_changed(volume);
-                }
-                let mut from = 0;
-                while let Some(page) = self.core.next_dirty_page(volume, from) {
-                    self.write_page(volume, page);
-                    from = page + 1;
-                }
-                self.core
-                    .handle(&Input::BitmapWritten { volume, ok: true }, now);
-            }
-            Action::WriteMetadata { volume } => {
-                let mut block = vec![0; 4096];
-                let ok = !self.fail_metadata;
-                let there = self.core.encode_superblock(volume, &mut block);
-                if there.is_some() && ok {
-                    let superblock = Superblock::decode(&block).expect("valid");
-                    self.told.push(told_of(&superblock));
-                    self.superblocks.push(superblock);
-                    self.disk.superblock = Some(block);
-                }
-                if self.hold_metadata && there.is_some() {
-                    self.held.push(volume);
-                } else {
-                    self.core
-                        .handle(&Input::MetadataWritten { volume, ok }, now);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -562,35 +433,33 @@ impl Node {
         sum.to_be_bytes().repeat(self.hmac_words)
     }
 
-    fn write_page(&mut self, volume: VolumeIndex, page: u32) {
-        let mut bytes = vec![0; 4096];
-        let flush = self.core.bitmap_page(volume, page, &mut bytes);
-        let set: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
-        self.told
-            .push(format!("bitmap page {page}: {set} bits, flush {flush}"));
-        self.disk.bitmap.insert(page, bytes);
-        self.core.bitmap_page_written(volume, page, true, self.now);
+    fn volume_workers(&mut self) -> bool {
+        let mut active = false;
+        for v in self.indices() {
+            active |= self.volume_worker(v);
+        }
+        active
     }
 
-    fn volume_worker(&mut self) -> bool {
+    fn volume_worker(&mut self, v: VolumeIndex) -> bool {
         let mut active = false;
         self.look();
-        if !self.woken.volume {
+        let hold_log = self.volume(v).hold_log;
+        if !self.woken.volume(v, hold_log) {
             return false;
         }
-        self.woken.volume = self.hold_log;
-        while let Some((id, local)) = self.core.next_ready(V, self.now) {
+        while let Some((id, local)) = self.core.next_ready(v, self.now) {
             active = true;
             self.local(id, local);
         }
         let mut block = [0; 4096];
-        while !self.hold_log {
-            match self.core.al_next(V, &mut block, |_| 0, self.now) {
+        while !hold_log {
+            match self.core.al_next(v, &mut block, |_| 0, self.now) {
                 AlStep::Idle => return active,
-                AlStep::WriteBitmapPage { page } => self.write_page(V, page),
+                AlStep::WriteBitmapPage { page } => self.write_page(v, page),
                 AlStep::WriteTransaction { md_sector, flush } => {
                     self.told.push(told_of_log(md_sector, flush, &block));
-                    self.core.al_written(V, true, self.now);
+                    self.core.al_written(v, true, self.now);
                 }
             }
             active = true;
@@ -614,36 +483,39 @@ impl Node {
             match io {
                 PeerIo::Read {
                     id,
+                    volume,
                     sector,
                     len_bytes,
                     check_zero,
-                    ..
                 } => {
                     let at = sector.0 as usize * 512;
-                    let data = self.disk.data[at..at + len_bytes as usize].to_vec();
+                    let volume = self.volume(volume);
+                    let data = volume.disk.data[at..at + len_bytes as usize].to_vec();
                     let zero = data.iter().all(|&byte| byte == 0);
+                    let ok = !volume.fail_peer_io;
                     self.pages.insert(id.slot, data);
-                    let ok = !self.fail_peer_io;
                     if check_zero {
                         self.core.peer_io_read(id, ok, zero, now);
                     } else {
                         self.core.peer_io_done(id, ok, now);
                     }
                 }
-                PeerIo::Write { id, sector, .. } => {
-                    let data = self.pages[&id.slot].clone();
-                    let at = sector.0 as usize * 512;
-                    self.disk.data[at..at + data.len()].copy_from_slice(&data);
-                    self.core.peer_io_done(id, !self.fail_peer_io, now);
+                PeerIo::Write {
+                    id, volume, sector, ..
+                } => {
+                    let volume = &mut self.volumes[volume.slot()];
+                    volume.disk.put(sector, &self.pages[&id.slot]);
+                    self.core.peer_io_done(id, !volume.fail_peer_io, now);
                 }
                 PeerIo::Discard {
                     id,
+                    volume,
                     sector,
                     len_bytes,
                     ..
                 } => {
-                    let at = sector.0 as usize * 512;
-                    self.disk.data[at..at + len_bytes as usize].fill(0);
+                    let zeroes = vec![0; len_bytes as usize];
+                    self.volume(volume).disk.put(sector, &zeroes);
                     self.core.peer_io_done(id, true, now);
                 }
                 PeerIo::Flush { token, .. } => self.core.flush_done(token, true, now),

@@ -2,6 +2,7 @@
 
 use drbd_core::action::Action;
 use drbd_core::data::Outgoing;
+use drbd_core::link::VolumeIndex;
 use drbd_core::resource::Wants;
 use drbd_format::disk::superblock::Superblock;
 use drbd_format::types::UuidSet;
@@ -70,7 +71,8 @@ pub(super) struct Woken {
     pub(super) peer_io: bool,
     pub(super) receiver: bool,
     pub(super) sender: bool,
-    pub(super) volume: bool,
+    /// One bit for the worker of each volume.
+    volumes: u32,
 }
 
 impl Woken {
@@ -80,6 +82,19 @@ impl Woken {
         self.peer_io |= wants.peer_io;
         self.receiver |= wants.receiver;
         self.sender |= wants.sender;
-        self.volume |= wants.submitters || wants.volumes & 1 != 0;
+        self.volumes |= if wants.submitters {
+            u32::MAX
+        } else {
+            wants.volumes
+        };
+    }
+
+    /// Tells whether this worker has been woken. Some will have to look again.
+    pub(super) fn volume(&mut self, volume: VolumeIndex, again: bool) -> bool {
+        let woken = self.volumes & volume.bit() != 0;
+        if !again {
+            self.volumes &= !volume.bit();
+        }
+        woken
     }
 }
