@@ -11,16 +11,19 @@ use std::ops::Range;
 
 use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData, Protocol, Role};
-use pair::both::{grow, Pair, SECTORS};
+use pair::both::{grow_volume, Pair, SECTORS};
 use pair::node::{Node, V};
 
 /// Runs of each check; `STORMS=<from>..<to>` has others.
 const RUNS: Range<u64> = 0..200;
 /// Runs that failed once.
 const ONCE_FAILED: [u64; 8] = [724, 2521, 3023, 21642, 63567, 63888, 82074, 101_452];
+/// Those with two volumes.
+const ONCE_FAILED_OF_TWO: [u64; 0] = [];
 /// Size of the devices before they grow, in sectors.
 const FRONT: u64 = SECTORS - 8;
 /// Block that applications write over and over.
@@ -43,25 +46,31 @@ impl Dice {
     }
 }
 
-struct Storm {
-    pair: Pair,
-    dice: Dice,
-    protocol: Protocol,
+/// A volume as applications and administrators know it.
+struct Device {
     fencing: Fencing,
-    on_no_data: OnNoData,
     /// The devices of both nodes have all the room that there is.
     grown: bool,
-    /// Commands given to each node.
-    asked: [usize; 2],
     /// Writes of applications on each node, one at a time.
     issued: [usize; 2],
-    /// `b` may be promoted as well; it has been.
-    both: bool,
+    /// `b` has been promoted.
     b_was_primary: bool,
     /// What the block may hold: the last write that was acknowledged, and those after it.
     may_hold: Vec<u8>,
     /// The last write.
     value: u8,
+}
+
+struct Storm {
+    pair: Pair,
+    dice: Dice,
+    protocol: Protocol,
+    on_no_data: OnNoData,
+    devices: Vec<Device>,
+    /// Commands given to each node.
+    asked: [usize; 2],
+    /// `b` may be promoted as well.
+    both: bool,
     /// Nodes may lose their power; how often they have.
     power: bool,
     power_losses: u64,
@@ -71,54 +80,102 @@ struct Storm {
     trace: Vec<String>,
 }
 
+impl Device {
+    fn draw(dice: &mut Dice) -> Self {
+        Self {
+            fencing: Fencing::DontCare,
+            grown: !dice.chance(30),
+            issued: [0; 2],
+            b_was_primary: false,
+            may_hold: Vec::new(),
+            value: 0,
+        }
+    }
+}
+
 impl Storm {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, volumes: u8) -> Self {
         let mut dice = Dice(seed);
         let protocols = [Protocol::A, Protocol::B, Protocol::C, Protocol::C];
         let protocol = protocols[dice.below(4) as usize];
-        let grown = !dice.chance(30);
+        let mut devices = vec![Device::draw(&mut dice)];
         let power = dice.chance(40);
         let both = dice.chance(40);
-        let fencing = match dice.below(10) {
-            0 | 1 => Fencing::ResourceOnly,
-            2 | 3 if protocol != Protocol::A => Fencing::ResourceAndStonith,
-            _ => Fencing::DontCare,
-        };
+        devices[0].fencing = draw_fencing(&mut dice, protocol);
         let on_no_data = match dice.below(4) {
             0 => OnNoData::SuspendIo,
             _ => OnNoData::IoError,
         };
+        for _ in 1..volumes {
+            let mut device = Device::draw(&mut dice);
+            device.fencing = match dice.chance(20) {
+                true => draw_fencing(&mut dice, protocol),
+                false => devices[0].fencing,
+            };
+            devices.push(device);
+        }
         let mut storm = Self {
-            pair: Pair::new(),
+            pair: Pair::with_volumes(volumes),
             dice,
             protocol,
-            fencing,
             on_no_data,
-            grown,
+            devices,
             asked: [0; 2],
-            issued: [0; 2],
             both,
-            b_was_primary: false,
-            may_hold: Vec::new(),
-            value: 0,
             power,
             power_losses: 0,
             splits: 0,
             trace: Vec::new(),
         };
-        let (disk, net) = (storm.disk(), storm.net());
-        storm.pair.a.attach(disk);
-        storm.pair.b.attach(disk);
-        storm.pair.run();
-        storm.pair.connect(net);
-        assert_eq!(storm.pair.role(true, Role::Primary, true), 1);
-        storm.pair.until("first sync", Pair::in_sync);
-        storm.value = block(&storm.pair.a);
-        storm.may_hold = vec![storm.value];
-        storm.asked = [&storm.pair.a, &storm.pair.b].map(|node| node.answers.len());
+        storm.sync();
         storm.set_options(0);
         storm.set_options(1);
         storm
+    }
+
+    /// Up to the point where both nodes are in sync, `a` primary.
+    fn sync(&mut self) {
+        for v in self.volumes() {
+            let disk = self.disk(v);
+            self.pair.a.attach_volume(v, disk);
+            self.pair.b.attach_volume(v, disk);
+            self.pair.run();
+        }
+        let net = self.net();
+        self.pair.connect(net);
+        for volume in self.volumes() {
+            let request = AdminRequest::SetRole {
+                volume,
+                role: Role::Primary,
+                force: true,
+            };
+            assert_eq!(self.pair.command(true, request), 1);
+        }
+        self.pair.until("first sync", Pair::in_sync);
+        for v in self.volumes() {
+            let value = block(&mut self.pair.a, v);
+            let device = self.device(v);
+            device.value = value;
+            device.may_hold = vec![value];
+        }
+        self.asked = [&self.pair.a, &self.pair.b].map(|node| node.answers.len());
+    }
+
+    fn volumes(&self) -> impl Iterator<Item = VolumeIndex> {
+        self.pair.a.indices()
+    }
+
+    fn device(&mut self, v: VolumeIndex) -> &mut Device {
+        &mut self.devices[v.slot()]
+    }
+
+    /// One of the volumes.
+    fn draw_volume(&mut self) -> VolumeIndex {
+        match self.devices.len() {
+            1 => V,
+            // CAST: Below the number of volumes.
+            more => VolumeIndex(self.dice.below(more as u64) as u8),
+        }
     }
 
     fn set_options(&mut self, at: usize) {
@@ -128,10 +185,11 @@ impl Storm {
         self.ask(at, AdminRequest::ResourceOptions { config });
     }
 
-    fn disk(&self) -> DiskConfig {
+    fn disk(&self, v: VolumeIndex) -> DiskConfig {
+        let device = &self.devices[v.slot()];
         DiskConfig {
-            fencing: self.fencing,
-            disk_size_sectors: if self.grown { 0 } else { FRONT },
+            fencing: device.fencing,
+            disk_size_sectors: if device.grown { 0 } else { FRONT },
             ..DiskConfig::DEFAULT
         }
     }
@@ -159,20 +217,20 @@ impl Storm {
         self.node(at).answers.len() == asked
     }
 
-    fn attach(&mut self, at: usize) {
-        let disk = self.disk();
+    fn attach(&mut self, at: usize, v: VolumeIndex) {
+        let disk = self.disk(v);
         // A disk that is about to be closed is still there.
         self.step(at);
-        if self.node(at).state().disk != DiskState::Diskless || !self.is_free(at) {
+        if self.node(at).state_of(v).disk != DiskState::Diskless || !self.is_free(at) {
             return;
         }
         self.asked[at] += 1;
-        self.trace.push(format!("{at} attach"));
+        self.trace.push(format!("{at} attach {}", v.0));
         // The activity log, which the shell of these tests does not keep, names the extent.
         let bit = SECTOR as usize / 8;
-        let page = self.node(at).disk.bitmap.entry(0);
+        let page = self.node(at).volume(v).disk.bitmap.entry(0);
         page.or_insert_with(|| vec![0; 4096])[bit / 8] |= 1 << (bit % 8);
-        self.node(at).attach(disk);
+        self.node(at).attach_volume(v, disk);
     }
 
     fn connect(&mut self, at: usize, discard_my_data: bool) {
@@ -196,30 +254,39 @@ impl Storm {
     }
 
     /// Takes note of what the last write came to, if it has ended.
-    fn write_has_ended(&mut self, at: usize) -> bool {
-        let issued = self.issued[at];
-        let ended = &self.node(at).ended;
-        if ended.len() != issued {
+    fn write_has_ended(&mut self, at: usize, v: VolumeIndex) -> bool {
+        let ended = &self.node(at).volume(v).ended;
+        let (count, acknowledged) = (ended.len(), ended.last().is_some_and(Result::is_ok));
+        let device = self.device(v);
+        if count != device.issued[at] {
             return false;
         }
-        let acknowledged = ended.last().is_some_and(Result::is_ok);
-        if at == 0 && acknowledged && self.may_hold.last() == Some(&self.value) {
-            self.may_hold = vec![self.value];
+        if at == 0 && acknowledged && device.may_hold.last() == Some(&device.value) {
+            device.may_hold = vec![device.value];
         }
         true
     }
 
-    fn write(&mut self, at: usize) {
-        let primary = self.node(at).state().role == Role::Primary;
-        if !self.write_has_ended(at) || !primary || !self.is_free(at) {
+    /// Neither node has a write under way.
+    fn writes_have_ended(&mut self) -> bool {
+        self.volumes().all(|v| {
+            let ended = [0, 1].map(|at| self.write_has_ended(at, v));
+            ended == [true; 2]
+        })
+    }
+
+    fn write(&mut self, at: usize, v: VolumeIndex) {
+        let primary = self.node(at).state_of(v).role == Role::Primary;
+        if !self.write_has_ended(at, v) || !primary || !self.is_free(at) {
             return;
         }
-        let value = self.value.wrapping_add(1);
-        if self.node(at).request(Op::Write, SECTOR, 4096, value) {
-            self.value = value;
-            self.may_hold.push(value);
-            self.issued[at] += 1;
-            self.trace.push(format!("{at} write {value}"));
+        let value = self.device(v).value.wrapping_add(1);
+        if self.node(at).request_on(v, Op::Write, SECTOR, 4096, value) {
+            let device = self.device(v);
+            device.value = value;
+            device.may_hold.push(value);
+            device.issued[at] += 1;
+            self.trace.push(format!("{at} write {value} on {}", v.0));
         }
     }
 
@@ -269,7 +336,10 @@ impl Storm {
                 self.links();
             }
             65..=69 => self.pass_time(),
-            70..=77 => self.write(at),
+            70..=77 => {
+                let v = self.draw_volume();
+                self.write(at, v);
+            }
             78..=79 => {
                 self.trace.push("breaks".into());
                 self.pair.break_now();
@@ -277,7 +347,10 @@ impl Storm {
             80..=82 => self.hinder(at),
             83 if self.power && self.dice.chance(30) => self.lose_power(at),
             _ if !self.is_free(at) => {}
-            83..=85 => self.attach(at),
+            83..=85 => {
+                let v = self.draw_volume();
+                self.attach(at, v);
+            }
             _ => self.command(at),
         }
     }
@@ -288,35 +361,40 @@ impl Storm {
         self.power_losses += 1;
         let seed = 1000 + self.power_losses;
         self.node(at).crash(seed);
-        self.asked[at] = 1;
-        self.issued[at] = 0;
+        self.asked[at] = self.devices.len();
+        for device in &mut self.devices {
+            device.issued[at] = 0;
+        }
     }
 
-    /// The disk of a node becomes slow or bad, or gets well.
+    /// A disk of a node becomes slow or bad, or gets well.
     fn hinder(&mut self, at: usize) {
         let which = self.dice.below(7);
         let exit = 3 + self.dice.below(5);
-        self.trace.push(format!("{at} hindered by {which}"));
+        let v = self.draw_volume();
+        self.trace
+            .push(format!("{at} hindered by {which} on {}", v.0));
         let node = self.node(at);
+        let volume = node.volume(v);
         match which {
-            0 if node.hold_metadata => node.release_metadata(),
-            0 => node.hold_metadata = true,
-            1 if node.hold_bitmap => node.release_bitmap(),
-            1 => node.hold_bitmap = true,
-            2 => node.hold_log = !node.hold_log,
+            0 if volume.hold_metadata => node.release_metadata_of(v),
+            0 => volume.hold_metadata = true,
+            1 if volume.hold_bitmap => node.release_bitmap_of(v),
+            1 => volume.hold_bitmap = true,
+            2 => volume.hold_log = !volume.hold_log,
             3 => node.hold_peer_io = !node.hold_peer_io,
-            4 => node.fail_local = !node.fail_local,
+            4 => volume.fail_local = !volume.fail_local,
             5 => {
                 // CAST: Below 8.
                 node.exits.insert("fence-peer", exit as u8);
             }
-            _ => node.fail_peer_io = !node.fail_peer_io,
+            _ => volume.fail_peer_io = !volume.fail_peer_io,
         }
     }
 
     /// An administrator does something.
     fn command(&mut self, at: usize) {
-        let volume = V;
+        let volume = self.draw_volume();
         let force = self.dice.chance(30);
         let on = self.dice.chance(50);
         match self.dice.below(14) {
@@ -325,29 +403,31 @@ impl Storm {
             5..=7 if self.node(at).state().conn == ConnState::StandAlone => {
                 self.connect(at, false);
             }
-            8 if self.both && self.write_has_ended(at) => self.change_role(at),
-            8 if at == 0 && self.write_has_ended(0) => self.change_role(0),
+            8 if self.both && self.write_has_ended(at, volume) => self.change_role(at, volume),
+            8 if at == 0 && self.write_has_ended(0, volume) => self.change_role(0, volume),
             9 if on => self.ask(at, AdminRequest::PauseSync { volume }),
             9 => self.ask(at, AdminRequest::ResumeSync { volume }),
             10 if on => self.ask(at, AdminRequest::SuspendIo { volume }),
             10 => self.ask(at, AdminRequest::ResumeIo { volume }),
             11 if self.is_free(1) => self.ask(1, AdminRequest::Outdate { volume }),
-            12 if self.pair.in_sync() => self.ask(at, AdminRequest::Invalidate { volume }),
-            13 if !self.grown => {
-                self.grown = true;
-                self.ask(at, grow(false));
+            12 if self.pair.volume_in_sync(volume) => {
+                self.ask(at, AdminRequest::Invalidate { volume });
+            }
+            13 if !self.device(volume).grown => {
+                self.device(volume).grown = true;
+                self.ask(at, grow_volume(volume, false));
             }
             _ => {}
         }
     }
 
-    fn change_role(&mut self, at: usize) {
-        let role = match self.node(at).state().role {
+    fn change_role(&mut self, at: usize, volume: VolumeIndex) {
+        let role = match self.node(at).state_of(volume).role {
             Role::Primary => Role::Secondary,
             Role::Secondary | Role::Unknown => Role::Primary,
         };
-        self.b_was_primary |= at == 1 && role == Role::Primary;
-        let (volume, force) = (V, false);
+        self.device(volume).b_was_primary |= at == 1 && role == Role::Primary;
+        let force = false;
         self.ask(
             at,
             AdminRequest::SetRole {
@@ -359,11 +439,11 @@ impl Storm {
     }
 
     /// The node has missed that its device may be larger now, and cannot connect.
-    fn is_left_behind(&mut self, at: usize) -> bool {
-        let view = self.node(at).core.view(V);
+    fn is_left_behind(&mut self, at: usize, v: VolumeIndex) -> bool {
+        let view = self.node(at).core.view(v);
         let attached = view.state.disk >= DiskState::Inconsistent;
         let alone = view.state.conn < ConnState::Connected;
-        self.grown && attached && alone && view.disk.disk_size_sectors != 0
+        self.device(v).grown && attached && alone && view.disk.disk_size_sectors != 0
     }
 
     /// Everything works again, and people look after the nodes until all is well.
@@ -373,15 +453,18 @@ impl Storm {
             let node = self.node(at);
             node.release_metadata();
             node.release_bitmap();
-            node.hold_log = false;
             node.hold_peer_io = false;
-            node.fail_local = false;
-            node.fail_peer_io = false;
+            for v in node.indices() {
+                let volume = node.volume(v);
+                volume.hold_log = false;
+                volume.fail_local = false;
+                volume.fail_peer_io = false;
+            }
         }
         for round in 0..600 {
             self.pair.run();
             let free = [0, 1].map(|at| self.is_free(at));
-            let ended = self.write_has_ended(0) && self.write_has_ended(1);
+            let ended = self.writes_have_ended();
             if ended && self.pair.in_sync() && free == [true; 2] {
                 return;
             }
@@ -396,22 +479,56 @@ impl Storm {
             }
             self.pair.pass(Duration::from_millis(100));
         }
-        panic!("no rest: {} {}", self.pair.a.state(), self.pair.b.state());
+        let states = |node: &mut Node| {
+            node.indices()
+                .map(|v| node.state_of(v).to_string())
+                .collect()
+        };
+        let states: [Vec<String>; 2] = [&mut self.pair.a, &mut self.pair.b].map(states);
+        panic!("no rest: {states:?}");
     }
 
+    /// One thing is done on a node: for the first volume that needs anything, or to connect.
     fn tend(&mut self, at: usize, round: u32) {
-        let volume = V;
-        let state = self.node(at).state();
-        let two = [0, 1].map(|at| self.node(at).state().role) == [Role::Primary; 2];
-        if two && at == 1 {
-            self.change_role(1);
-        } else if state.user_isp {
+        if self.are_both_primary() && at == 1 {
+            for v in self.volumes() {
+                if self.node(1).state_of(v).role == Role::Primary {
+                    return self.change_role(1, v);
+                }
+            }
+        }
+        for v in self.volumes() {
+            if self.tend_volume(at, v, round) {
+                return;
+            }
+        }
+        if self.node(at).state().conn == ConnState::StandAlone && round % 2 == 0 {
+            return self.connect(at, false);
+        }
+        for v in self.volumes() {
+            self.attach(at, v);
+        }
+    }
+
+    /// Both are Primary, be it of different volumes.
+    fn are_both_primary(&mut self) -> bool {
+        let primary = [0, 1].map(|at| {
+            let mut volumes = self.volumes();
+            volumes.any(|v| self.node(at).state_of(v).role == Role::Primary)
+        });
+        primary == [true; 2]
+    }
+
+    /// Returns whether a command was given.
+    fn tend_volume(&mut self, at: usize, volume: VolumeIndex, round: u32) -> bool {
+        let state = self.node(at).state_of(volume);
+        if state.user_isp {
             self.ask(at, AdminRequest::ResumeSync { volume });
         } else if state.susp || (state.suspended() && round % 40 == 38) {
             self.ask(at, AdminRequest::ResumeIo { volume });
-        } else if self.is_left_behind(at) && state.role == Role::Primary {
-            self.ask(at, grow(false));
-        } else if self.is_left_behind(at) {
+        } else if self.is_left_behind(at, volume) && state.role == Role::Primary {
+            self.ask(at, grow_volume(volume, false));
+        } else if self.is_left_behind(at, volume) {
             let force = false;
             self.ask(at, AdminRequest::Detach { volume, force });
         } else if state.role == Role::Primary
@@ -419,12 +536,11 @@ impl Storm {
             && round % 40 == 39
         {
             // It may know of a generation that is on no disk, or have an old disk.
-            self.change_role(at);
-        } else if state.conn == ConnState::StandAlone && round % 2 == 0 {
-            self.connect(at, false);
+            self.change_role(at, volume);
         } else {
-            self.attach(at);
+            return false;
         }
+        true
     }
 
     fn seen_splits(&self) -> usize {
@@ -434,52 +550,76 @@ impl Storm {
         lines.filter(|line| line.contains(text)).count()
     }
 
-    /// Both nodes went on alone: a person gives up the data of the one that applications do not
-    /// want.
+    /// Both nodes went on alone: a person gives up the data that applications do not want, of each
+    /// volume.
     fn give_up_one(&mut self) {
-        let victim = usize::from(self.may_hold.contains(&block(&self.pair.a)));
-        self.trace.push(format!("{victim} gives up its data"));
+        let victims: Vec<usize> = self.volumes().map(|v| self.victim(v)).collect();
+        self.trace.push(format!("{victims:?} give up their data"));
         for at in 0..2 {
             self.ask(at, AdminRequest::Disconnect { force: true });
             self.pair.run();
-            self.attach(at);
-            self.pair.run();
+            for v in self.volumes() {
+                self.attach(at, v);
+                self.pair.run();
+            }
         }
-        if self.node(victim).state().role == Role::Primary {
-            self.change_role(victim);
-            self.pair.run();
+        for (v, &victim) in self.volumes().zip(&victims) {
+            if self.node(victim).state_of(v).role == Role::Primary {
+                self.change_role(victim, v);
+                self.pair.run();
+            }
+        }
+        let all = victims.iter().all(|&victim| victim == victims[0]);
+        if !all {
+            for (volume, &victim) in self.volumes().zip(&victims) {
+                self.ask(victim, AdminRequest::Invalidate { volume });
+                self.pair.run();
+            }
         }
         for at in 0..2 {
-            self.connect(at, at == victim);
+            self.connect(at, all && at == victims[0]);
         }
         self.pair.run();
     }
 
+    /// The node whose data of this volume applications do not want.
+    fn victim(&mut self, v: VolumeIndex) -> usize {
+        let held = block(&mut self.pair.a, v);
+        usize::from(self.device(v).may_hold.contains(&held))
+    }
+
     /// What is not equal is marked, and what was acknowledged is there.
     fn check(&mut self) {
-        let [a, b] = [&self.pair.a, &self.pair.b];
-        assert_eq!(a.capacity, b.capacity);
-        for number in 0..a.capacity.div_ceil(8) {
+        for v in self.volumes() {
+            self.check_volume(v);
+        }
+    }
+
+    fn check_volume(&mut self, v: VolumeIndex) {
+        let Pair { a, b, .. } = &mut self.pair;
+        let marked = |node: &Node, number| node.core.bit_is_set(v, number);
+        let capacity = a.volume(v).capacity;
+        assert_eq!(capacity, b.volume(v).capacity);
+        for number in 0..capacity.div_ceil(8) {
             let at = number as usize * 4096;
-            let end = (at + 4096).min(a.capacity as usize * 512);
+            let end = (at + 4096).min(capacity as usize * 512);
             // Space that nobody has written to may be left for the next resync.
-            let marked = a.core.bit_is_set(V, number) || b.core.bit_is_set(V, number);
-            let spared = marked && number != SECTOR / 8;
-            let equal = a.disk.data[at..end] == b.disk.data[at..end];
-            assert!(equal || spared, "block {number} differs");
+            let spared = (marked(a, number) || marked(b, number)) && number != SECTOR / 8;
+            let equal = a.volume(v).disk.data[at..end] == b.volume(v).disk.data[at..end];
+            assert!(equal || spared, "block {number} of {v:?} differs");
         }
         // Only in C does the peer's disk have what the own one, detached by force, lacks; and if
         // both nodes may have gone on alone somebody's data are given up.
-        let holds = block(a);
-        let promised = self.protocol == Protocol::C && !self.b_was_primary;
-        let kept = self.may_hold.contains(&holds);
+        let holds = block(a, v);
+        let device = &self.devices[v.slot()];
+        let promised = self.protocol == Protocol::C && !device.b_was_primary;
         assert!(
-            kept || !promised,
-            "holds {holds}, not of {:?}",
-            self.may_hold
+            !promised || device.may_hold.contains(&holds),
+            "{v:?} holds {holds}, not of {:?}",
+            device.may_hold
         );
-        for node in [&mut self.pair.a, &mut self.pair.b] {
-            assert!(!node.core.view(V).io_blocked);
+        for node in [a, b] {
+            assert!(!node.core.view(v).io_blocked);
         }
     }
 }
@@ -498,28 +638,50 @@ impl Drop for Storm {
     }
 }
 
-/// The first byte of the block that is written.
-fn block(node: &Node) -> u8 {
-    node.disk.data[SECTOR as usize * 512]
+fn draw_fencing(dice: &mut Dice, protocol: Protocol) -> Fencing {
+    match dice.below(10) {
+        0 | 1 => Fencing::ResourceOnly,
+        2 | 3 if protocol != Protocol::A => Fencing::ResourceAndStonith,
+        _ => Fencing::DontCare,
+    }
 }
 
-fn storm(seed: u64) {
+/// The first byte of the block that is written.
+fn block(node: &mut Node, v: VolumeIndex) -> u8 {
+    node.volume(v).disk.data[SECTOR as usize * 512]
+}
+
+fn storm(seed: u64, volumes: u8) {
     println!("seed {seed}");
-    let mut storm = Storm::new(seed);
-    for _ in 0..50 + storm.dice.below(400) {
+    let mut storm = Storm::new(seed, volumes);
+    let moments = 50 + storm.dice.below(400);
+    for _ in 0..moments * u64::from(volumes) {
         storm.happen();
     }
     storm.heal();
     storm.check();
 }
 
-#[test]
-fn whatever_administrators_and_links_do_a_pair_comes_to_rest_with_equal_disks() {
+/// Those that failed once, and those that are wanted.
+fn seeds(once_failed: &[u64]) -> impl Iterator<Item = u64> + '_ {
     let wanted = std::env::var("STORMS").ok();
     let limits = wanted.as_deref().and_then(|text| text.split_once(".."));
     let number = |text: &str| text.parse::<u64>().expect("a number");
     let runs = limits.map_or(RUNS, |(from, to)| number(from)..number(to));
-    for seed in ONCE_FAILED.into_iter().chain(runs) {
-        storm(seed);
+    once_failed.iter().copied().chain(runs)
+}
+
+#[test]
+fn whatever_administrators_and_links_do_a_pair_comes_to_rest_with_equal_disks() {
+    for seed in seeds(&ONCE_FAILED) {
+        storm(seed, 1);
+    }
+}
+
+/// They share the connection, and what suspends I/O.
+#[test]
+fn two_volumes_of_a_pair_come_to_rest_with_equal_disks_too() {
+    for seed in seeds(&ONCE_FAILED_OF_TWO) {
+        storm(seed, 2);
     }
 }

@@ -326,8 +326,14 @@ impl Pair {
 /// Resizes to all that the devices have.
 #[allow(dead_code, reason = "each test file uses a part of it")]
 pub(crate) fn grow(force: bool) -> AdminRequest {
+    grow_volume(V, force)
+}
+
+/// As [`grow`], of any volume.
+#[allow(dead_code, reason = "each test file uses a part of it")]
+pub(crate) fn grow_volume(volume: VolumeIndex, force: bool) -> AdminRequest {
     AdminRequest::Resize {
-        volume: V,
+        volume,
         size_sectors: 0,
         force,
         assume_clean: false,

@@ -452,8 +452,11 @@ impl Node {
             active = true;
             self.local(id, local);
         }
+        if hold_log {
+            return active;
+        }
         let mut block = [0; 4096];
-        while !hold_log {
+        loop {
             match self.core.al_next(v, &mut block, |_| 0, self.now) {
                 AlStep::Idle => return active,
                 AlStep::WriteBitmapPage { page } => self.write_page(v, page),
@@ -464,7 +467,6 @@ impl Node {
             }
             active = true;
         }
-        active
     }
 
     fn peer_io(&mut self) -> bool {

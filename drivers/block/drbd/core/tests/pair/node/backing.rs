@@ -1,4 +1,4 @@
-//! What a volume has on its node: a disk in memory, how that behaves, and what became of the device.
+//! What a volume has on its node: a disk in memory, how that behaves, and how the device is.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Deref, DerefMut};
