@@ -16,6 +16,8 @@ mod pair_commands_tests;
 mod pair_congestion_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_disk_errors.rs"]
 mod pair_disk_errors_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_doubt.rs"]
+mod pair_doubt_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_edges.rs"]
 mod pair_edges_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_exposed.rs"]

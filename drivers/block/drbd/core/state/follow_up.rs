@@ -103,7 +103,8 @@ fn lags(o: VolumeState) -> bool {
 /// The own disk is attached to what is written already, and gets it alone. (The reference begins
 /// no generation for that.)
 fn attached_alone(o: VolumeState, n: VolumeState) -> bool {
-    let taken = o.disk == DiskState::Outdated && n.conn == ConnState::Connected;
+    let unsure = matches!(o.disk, DiskState::Consistent | DiskState::Outdated);
+    let taken = unsure && n.conn == ConnState::Connected;
     let attached = matches!(o.disk, DiskState::Attaching | DiskState::Negotiating);
     (attached || taken) && no_peer_data(n)
 }

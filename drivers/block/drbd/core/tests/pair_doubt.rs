@@ -1,0 +1,70 @@
+//! A Primary loses its disk and gets it back while it is not known what that is worth: what is on
+//! one disk only must not be of the generation of both.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::DiskConfig;
+use drbd_core::input::AdminRequest;
+use drbd_format::types::{ConnState, DiskState, Fencing};
+use pair::both::{said, Pair};
+use pair::node::V;
+
+/// Block that is written, and its first sector.
+const BLOCK: usize = 100;
+const SECTOR: u64 = 800;
+
+/// A disk that is attached alone is Consistent only.
+const DOUBTFUL: DiskConfig = DiskConfig {
+    fencing: Fencing::ResourceOnly,
+    ..DiskConfig::DEFAULT
+};
+
+fn detach(pair: &mut Pair, on_a: bool, force: bool) {
+    let volume = V;
+    let request = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(on_a, request), 1);
+    pair.run();
+}
+
+/// `a` attaches its disk, whose activity log names the block.
+fn attach(pair: &mut Pair) {
+    let page = pair.a.disk.bitmap.entry(0);
+    page.or_insert_with(|| vec![0; 4096])[BLOCK / 8] |= 1 << (BLOCK % 8);
+    pair.a.attach(DOUBTFUL);
+    pair.run();
+}
+
+/// The peer has begun a generation when the disk went, and was fenced and lost its own disk before
+/// it could tell. Whoever writes alone now must not count as the older one.
+#[test]
+fn a_disk_in_doubt_that_turns_out_to_be_the_only_one_begins_a_generation() {
+    let mut pair = Pair::synced();
+    pair.a.exits.insert("fence-peer", 4);
+    pair.b.sends_left = Some(0);
+    detach(&mut pair, true, true);
+    attach(&mut pair);
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    pair.break_now();
+    pair.cut = true;
+    pair.run();
+    let state = pair.a.state();
+    assert_eq!(state.disk, DiskState::Consistent);
+    assert_eq!(state.pdsk, DiskState::Outdated);
+    pair.b.sends_left = None;
+    detach(&mut pair, false, false);
+    pair.cut = false;
+    pair.until("connected", |pair| {
+        pair.a.state().conn == ConnState::Connected
+    });
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+    pair.a.write(SECTOR, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.disk.data[BLOCK * 4096], 9);
+    assert!(said(&pair.a.log, "Split-Brain detected"));
+}
