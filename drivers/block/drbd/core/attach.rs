@@ -276,10 +276,7 @@ impl Control<'_> {
         state: &VolumeState,
         uuids: Uuids,
     ) {
-        // What is frozen goes to this disk again; what applications are done with does not.
-        let volume = self.vol(v);
-        let lost = volume.facts.ended_unsettled || volume.facts.given_up;
-        let settled = !lost && !volume.peer_lacks_writes();
+        let settled = !self.vol(v).has_lost_writes();
         let frozen_primary = state.role == Role::Primary && self.s.susp_nod && settled;
         let marked = facts.flags & flag::PRIMARY_IND != 0;
         let volume = self.vol_mut(v);

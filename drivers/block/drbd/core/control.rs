@@ -295,6 +295,7 @@ impl Volume {
             ring_pending: false,
             missed_writes: false,
             lacks_ended: false,
+            failed_writes: false,
             refused_writes: false,
             took_writes: false,
             peer_missed: false,
@@ -320,6 +321,13 @@ impl Volume {
     /// The peer's disk may lack writes of applications, of which no generation tells.
     pub(crate) const fn peer_lacks_writes(&self) -> bool {
         self.peer_behind || self.facts.peer_missed
+    }
+
+    /// What is frozen goes to the next disk again; what applications are done with does not, nor
+    /// what has been given up.
+    pub(crate) const fn has_lost_writes(&self) -> bool {
+        let facts = &self.facts;
+        facts.ended_unsettled || facts.given_up || facts.failed_writes || self.peer_lacks_writes()
     }
 }
 

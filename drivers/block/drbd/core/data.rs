@@ -136,6 +136,8 @@ pub struct VolumeSlot<M: Memory> {
     missed_writes: bool,
     /// Some of them have ended.
     lacks_ended: bool,
+    /// Some have ended in vain since then.
+    failed_writes: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     refused_writes: bool,
     /// Writes have come in over this connection while the peer had no disk.
@@ -195,6 +197,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             in_flight_sectors: 0,
             missed_writes: false,
             lacks_ended: false,
+            failed_writes: false,
             refused_writes: false,
             took_writes: false,
             bits_known: false,
@@ -499,6 +502,7 @@ impl<M: Memory> DataPlane<M> {
         let is_good = |view: &View| view.state.disk == DiskState::UpToDate;
         slot.missed_writes &= !is_good(view);
         slot.lacks_ended &= !is_good(view);
+        slot.failed_writes &= !is_good(view);
         slot.refused_writes &= is_good(&old) || !is_good(view);
         let connects =
             old.state.conn < ConnState::Connected && view.state.conn >= ConnState::Connected;

@@ -408,6 +408,9 @@ pub struct Facts {
     pub missed_writes: bool,
     /// Some of them were acknowledged by the peer alone, and ended.
     pub lacks_ended: bool,
+    /// Writes of applications have ended in vain since the own disk was UpToDate: any disk may have
+    /// them.
+    pub failed_writes: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     pub refused_writes: bool,
     /// Writes have come in over this connection while the peer had no disk.

@@ -165,6 +165,7 @@ impl<M: Memory> DataPlane<M> {
         let lacks = request.is_only_with_peer();
         let place = &mut self.volumes[volume.slot()];
         place.missed_writes |= written && missed;
+        place.failed_writes |= written && completion != Completion::Ok;
         place.lacks_ended |= lacks;
         place.app_in_flight -= 1;
         place.app_writes.remove(&mut self.requests, slot);

@@ -29,6 +29,7 @@ impl<M: Memory> DataPlane<M> {
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
             lacks_ended: slot.lacks_ended,
+            failed_writes: slot.failed_writes,
             refused_writes: slot.refused_writes,
             took_writes: slot.took_writes,
             peer_missed: slot.peer_missed,

@@ -6,9 +6,9 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::DiskConfig;
+use drbd_core::config::{DiskConfig, ResourceConfig};
 use drbd_core::input::AdminRequest;
-use drbd_format::types::{ConnState, DiskState, Fencing};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData};
 use pair::both::{said, Pair};
 use pair::node::V;
 
@@ -29,12 +29,57 @@ fn detach(pair: &mut Pair, on_a: bool, force: bool) {
     pair.run();
 }
 
+fn notice_cut(pair: &mut Pair) {
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+}
+
 /// `a` attaches its disk, whose activity log names the block.
 fn attach(pair: &mut Pair) {
     let page = pair.a.disk.bitmap.entry(0);
     page.or_insert_with(|| vec![0; 4096])[BLOCK / 8] |= 1 << (BLOCK % 8);
     pair.a.attach(DOUBTFUL);
     pair.run();
+}
+
+fn assert_equal(pair: &mut Pair) {
+    pair.until("equal", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+/// The disk that was away has it. When I/O is frozen once more nothing of that goes to the disk.
+#[test]
+fn a_frozen_write_that_is_given_up_while_the_disk_is_away_is_synced() {
+    let mut pair = Pair::synced();
+    let config = ResourceConfig {
+        on_no_data: OnNoData::SuspendIo,
+    };
+    let request = AdminRequest::ResourceOptions { config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.cut = true;
+    pair.a.write(SECTOR, 4096, 9);
+    pair.run();
+    detach(&mut pair, true, true);
+    notice_cut(&mut pair);
+    assert!(pair.a.state().susp_nod && pair.a.ended.is_empty());
+    pair.command(true, AdminRequest::ResumeIo { volume: V });
+    pair.run();
+    assert!(pair.a.ended[0].is_err());
+    pair.cut = false;
+    while pair.a.state().pdsk != DiskState::UpToDate {
+        pair.round_or_time();
+    }
+    // `b` has not heard that its data are taken.
+    pair.break_now();
+    pair.cut = true;
+    pair.run();
+    assert!(pair.a.state().susp_nod);
+    attach(&mut pair);
+    assert_eq!(pair.a.state().disk, DiskState::Consistent);
+    pair.cut = false;
+    assert_equal(&mut pair);
 }
 
 /// The peer has begun a generation when the disk went, and was fenced and lost its own disk before
