@@ -59,6 +59,8 @@ struct Device {
     may_hold: Vec<u8>,
     /// The last write.
     value: u8,
+    /// Lines about split brains that a person has dealt with.
+    splits: usize,
 }
 
 struct Storm {
@@ -74,8 +76,6 @@ struct Storm {
     /// Nodes may lose their power; how often they have.
     power: bool,
     power_losses: u64,
-    /// Split brains that a person has dealt with.
-    splits: usize,
     /// What happened, for whoever looks into a failure.
     trace: Vec<String>,
 }
@@ -89,6 +89,7 @@ impl Device {
             b_was_primary: false,
             may_hold: Vec::new(),
             value: 0,
+            splits: 0,
         }
     }
 }
@@ -124,7 +125,6 @@ impl Storm {
             both,
             power,
             power_losses: 0,
-            splits: 0,
             trace: Vec::new(),
         };
         storm.sync();
@@ -468,9 +468,8 @@ impl Storm {
             if ended && self.pair.in_sync() && free == [true; 2] {
                 return;
             }
-            if self.seen_splits() > self.splits + 2 && free == [true; 2] {
+            if self.is_split() && free == [true; 2] {
                 self.give_up_one();
-                self.splits = self.seen_splits();
             }
             for at in 0..2 {
                 if self.is_free(at) {
@@ -543,17 +542,34 @@ impl Storm {
         true
     }
 
-    fn seen_splits(&self) -> usize {
+    /// Lines about split brains of a volume.
+    fn seen_splits(&self, v: VolumeIndex) -> usize {
         let text = "Split-Brain detected but unresolved";
         let logs = [&self.pair.a.log, &self.pair.b.log];
         let lines = logs.into_iter().flatten();
-        lines.filter(|line| line.contains(text)).count()
+        let second = |line: &str| line.starts_with("second volume");
+        lines
+            .filter(|line| line.contains(text) && second(line) == (v != V))
+            .count()
+    }
+
+    /// Somebody has to choose between the data of both nodes.
+    fn is_split(&self) -> bool {
+        let seen = self.volumes().map(|v| self.seen_splits(v));
+        let over = self.devices.iter().map(|device| device.splits);
+        seen.sum::<usize>() > over.sum::<usize>() + 2
     }
 
     /// Both nodes went on alone: a person gives up the data that applications do not want, of each
     /// volume.
     fn give_up_one(&mut self) {
-        let victims: Vec<usize> = self.volumes().map(|v| self.victim(v)).collect();
+        let mut victims = Vec::new();
+        for v in self.volumes() {
+            if self.seen_splits(v) > self.device(v).splits {
+                victims.push((v, self.victim(v)));
+            }
+        }
+        let all = victims.iter().all(|&(_, victim)| victim == victims[0].1);
         self.trace.push(format!("{victims:?} give up their data"));
         for at in 0..2 {
             self.ask(at, AdminRequest::Disconnect { force: true });
@@ -563,23 +579,26 @@ impl Storm {
                 self.pair.run();
             }
         }
-        for (v, &victim) in self.volumes().zip(&victims) {
-            if self.node(victim).state_of(v).role == Role::Primary {
-                self.change_role(victim, v);
-                self.pair.run();
+        for at in 0..2 {
+            for v in self.volumes() {
+                let loses = victims.contains(&(v, at)) || (all && victims[0].1 == at);
+                if loses && self.node(at).state_of(v).role == Role::Primary {
+                    self.change_role(at, v);
+                    self.pair.run();
+                }
             }
         }
-        let all = victims.iter().all(|&victim| victim == victims[0]);
-        if !all {
-            for (volume, &victim) in self.volumes().zip(&victims) {
-                self.ask(victim, AdminRequest::Invalidate { volume });
-                self.pair.run();
-            }
+        for &(volume, victim) in victims.iter().filter(|_| !all) {
+            self.ask(victim, AdminRequest::Invalidate { volume });
+            self.pair.run();
         }
         for at in 0..2 {
-            self.connect(at, all && at == victims[0]);
+            self.connect(at, all && at == victims[0].1);
         }
         self.pair.run();
+        for v in self.volumes() {
+            self.device(v).splits = self.seen_splits(v);
+        }
     }
 
     /// The node whose data of this volume applications do not want.
