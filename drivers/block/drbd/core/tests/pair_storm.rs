@@ -73,6 +73,8 @@ struct Storm {
     asked: [usize; 2],
     /// `b` may be promoted as well.
     both: bool,
+    /// The link breaks less often, and people look after the nodes all the time.
+    calm: bool,
     /// Nodes may lose their power; how often they have.
     power: bool,
     power_losses: u64,
@@ -115,6 +117,7 @@ impl Storm {
             };
             devices.push(device);
         }
+        let calm = volumes > 1 && dice.chance(60);
         let mut storm = Self {
             pair: Pair::with_volumes(volumes),
             dice,
@@ -123,6 +126,7 @@ impl Storm {
             devices,
             asked: [0; 2],
             both,
+            calm,
             power,
             power_losses: 0,
             trace: Vec::new(),
@@ -221,7 +225,7 @@ impl Storm {
         let disk = self.disk(v);
         // A disk that is about to be closed is still there.
         self.step(at);
-        if self.node(at).state_of(v).disk != DiskState::Diskless || !self.is_free(at) {
+        if self.node(at).volume(v).lent || !self.is_free(at) {
             return;
         }
         self.asked[at] += 1;
@@ -340,6 +344,7 @@ impl Storm {
                 let v = self.draw_volume();
                 self.write(at, v);
             }
+            78..=79 if self.calm && self.dice.chance(70) => {}
             78..=79 => {
                 self.trace.push("breaks".into());
                 self.pair.break_now();
@@ -351,6 +356,7 @@ impl Storm {
                 let v = self.draw_volume();
                 self.attach(at, v);
             }
+            _ if self.calm && !self.are_both_primary() && self.dice.chance(60) => self.tend(at, 0),
             _ => self.command(at),
         }
     }

@@ -191,6 +191,7 @@ impl Node {
             volatile_cache: true,
         };
         assert!(self.core.lend_disk(volume, memory).is_ok());
+        self.volume(volume).lent = true;
         self.admin(AdminRequest::Attach {
             volume,
             config,
@@ -363,6 +364,7 @@ impl Node {
             Action::CloseDisk { volume } => {
                 self.await_disk(volume);
                 self.core.take_disk(volume);
+                self.volume(volume).lent = false;
                 self.core.handle(&Input::DiskClosed { volume }, now);
             }
             Action::CloseSockets => {

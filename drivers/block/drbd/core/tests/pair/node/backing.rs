@@ -36,6 +36,8 @@ impl Disk {
 
 pub(crate) struct Backing {
     pub(crate) disk: Disk,
+    /// The core has the memory for the disk.
+    pub(crate) lent: bool,
     pub(crate) read_only: bool,
     pub(crate) capacity: u64,
     pub(crate) max_bio_bytes: u32,
@@ -72,6 +74,7 @@ impl Backing {
     fn new(sectors: u64, fill: u8) -> Self {
         Self {
             disk: Disk::new(sectors, fill),
+            lent: false,
             read_only: true,
             capacity: 0,
             max_bio_bytes: 0,
