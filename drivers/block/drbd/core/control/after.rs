@@ -52,6 +52,9 @@ impl Control<'_> {
         self.vol_mut(v).lacks_writes &= n.conn >= ConnState::Connected;
         self.vol_mut(v).peer_refused &= n.conn >= ConnState::Connected;
         self.resync_edges(v, o, n);
+        if o.conn > ConnState::Connected && n.conn == ConnState::Connected {
+            self.forget_consent(v);
+        }
         if n.disk >= DiskState::Inconsistent {
             self.update_flags(v, n);
         }
@@ -86,6 +89,14 @@ impl Control<'_> {
             self.order(Order::DiskDetached(v));
             self.act(Action::CloseDisk { volume: v });
             self.begin_job(v, VolumeJob::Detach(Detach::Close));
+        }
+    }
+
+    /// A resync that was about to begin does not: another comparison may ask for the next one.
+    fn forget_consent(&mut self, v: VolumeIndex) {
+        let volume = self.vol_mut(v);
+        if matches!(volume.job, VolumeJob::StartSync(..)) {
+            volume.job = VolumeJob::None;
         }
     }
 

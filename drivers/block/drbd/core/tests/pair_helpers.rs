@@ -118,6 +118,34 @@ fn a_resync_does_not_begin_with_the_consent_given_to_an_earlier_one() {
     assert_eq!(pair.a.disk.data, pair.b.disk.data);
 }
 
+/// The source has lost its disk meanwhile, and another comparison has begun.
+#[test]
+fn a_resync_does_not_begin_with_the_consent_given_before_the_source_had_another_disk() {
+    let mut pair = Pair::synced();
+    cut(&mut pair);
+    pair.a.write(800, 4096, 0x91);
+    pair.run();
+    pair.b.hold_helpers = true;
+    pair.cut = false;
+    pair.until("the helper runs", |pair| !pair.b.running.is_empty());
+    let (volume, force) = (V, true);
+    assert_eq!(
+        pair.command(true, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::Connected);
+    pair.a.attach(DiskConfig::DEFAULT);
+    while pair.b.state().conn != ConnState::WfBitMapT {
+        pair.round_or_time();
+    }
+    pair.b.end_helper();
+    assert_eq!(pair.b.state().conn, ConnState::WfBitMapT);
+    pair.b.hold_helpers = false;
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
+}
+
 #[test]
 fn the_peer_hears_of_a_failed_disk_after_the_handler_has_ended() {
     let mut pair = Pair::synced();
