@@ -24,8 +24,10 @@ const RUNS: Range<u64> = 0..200;
 const ONCE_FAILED: [u64; 8] = [724, 2521, 3023, 21642, 63567, 63888, 82074, 101_452];
 /// Those with two volumes.
 const ONCE_FAILED_OF_TWO: [u64; 0] = [];
-/// Size of the devices before they grow, in sectors.
-const FRONT: u64 = SECTORS - 8;
+/// Size of each of two devices, in sectors: little has to be synced before a run begins.
+const SECTORS_OF_TWO: u64 = 128 * 8 + 24;
+/// Sectors by which devices grow.
+const GROWTH: u64 = 8;
 /// Block that applications write over and over.
 const SECTOR: u64 = 800;
 
@@ -65,6 +67,8 @@ struct Device {
 
 struct Storm {
     pair: Pair,
+    /// Size of the devices when they have grown.
+    sectors: u64,
     dice: Dice,
     protocol: Protocol,
     on_no_data: OnNoData,
@@ -118,8 +122,13 @@ impl Storm {
             devices.push(device);
         }
         let calm = volumes > 1 && dice.chance(60);
+        let sectors = match volumes {
+            1 => SECTORS,
+            _ => SECTORS_OF_TWO,
+        };
         let mut storm = Self {
-            pair: Pair::with_volumes(volumes),
+            pair: Pair::with_volumes(volumes, sectors),
+            sectors,
             dice,
             protocol,
             on_no_data,
@@ -193,7 +202,11 @@ impl Storm {
         let device = &self.devices[v.slot()];
         DiskConfig {
             fencing: device.fencing,
-            disk_size_sectors: if device.grown { 0 } else { FRONT },
+            disk_size_sectors: if device.grown {
+                0
+            } else {
+                self.sectors - GROWTH
+            },
             ..DiskConfig::DEFAULT
         }
     }
@@ -421,7 +434,7 @@ impl Storm {
             }
             13 if !self.device(volume).grown => {
                 self.device(volume).grown = true;
-                self.ask(at, grow_volume(volume, false));
+                self.ask(at, grow_volume(volume, self.sectors, false));
             }
             _ => {}
         }
@@ -532,7 +545,7 @@ impl Storm {
         } else if state.susp || (state.suspended() && round % 40 == 38) {
             self.ask(at, AdminRequest::ResumeIo { volume });
         } else if self.is_left_behind(at, volume) && state.role == Role::Primary {
-            self.ask(at, grow_volume(volume, false));
+            self.ask(at, grow_volume(volume, self.sectors, false));
         } else if self.is_left_behind(at, volume) {
             let force = false;
             self.ask(at, AdminRequest::Detach { volume, force });

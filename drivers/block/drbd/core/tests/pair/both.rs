@@ -27,14 +27,14 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> Self {
-        Self::with_volumes(1)
+        Self::with_volumes(1, SECTORS)
     }
 
-    /// Nodes with one or two volumes.
-    pub(crate) fn with_volumes(volumes: u8) -> Self {
+    /// Nodes with one or two volumes of this size.
+    pub(crate) fn with_volumes(volumes: u8, sectors: u64) -> Self {
         let mut pair = Self {
-            a: Node::with_volumes(volumes, 1, SECTORS, 0x11),
-            b: Node::with_volumes(volumes, 2, SECTORS, 0x22),
+            a: Node::with_volumes(volumes, 1, sectors, 0x11),
+            b: Node::with_volumes(volumes, 2, sectors, 0x22),
             cut: false,
             breaks_in: None,
             random: [1, 2],
@@ -326,18 +326,18 @@ impl Pair {
 /// Resizes to all that the devices have.
 #[allow(dead_code, reason = "each test file uses a part of it")]
 pub(crate) fn grow(force: bool) -> AdminRequest {
-    grow_volume(V, force)
+    grow_volume(V, SECTORS, force)
 }
 
 /// As [`grow`], of any volume.
 #[allow(dead_code, reason = "each test file uses a part of it")]
-pub(crate) fn grow_volume(volume: VolumeIndex, force: bool) -> AdminRequest {
+pub(crate) fn grow_volume(volume: VolumeIndex, sectors: u64, force: bool) -> AdminRequest {
     AdminRequest::Resize {
         volume,
         size_sectors: 0,
         force,
         assume_clean: false,
-        max_capacity_sectors: SECTORS,
+        max_capacity_sectors: sectors,
     }
 }
 
