@@ -285,6 +285,12 @@ impl Control<'_> {
             _ if ps.disk == DiskState::Negotiating && self.vol(v).peer.uuids.is_none() => {
                 DiskState::Diskless
             }
+            _ if os.conn < ConnState::Connected
+                && ps.disk > DiskState::Negotiating
+                && self.vol(v).peer.uuids.is_none() =>
+            {
+                DiskState::Failed
+            }
             DiskState::Negotiating => self.peer_disk_of(v, ps),
             disk => disk,
         };

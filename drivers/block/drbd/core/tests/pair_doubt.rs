@@ -1,13 +1,13 @@
-//! A Primary loses its disk and gets it back while it is not known what that is worth: what is on
-//! one disk only must not be of the generation of both.
+//! A disk goes and comes back while it is not known what it is worth: what is on one disk only must
+//! not be of the generation of both.
 
 mod pair {
     pub(crate) mod both;
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, ResourceConfig};
-use drbd_core::input::AdminRequest;
+use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
+use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData};
 use pair::both::{said, Pair};
 use pair::node::V;
@@ -112,4 +112,27 @@ fn a_disk_in_doubt_that_turns_out_to_be_the_only_one_begins_a_generation() {
     pair.run();
     assert_eq!(pair.a.disk.data[BLOCK * 4096], 9);
     assert!(said(&pair.a.log, "Split-Brain detected"));
+}
+
+/// The peer's disk goes before it has told its UUIDs, and there is nothing to compare: the crash is
+/// not overcome by that.
+#[test]
+fn a_disk_that_goes_before_it_can_be_compared_does_not_count_as_equal() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(SECTOR, 4096, 9);
+    pair.run();
+    pair.a.crash(77);
+    pair.cut = false;
+    attach(&mut pair);
+    assert_eq!(pair.a.state().disk, DiskState::Consistent);
+    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
+    pair.a.admin(AdminRequest::Connect { config, digests });
+    while pair.b.state().conn != ConnState::WfReportParams {
+        pair.round_or_time();
+    }
+    detach(&mut pair, false, true);
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    pair.b.attach(DiskConfig::DEFAULT);
+    assert_equal(&mut pair);
 }
