@@ -274,9 +274,11 @@ impl Control<'_> {
                 // What is frozen here is not written. The writes of a diskless Primary come in
                 // nevertheless: only this disk has them. Writes that have ended nobody can send
                 // again, and the peer may lack them: in protocol A, or as it loses power. With
-                // fencing it tells the latter.
+                // fencing it tells the latter. It does lack those that it has refused.
                 let promises = self.s.net.is_some_and(|net| net.protocol == Protocol::A);
-                let lacks = (promises || !n.susp_fen) && self.vol(v).facts.ended_unsettled;
+                let facts = self.vol(v).facts;
+                let unsettled = (promises || !n.susp_fen) && facts.ended_unsettled;
+                let lacks = unsettled || facts.peer_missed;
                 if self.suspended() && n.role == Role::Primary && !lacks {
                     self.vol_mut(v).new_uuid_due = true;
                 } else {

@@ -8,10 +8,14 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
-use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData};
-use pair::both::{said, Pair};
+use drbd_core::link::VolumeIndex;
+use drbd_core::request::Op;
+use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData, Role};
+use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
+/// The second volume.
+const W: VolumeIndex = VolumeIndex(1);
 /// Block that is written, and its first sector.
 const BLOCK: usize = 100;
 const SECTOR: u64 = 800;
@@ -134,5 +138,52 @@ fn a_disk_that_goes_before_it_can_be_compared_does_not_count_as_equal() {
     detach(&mut pair, false, true);
     assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
     pair.b.attach(DiskConfig::DEFAULT);
+    assert_equal(&mut pair);
+}
+
+/// Two volumes in sync, `a` primary.
+fn two_volumes() -> Pair {
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    for volume in [V, W] {
+        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.run();
+    }
+    pair.connect(NetConfig::DEFAULT);
+    for volume in [V, W] {
+        let request = AdminRequest::SetRole {
+            volume,
+            role: Role::Primary,
+            force: true,
+        };
+        assert_eq!(pair.command(true, request), 1);
+    }
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+/// The peer has its disk back before the Primary hears that it was away. What is suspended is not
+/// all that the peer lacks, although the barrier has been acknowledged.
+#[test]
+fn a_write_that_the_peer_has_refused_is_synced_although_io_was_suspended_since() {
+    let mut pair = two_volumes();
+    pair.b.sends_left = Some(0);
+    detach(&mut pair, false, true);
+    pair.a.write(SECTOR, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    // Closes the epoch of the write.
+    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
+    pair.run();
+    let volume = V;
+    assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.break_now();
+    pair.b.sends_left = None;
+    pair.until("connected", |pair| {
+        pair.a.state().conn >= ConnState::Connected
+    });
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
     assert_equal(&mut pair);
 }
