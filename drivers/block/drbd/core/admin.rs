@@ -362,7 +362,7 @@ impl Control<'_> {
 
     /// Writes that the peer may have, or the own disk alone, are given up. If no generation has
     /// begun the disks count as equal, unless this one is that of a crashed Primary.
-    fn give_up_frozen(&mut self, v: VolumeIndex) {
+    pub(crate) fn give_up_frozen(&mut self, v: VolumeIndex) {
         let volume = self.vol_mut(v);
         let shared = volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0);
         if shared && volume.state.role == Role::Primary && volume.facts.app_in_flight != 0 {

@@ -379,6 +379,7 @@ impl Control<'_> {
         self.order(Order::EndFrozen);
         for v in self.indices() {
             self.leave_due_generation(v);
+            self.give_up_frozen(v);
         }
         let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
         self.set_conn_state(

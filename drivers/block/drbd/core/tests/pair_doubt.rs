@@ -187,3 +187,37 @@ fn a_write_that_the_peer_has_refused_is_synced_although_io_was_suspended_since()
     assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
     assert_equal(&mut pair);
 }
+
+/// One volume can not thaw, and what is frozen of the other one is given up with it.
+#[test]
+fn a_write_that_is_given_up_for_another_volume_is_synced() {
+    let mut pair = two_volumes();
+    let on_no_data = OnNoData::SuspendIo;
+    let config = ResourceConfig { on_no_data };
+    let request = AdminRequest::ResourceOptions { config };
+    assert_eq!(pair.command(true, request), 101);
+    let config = DiskConfig {
+        fencing: Fencing::ResourceAndStonith,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.cut = true;
+    pair.a.volume(W).fail_local = true;
+    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
+    pair.until("both notice", |pair| {
+        pair.a.state().susp_fen && pair.b.state().conn < ConnState::Connected
+    });
+    assert!(pair.a.state().susp_nod && pair.a.volume(W).ended.is_empty());
+    pair.a.volume(W).fail_local = false;
+    pair.a.attach_volume(W, DOUBTFUL);
+    detach(&mut pair, false, true);
+    pair.b.attach(DOUBTFUL);
+    pair.run();
+    assert_eq!(pair.a.state_of(W).disk, DiskState::Consistent);
+    assert_eq!(pair.b.state().disk, DiskState::Consistent);
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert!(said(&pair.a.log, "can not thaw"));
+    assert!(pair.a.volume(W).disk.data == pair.b.volume(W).disk.data);
+}
