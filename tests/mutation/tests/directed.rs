@@ -54,5 +54,7 @@ mod pair_told_tests;
 mod pair_unstable_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_versions.rs"]
 mod pair_versions_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_volumes.rs"]
+mod pair_volumes_tests;
 #[path = "../../../drivers/block/drbd/core/tests/replay.rs"]
 mod replay_tests;

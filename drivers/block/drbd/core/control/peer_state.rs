@@ -280,6 +280,12 @@ impl Control<'_> {
         conn: ConnState,
     ) -> Handled {
         let os = self.state(v);
+        let told = ps.disk != DiskState::Negotiating && disk >= DiskState::Inconsistent;
+        if told && self.comes_uncompared(v, &os) {
+            let text = "The peer's disk has not been compared with ours; connecting anew.";
+            self.text(v, Level::Warning, text);
+            return Handled::Fail(LinkError::ProtocolError);
+        }
         let disk = match disk {
             // It was gone before it could tell its UUIDs.
             _ if ps.disk == DiskState::Negotiating && self.vol(v).peer.uuids.is_none() => {
@@ -351,6 +357,14 @@ impl Control<'_> {
             net.discard_my_data = false;
         }
         Handled::Done
+    }
+
+    /// The peer's disk is there from now on, beside ours, and its UUIDs are not known. The volume
+    /// was made while connected: its handshake found no disk here, and ours was attached before the
+    /// answer.
+    fn comes_uncompared(&self, v: VolumeIndex, os: &VolumeState) -> bool {
+        let comes = os.conn < ConnState::Connected || os.pdsk < DiskState::Inconsistent;
+        comes && os.disk >= DiskState::Negotiating && self.vol(v).peer.uuids.is_none()
     }
 
     /// The peer, whose disk has failed or left, has shown newer data to our applications than what
