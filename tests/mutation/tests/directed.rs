@@ -56,5 +56,7 @@ mod pair_unstable_tests;
 mod pair_versions_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_volumes.rs"]
 mod pair_volumes_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_whole_bitmap.rs"]
+mod pair_whole_bitmap_tests;
 #[path = "../../../drivers/block/drbd/core/tests/replay.rs"]
 mod replay_tests;

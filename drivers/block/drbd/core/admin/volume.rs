@@ -177,7 +177,7 @@ impl Control<'_> {
                 if self.vol(v).bitmap_io == Progress::Running {
                     return Step::Wait;
                 }
-                self.order(Order::ClearAllBits(v));
+                self.clear_all_bits(v);
                 self.write_bitmap(v, false);
                 Step::Next(WorkStep::ClearBitmap { skip })
             }

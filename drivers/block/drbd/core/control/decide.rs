@@ -10,7 +10,7 @@ use crate::action::Handler;
 use crate::generation::{
     compare, Comparison, Correction, Situation, Uuids, FLAG_CRASHED_PRIMARY, FLAG_DISCARD_MY_DATA,
 };
-use crate::link::{Order, VolumeIndex};
+use crate::link::VolumeIndex;
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
 use crate::quirk::{quirk, Quirk};
@@ -472,7 +472,7 @@ impl Control<'_> {
             if bits != 0 {
                 self.log(v, Line::StrayBits { bits });
                 if put_back(Bug::BitsDroppedAtEqualGenerations) {
-                    self.order(Order::ClearAllBits(v));
+                    self.clear_all_bits(v);
                 }
             }
             return Decision::Connected;

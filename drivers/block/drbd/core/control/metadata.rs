@@ -505,6 +505,12 @@ impl Control<'_> {
         }
     }
 
+    /// Nothing is out of sync. What is written from now on may be: the activity log has to tell it.
+    pub(crate) fn clear_all_bits(&mut self, v: VolumeIndex) {
+        self.order(Order::ResumeAl(v));
+        self.order(Order::ClearAllBits(v));
+    }
+
     /// Asks the shell to write changed bitmap pages; nobody waits for it.
     pub(crate) fn write_bitmap_soon(&mut self, v: VolumeIndex) {
         let volume = self.vol_mut(v);

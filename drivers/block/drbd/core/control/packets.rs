@@ -11,7 +11,7 @@ use super::sync::has_no_use_for_sync_uuid;
 use super::{Control, Disk, Progress};
 use crate::generation::{Uuids, FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::handshake::Stage;
-use crate::link::{LinkError, Order, VolumeIndex};
+use crate::link::{LinkError, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::quirk::{quirk, Quirk};
 use crate::state::transition::StateError;
@@ -294,7 +294,7 @@ impl Control<'_> {
             Level::Info,
             "Accepted new current UUID, preparing to skip initial sync",
         );
-        self.order(Order::ClearAllBits(v));
+        self.clear_all_bits(v);
         self.write_bitmap_soon(v);
         if let Some(disk) = self.vol_mut(v).disk.as_mut() {
             disk.uuids.current = peer.current;
