@@ -29,7 +29,7 @@ pub enum WorkStep {
         /// The peer's data is invalidated.
         remote: bool,
     },
-    /// The bitmap is still being written for another reason.
+    /// The new generation is being written, or the bitmap still is for another reason.
     BeginClear {
         /// The peer is told to skip the initial sync.
         skip: bool,
@@ -174,7 +174,11 @@ impl Control<'_> {
                 Step::Done(if ok { SUCCESS } else { code::IO_MD_DISK })
             }
             WorkStep::BeginClear { skip } => {
-                if self.vol(v).bitmap_io == Progress::Running {
+                if self.vol(v).disk.is_none() || self.vol(v).io_error {
+                    return Step::Done(code::IO_MD_DISK);
+                }
+                // The old generation must not meet an empty bitmap.
+                if !self.metadata_stable(v) || self.vol(v).bitmap_io == Progress::Running {
                     return Step::Wait;
                 }
                 self.clear_all_bits(v);

@@ -7,9 +7,12 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::AdminRequest;
-use drbd_format::types::Role;
+use drbd_core::time::Duration;
+use drbd_format::types::{DiskState, Role};
 use pair::both::Pair;
 use pair::node::V;
+
+const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
 
 const fn new_uuid(clear_bitmap: bool) -> AdminRequest {
     AdminRequest::NewCurrentUuid {
@@ -51,6 +54,31 @@ fn a_write_after_the_bitmap_was_cleared_is_in_the_activity_log() {
     pair.a.crash(3);
     pair.run();
     pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// The disk was left with the old generation and an empty bitmap: the peer was synced without what
+/// had been written alone.
+#[test]
+fn the_bitmap_is_cleared_only_when_the_new_generation_is_on_disk() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.run();
+    pair.a.write(80, 4096, 0x71);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.command(true, DISCONNECT), 101);
+    pair.pass(Duration::from_secs(1));
+    pair.a.fail_metadata = true;
+    assert_eq!(pair.command(true, new_uuid(true)), 118);
+    pair.until("diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless
+    });
+    pair.a.fail_metadata = false;
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
     pair.connect(NetConfig::DEFAULT);
     pair.until("in sync", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
