@@ -353,11 +353,6 @@ impl Control<'_> {
                         from_peer: result < 0,
                     },
                 );
-                if hg == UNDECIDED {
-                    let text = "Doing a full sync, since UUIDs where ambiguous.";
-                    self.text(v, Level::Warning, text);
-                    result *= 2;
-                }
             }
         }
         if result == UNDECIDED {
@@ -367,7 +362,7 @@ impl Control<'_> {
                 (false, true) => Some((1, "this")),
                 _ => None,
             };
-            let Some((hg, node)) = solved else {
+            let Some((solved, node)) = solved else {
                 let text = "Split-Brain detected but unresolved, dropping connection!";
                 self.text(v, Level::Alert, text);
                 self.helper(Handler::SplitBrain, Some(v), false);
@@ -379,7 +374,13 @@ impl Control<'_> {
                 "Split-Brain detected, manually solved. Sync from this node"
             };
             self.text(v, Level::Warning, text);
-            result = hg;
+            result = solved;
+        }
+        if hg == UNDECIDED && result.abs() < 100 {
+            // No bitmap names what was written on the disk that gives its data up.
+            let text = "Doing a full sync, since UUIDs where ambiguous.";
+            self.text(v, Level::Warning, text);
+            result *= 2;
         }
         Some(result)
     }

@@ -8,11 +8,12 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_core::time::Duration;
 use drbd_format::types::{
     AfterSbPolicy, ConnState, DiskState, OnCongestion, OnNoData, Protocol, Role, RrConflict,
 };
-use pair::both::{said, Pair};
-use pair::node::V;
+use pair::both::{said, Pair, SECTORS};
+use pair::node::{Disk, V};
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
 
@@ -49,6 +50,40 @@ fn meet(pair: &mut Pair, a: NetConfig, b: NetConfig) {
     assert_eq!(pair.command(true, connect(a)), 1);
     assert_eq!(pair.command(false, connect(b)), 1);
     pair.run();
+}
+
+/// The bitmap is that of another resync since: it does not name what was written before. That was
+/// left on the disk that gives its data up.
+#[test]
+fn a_node_that_discards_its_data_gets_all_if_no_bitmap_is_of_use() {
+    let mut pair = diverged([true, false]);
+    pair.a.write(800, 4096, 0xaa);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    let old = std::mem::replace(&mut pair.b.disk, Disk::new(SECTORS, 0));
+    pair.b.crash(5);
+    pair.run();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    pair.until("another peer is in sync", Pair::in_sync);
+    assert_eq!(pair.command(true, DISCONNECT), 101);
+    pair.pass(Duration::from_secs(1));
+    pair.b.disk = old;
+    pair.b.crash(6);
+    pair.run();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.a.log.clear();
+    let discards = NetConfig {
+        discard_my_data: true,
+        ..NetConfig::DEFAULT
+    };
+    meet(&mut pair, NetConfig::DEFAULT, discards);
+    pair.until("in sync", Pair::in_sync);
+    assert!(said(&pair.a.log, "uuid_compare()=-100 by rule 100"));
+    assert!(said(&pair.a.log, "manually solved. Sync from this node"));
+    assert!(pair.a.disk.data == pair.b.disk.data);
 }
 
 /// The second node has more changes.
