@@ -116,14 +116,19 @@ impl Control<'_> {
         link.drained = !had_sockets;
         self.outbox.clear();
         for v in self.indices() {
-            let waits_for_peer = matches!(
-                self.vol(v).job,
-                VolumeJob::StartSync(..)
-                    | VolumeJob::Finish { .. }
-                    | VolumeJob::SetAll(_, Then::Handshake | Then::StartSync(_))
-            );
-            if waits_for_peer {
-                self.vol_mut(v).job = VolumeJob::None;
+            let volume = self.vol_mut(v);
+            match volume.job {
+                VolumeJob::StartSync(..) | VolumeJob::Finish { .. } => {
+                    volume.job = VolumeJob::None;
+                }
+                // The next connection finds all bits set, and the flag for that not on disk.
+                VolumeJob::SetAll(step, Then::Handshake | Then::StartSync(_)) => {
+                    volume.job = VolumeJob::SetAll(step, Then::Nobody);
+                }
+                VolumeJob::None
+                | VolumeJob::SetAll(_, Then::Attach | Then::Command | Then::Nobody)
+                | VolumeJob::Detach(_)
+                | VolumeJob::Relayout(_) => {}
             }
         }
         if had_sockets {

@@ -68,6 +68,8 @@ pub enum Then {
     Handshake,
     /// Attach goes on.
     Attach,
+    /// The link is lost over which it was to go on.
+    Nobody,
 }
 
 /// Steps of [`VolumeJob::StartSync`].
@@ -142,7 +144,7 @@ impl Control<'_> {
             VolumeJob::SetAll(_, Then::Command | Then::Attach) => volume.result = Some(false),
             VolumeJob::SetAll(_, Then::Handshake) => self.handshake_bits_set(v, false),
             VolumeJob::None
-            | VolumeJob::SetAll(_, Then::StartSync(_))
+            | VolumeJob::SetAll(_, Then::StartSync(_) | Then::Nobody)
             | VolumeJob::StartSync(..)
             | VolumeJob::Finish { .. }
             | VolumeJob::Detach(_) => {}
@@ -241,6 +243,7 @@ impl Control<'_> {
             // A disk went away meanwhile, here or at the peer: the resync has been aborted.
             Then::StartSync(_)
                 if !matches!(conn, ConnState::StartingSyncS | ConnState::StartingSyncT) => {}
+            Then::Nobody => {}
             Then::Command | Then::Attach => self.job_result(v, ok),
             Then::Handshake => self.handshake_bits_set(v, ok),
             Then::StartSync(_) if !ok => {

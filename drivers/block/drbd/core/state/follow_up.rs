@@ -269,7 +269,8 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
         FollowUp::SyncGrown,
     );
     let news = [
-        connected && o.disk == UpToDate && n.disk == Inconsistent,
+        // Of a full sync the peer knows. If it waits for our answer it would compare the disks.
+        connected && o.disk == UpToDate && n.disk == Inconsistent && n.conn != StartingSyncT,
         o.disk < UpToDate && o.conn >= SyncSource && n.conn == Connected,
         o.conn == VerifyS && n.conn == Connected && stop_sector,
         // Without a disk the peer has nothing to compare, and takes ours for good.

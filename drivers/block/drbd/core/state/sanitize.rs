@@ -60,13 +60,15 @@ fn disk_limits(conn: ConnState) -> ([DiskState; 2], [DiskState; 2]) {
         | C::WfConnection
         | C::WfReportParams => ([Diskless, UpToDate], [Inconsistent, DUnknown]),
         C::Connected => ([Diskless, UpToDate], [Diskless, UpToDate]),
-        C::StartingSyncT | C::WfBitMapT | C::WfSyncUuid | C::PausedSyncT | C::Behind => {
+        C::WfBitMapT | C::WfSyncUuid | C::PausedSyncT | C::Behind => {
             ([Inconsistent, Outdated], [UpToDate, UpToDate])
         }
         C::StartingSyncS | C::WfBitMapS | C::PausedSyncS | C::Ahead => {
             ([UpToDate, UpToDate], [Inconsistent, Consistent])
         }
-        C::SyncTarget => ([Inconsistent, Inconsistent], [UpToDate, UpToDate]),
+        // The administrator has called the data worthless: they stay so if the link is lost. (In
+        // the C driver the disk is Outdated, and of the peer's generation: good without a resync.)
+        C::StartingSyncT | C::SyncTarget => ([Inconsistent, Inconsistent], [UpToDate, UpToDate]),
         C::SyncSource => ([UpToDate, UpToDate], [Inconsistent, Inconsistent]),
         C::VerifyS | C::VerifyT => ([UpToDate, UpToDate], [UpToDate, UpToDate]),
     }
