@@ -246,9 +246,23 @@ impl Control<'_> {
         answer
     }
 
-    /// A new size is being written; a resync would end that.
+    /// A new size is being written; a resync would end that. Or that of new space is about to
+    /// begin, and the peer counts on it.
     pub(crate) fn waits_for_size(&self, v: VolumeIndex, change: Change) -> bool {
-        change.names(mask::CONN) && matches!(self.vol(v).job, VolumeJob::Relayout(_))
+        let volume = self.vol(v);
+        let state = volume.state;
+        let begins = change
+            .apply(state)
+            .is_some_and(|new| new.conn > ConnState::Connected);
+        change.names(mask::CONN)
+            && match volume.job {
+                VolumeJob::Relayout(_) => true,
+                VolumeJob::StartSync(..) => state.conn == ConnState::Connected && begins,
+                VolumeJob::None
+                | VolumeJob::SetAll(..)
+                | VolumeJob::Finish { .. }
+                | VolumeJob::Detach(_) => false,
+            }
     }
 
     fn ask(&mut self, v: VolumeIndex, change: Change, flags: Flags) -> Answer {

@@ -7,7 +7,7 @@ use drbd_format::wire::settings::{self, Sizes};
 
 use super::engine::{Flags, SUCCESS};
 use super::jobs::VolumeJob;
-use super::sync::has_no_use_for_sync_uuid;
+use super::sync::{has_no_use_for_sync_uuid, is_in_another_run};
 use super::{Control, Disk, Progress};
 use crate::generation::{Uuids, FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
 use crate::handshake::Stage;
@@ -125,6 +125,7 @@ impl Control<'_> {
                 (due && written)
                     || state.conn < ConnState::Connected
                     || has_no_use_for_sync_uuid(&state)
+                    || is_in_another_run(&state)
             }
             Some(Pending::EarlySizes { volume, .. }) => !self.is_early_for_size(volume),
             Some(Pending::Sizes { volume, .. }) => {
@@ -313,8 +314,7 @@ impl Control<'_> {
             StateError::ConcurrentChange.code()
         } else if !change.may_be_asked() {
             self.refuse_request(request)
-        } else if change.names(mask::CONN) && matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
-            // A new size is being written; a resync would end that.
+        } else if self.waits_for_size(v, change) {
             StateError::InTransientState.code()
         } else if let Some(error) = self.lacks_a_disk_for(v, change) {
             error.code()

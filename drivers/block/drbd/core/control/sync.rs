@@ -96,7 +96,18 @@ impl Control<'_> {
         };
         let state = self.vol(v).state;
         let aborted = state.disk <= DiskState::Failed || state.pdsk <= DiskState::Failed;
-        if state.conn < ConnState::Connected || aborted {
+        // What led to it may have ended while the helper ran, and something else have begun.
+        let leads = match side {
+            Side::Source => matches!(
+                state.conn,
+                ConnState::Connected
+                    | ConnState::StartingSyncS
+                    | ConnState::WfBitMapS
+                    | ConnState::Ahead
+            ),
+            Side::Target => matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind),
+        };
+        if aborted || !leads {
             self.vol_mut(v).job = VolumeJob::None;
             return true;
         }
@@ -147,6 +158,11 @@ impl Control<'_> {
         if !matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind) {
             if has_no_use_for_sync_uuid(&state) {
                 return Handled::Done;
+            }
+            if is_in_another_run(&state) {
+                let text = "The peer begins a resync during another run; connecting anew.";
+                self.text(v, Level::Warning, text);
+                return Handled::Fail(LinkError::ProtocolError);
             }
             self.s.link.pending = Some(Pending::SyncUuid {
                 volume: v,
@@ -431,4 +447,10 @@ impl Control<'_> {
 pub(super) fn has_no_use_for_sync_uuid(state: &VolumeState) -> bool {
     let source_is_gone = state.conn == ConnState::Connected && state.pdsk < DiskState::Inconsistent;
     state.disk <= DiskState::Negotiating || source_is_gone
+}
+
+/// The end of a verify, or of a resync from here, does not lead to one from the peer.
+pub(super) fn is_in_another_run(state: &VolumeState) -> bool {
+    let verifies = matches!(state.conn, ConnState::VerifyS | ConnState::VerifyT);
+    verifies || state.is_sync_source()
 }

@@ -6,7 +6,7 @@ mod pair {
 }
 
 use drbd_core::action::Ticket;
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Role};
@@ -414,4 +414,63 @@ fn a_disk_that_is_attached_without_the_peer_does_not_grow() {
     pair.run();
     assert_eq!(pair.b.state().disk, DiskState::UpToDate);
     assert_eq!(pair.b.capacity, FRONT);
+}
+
+/// In front of one more block, with an algorithm for online verify.
+fn in_front_with_verify() -> Pair {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let config = NetConfig {
+        verify_alg: Name::new(b"crc32c").unwrap(),
+        ..NetConfig::DEFAULT
+    };
+    let digests = DigestLengths {
+        verify: 4,
+        ..DigestLengths::default()
+    };
+    for on_a in [true, false] {
+        assert_eq!(
+            pair.command(on_a, AdminRequest::NetOptions { config, digests }),
+            101
+        );
+    }
+    pair
+}
+
+/// The source of new space runs its helper, and is Connected still. A verify that began then went
+/// on as a resync on one node, for which the other one waited for ever.
+#[test]
+fn no_verify_begins_while_the_source_of_new_space_runs_its_helper() {
+    const VERIFY: AdminRequest = AdminRequest::Verify {
+        volume: V,
+        start: Some(0),
+        stop: u64::MAX,
+    };
+    for by_target in [true, false] {
+        let mut pair = in_front_with_verify();
+        pair.a.hold_helpers = true;
+        let answers = pair.b.answers.len();
+        pair.b.admin(grow(false));
+        rounds(&mut pair, |pair| {
+            if by_target {
+                pair.b.answers.len() > answers
+            } else {
+                !pair.a.running.is_empty()
+            }
+        });
+        assert_eq!(pair.b.answers[answers].1, 101);
+        let answers = pair.node(!by_target).answers.len();
+        pair.node(!by_target).admin(VERIFY);
+        for _ in 0..60 {
+            pair.round();
+        }
+        assert_eq!(pair.a.state().conn, ConnState::Connected);
+        assert!(!pair.a.running.is_empty());
+        pair.a.hold_helpers = false;
+        while !pair.a.running.is_empty() {
+            pair.a.end_helper();
+        }
+        all_is_grown_and_in_sync(&mut pair);
+        let refused = if by_target { -10 } else { -8 };
+        assert_eq!(pair.node(!by_target).answers[answers].1, refused);
+    }
 }

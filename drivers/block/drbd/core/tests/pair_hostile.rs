@@ -14,12 +14,13 @@ use drbd_core::resource::Front;
 use drbd_core::state::mask;
 use drbd_core::time::Duration;
 use drbd_format::state_word::StateWord;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, Role, Uuid};
 use drbd_format::units::Sector;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{
     Barrier, BarrierAck, BlockAck, BlockId, BlockRequest, Data, DataFlags, State, StateChange,
 };
+use drbd_format::wire::settings::SyncUuid;
 use pair::both::{shape, Pair};
 use pair::node::{Node, V};
 
@@ -271,6 +272,37 @@ fn what_a_node_without_a_disk_throws_away_is_bounded() {
     let resync = Packet::RsDataReply(data(0, 1, 1 << 20));
     assert_eq!(receive(&mut pair.b, &resync), Incoming::Drain { len_bytes });
     assert!(pair.b.core.counters(V).unacked <= 2);
+}
+
+/// Nothing would make it due: what comes behind it waited for ever.
+#[test]
+fn the_start_of_a_resync_during_another_run_ends_the_connection() {
+    let mut verifies = Pair::synced_with_verify();
+    let (start, stop) = (Some(0), u64::MAX);
+    let volume = V;
+    let verify = AdminRequest::Verify {
+        volume,
+        start,
+        stop,
+    };
+    verifies.a.admin(verify);
+    let mut syncs = Pair::synced();
+    syncs.a.admin(AdminRequest::InvalidateRemote { volume });
+    for (mut pair, conn) in [
+        (verifies, ConnState::VerifyS),
+        (syncs, ConnState::SyncSource),
+    ] {
+        for _ in 0..1000 {
+            if pair.a.state().conn != conn {
+                pair.round();
+            }
+        }
+        assert_eq!(pair.a.state().conn, conn);
+        let uuid = Uuid(0x1234);
+        let incoming = receive(&mut pair.a, &Packet::SyncUuid(SyncUuid { uuid }));
+        assert!(matches!(incoming, Incoming::Error(_)), "{incoming:?}");
+        pair.until("in sync again", Pair::in_sync);
+    }
 }
 
 /// Seed 9593 with a C peer: a target had all the data when the answer to its request came late,

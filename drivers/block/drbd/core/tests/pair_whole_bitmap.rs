@@ -117,9 +117,7 @@ fn data_that_were_called_worthless_stay_so_when_the_link_breaks() {
         assert!(matches!(pair.role(false, role, false), 1 | 2));
         pair.b.disk.data[80 * 512] ^= 0xff;
         break_full_sync(&mut pair, by_b);
-        pair.until("noticed", |pair| {
-            pair.b.state().conn < ConnState::Connected
-        });
+        pair.until("noticed", |pair| pair.b.state().conn < ConnState::Connected);
         assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
         pair.a.release_bitmap();
         pair.b.release_bitmap();
