@@ -313,10 +313,14 @@ impl Control<'_> {
         }
         let own = max_capacity_sectors;
         let mut peer = self.vol(v).peer.disk_sectors;
-        if state.conn < ConnState::Connected && force {
-            let text = "Resize while not connected was forced by the user!";
-            self.text(v, crate::log::Level::Warning, text);
-            peer = own;
+        if state.conn < ConnState::Connected {
+            // What the last peer had says nothing about the next one.
+            peer = 0;
+            if force {
+                let text = "Resize while not connected was forced by the user!";
+                self.text(v, crate::log::Level::Warning, text);
+                peer = own;
+            }
         }
         let (new, too_big) = agreed_size(peer, own, disk.la_size, size_sectors);
         if too_big.is_some() {

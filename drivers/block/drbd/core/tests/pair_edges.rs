@@ -49,17 +49,28 @@ fn a_device_shrinks_only_to_a_size_that_is_named() {
     }
 }
 
+/// What the last peer had does not count: the next one may be smaller, and would be refused.
 #[test]
-fn a_node_that_is_alone_warns_if_a_resize_is_forced() {
+fn a_node_that_is_alone_grows_only_by_force_and_warns() {
     for force in [false, true] {
         let mut pair = Pair::synced_in_front(USED);
         let leave = AdminRequest::Disconnect { force: false };
         assert_eq!(pair.command(false, leave), 101);
         pair.run();
         assert_eq!(pair.command(true, resize(0, SECTORS, force)), 101);
-        assert_eq!(pair.a.capacity, SECTORS);
+        assert_eq!(pair.a.capacity, if force { SECTORS } else { USED });
         let warned = said(&pair.a.log, "Resize while not connected was forced");
         assert_eq!(warned, force);
+        if force {
+            continue;
+        }
+        assert_eq!(pair.command(true, resize(SECTORS, SECTORS, force)), 111);
+        pair.b.admin(AdminRequest::Connect {
+            config: NetConfig::DEFAULT,
+            digests: DigestLengths::default(),
+        });
+        pair.until("in sync", Pair::in_sync);
+        assert_eq!((pair.a.capacity, pair.b.capacity), (USED, USED));
     }
 }
 
