@@ -78,8 +78,14 @@ impl Control<'_> {
         }
         if self.vol(v).state.conn >= ConnState::Connected {
             let change = Change::conn(ConnState::WfReportParams);
-            if self.request(v, change, Flags::VERBOSE) == Answer::Pending {
-                return Step::Wait;
+            match self.request(v, change, Flags::VERBOSE) {
+                Answer::Pending => return Step::Wait,
+                Answer::Ready(code) if code == StateError::InTransientState.code() => {
+                    return Step::Wait;
+                }
+                // The peer goes on with its volume, and would not take part in a new handshake.
+                Answer::Ready(code) if code < SUCCESS => return Step::Done(code),
+                Answer::Ready(_) => {}
             }
         }
         self.order(Order::DropVolume(v));

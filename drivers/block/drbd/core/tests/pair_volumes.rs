@@ -9,6 +9,7 @@ use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeNumber;
 use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, Fencing};
 use pair::both::{said, Pair};
 use pair::node::V;
 
@@ -53,4 +54,37 @@ fn a_disk_that_is_attached_before_its_new_volume_is_connected_is_compared() {
     assert!(said(&pair.b.log, text), "{:#?}", pair.b.log);
     pair.pass(Duration::from_secs(2));
     assert!(pair.in_sync());
+}
+
+/// The one that was made anew waited for a handshake in which the peer took no part.
+#[test]
+fn a_volume_stays_if_the_peer_does_not_let_it_go() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        fencing: Fencing::ResourceOnly,
+        ..DiskConfig::DEFAULT
+    };
+    let volume = V;
+    let request = AdminRequest::DiskOptions { volume, config };
+    assert_eq!(pair.command(true, request), 101);
+    assert_eq!(pair.command(false, DETACH), 1);
+    // A Primary that is not to be without a peer that is not fenced.
+    assert_eq!(pair.command(false, DEL), -10);
+    assert_eq!(pair.b.state().conn, ConnState::Connected);
+    assert_eq!(pair.command(false, NEW), 162);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+}
+
+#[test]
+fn a_volume_goes_with_the_link_that_breaks_before_the_peer_answers() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DETACH), 1);
+    let answers = pair.b.answers.len();
+    pair.b.admin(DEL);
+    pair.b.step();
+    assert_eq!(pair.b.answers.len(), answers);
+    pair.break_now();
+    pair.until("an answer", |pair| pair.b.answers.len() > answers);
+    assert_eq!(pair.b.answers[answers].1, 101);
 }
