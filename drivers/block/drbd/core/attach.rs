@@ -97,6 +97,10 @@ impl Control<'_> {
                 if volume.io_error {
                     return self.attach_failed(v, code::IO_MD_DISK);
                 }
+                if self.s.link.state_sent {
+                    // The peer has been told that there is no disk: it compares this one later.
+                    return Step::Wait;
+                }
                 self.attach_state(v)
             }
             AttachStep::Metadata => {

@@ -245,3 +245,43 @@ fn a_disk_that_is_let_go_while_it_gets_a_new_size_holds_up_no_requests() {
     pair.run();
     assert_eq!(pair.a.ended, [Ok(())]);
 }
+
+/// `reference/states.md` 7, 47. It was answered with -18, and the disk was closed.
+#[test]
+fn an_attach_that_a_handshake_overtakes_waits_for_its_end() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DETACH), 1);
+    pair.cut = true;
+    pair.break_now();
+    pair.until("alone", |pair| {
+        pair.b.state().conn == ConnState::WfConnection && pair.b.state().disk == DiskState::Diskless
+    });
+    // It takes its time: all bits have to be set.
+    pair.b
+        .edit_superblock(|it| it.flags = it.flags.with(MdFlags::FULL_SYNC, true));
+    pair.b.hold_metadata = true;
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.b.state().disk, DiskState::Attaching);
+    pair.cut = false;
+    for _ in 0..1000 {
+        if pair.b.state().conn == ConnState::WfReportParams {
+            break;
+        }
+        pair.round_or_time();
+    }
+    assert_eq!(pair.b.state().conn, ConnState::WfReportParams);
+    let mut held: Vec<u8> = pair.b.data_in.drain(..).collect();
+    let answers = pair.b.answers.len();
+    pair.b.release_metadata();
+    for _ in 0..40 {
+        pair.round();
+        held.extend(pair.b.data_in.drain(..));
+    }
+    assert_eq!(pair.b.state().disk, DiskState::Attaching);
+    assert_eq!(pair.b.answers.len(), answers);
+    pair.b.data_in.extend(held);
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.b.answers[answers].1, 101);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
