@@ -291,6 +291,7 @@ impl Volume {
             app_local: 0,
             peer_writes: 0,
             verify_start: 0,
+            verified_bits: 0,
             equal_bits: None,
             ring_pending: false,
             missed_writes: false,

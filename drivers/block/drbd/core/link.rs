@@ -400,6 +400,8 @@ pub struct Facts {
     pub peer_writes: u32,
     /// Sector at which the next verify should start.
     pub verify_start: u64,
+    /// Bits of the verify that goes on whose blocks have been compared.
+    pub verified_bits: u64,
     /// Bits of the run that goes on whose blocks had equal checksums, if it compares them.
     pub equal_bits: Option<u64>,
     /// The activity log ring is still being filled.

@@ -237,7 +237,13 @@ impl Control<'_> {
         let paused_secs = run.paused_nanos / 1_000_000_000;
         let least = u64::from(!put_back(Bug::DivideByZeroInterval));
         let active = total_secs.saturating_sub(paused_secs).max(least);
-        let done = run.total_bits.saturating_sub(self.vol(v).facts.bits_set);
+        let facts = self.vol(v).facts;
+        let resynced = run.total_bits.saturating_sub(facts.bits_set);
+        let done = if verify {
+            facts.verified_bits
+        } else {
+            resynced
+        };
         let kib_per_sec = done.saturating_mul(4) / active;
         self.log(
             v,

@@ -4,6 +4,7 @@ use super::DataPlane;
 use crate::link::{Facts, VolumeIndex};
 use crate::memory::Memory;
 use crate::request::{Answer, Remote};
+use crate::resync::session::Job;
 
 impl<M: Memory> DataPlane<M> {
     /// Returns the numbers that the control plane reads.
@@ -15,6 +16,10 @@ impl<M: Memory> DataPlane<M> {
             Some(disk) => (disk.bitmap.weight(), disk.bitmap.bits()),
             None => (0, 0),
         };
+        let verifies = slot
+            .session
+            .as_ref()
+            .filter(|session| session.job == Job::Verify);
         let compares = slot.session.as_ref().filter(|session| session.checksums);
         Facts {
             bits_set,
@@ -25,6 +30,9 @@ impl<M: Memory> DataPlane<M> {
             app_local: slot.local.len(),
             peer_writes: slot.peer_app_writes,
             verify_start: slot.verify_reached(),
+            verified_bits: verifies.map_or(0, |session| {
+                session.total.saturating_sub(session.verify_left)
+            }),
             equal_bits: compares.map(|session| session.same_checksum),
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,

@@ -11,7 +11,7 @@ use drbd_core::query::{Held, LinkOptions, OpenError};
 use drbd_core::report::ResourceStatus;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, Role};
-use pair::both::{Pair, SECTORS};
+use pair::both::{said, Pair, SECTORS};
 use pair::node::{Node, V};
 
 fn proc(node: &mut Node, details: i32) -> String {
@@ -214,4 +214,23 @@ fn options_of_a_disk_may_be_changed_as_soon_as_it_is_there() {
     pair.attach();
     assert_eq!(pair.a.state().disk, DiskState::Inconsistent);
     assert_eq!(pair.command(true, request), 101);
+}
+
+/// It was 0 K/sec.
+#[test]
+fn the_end_of_a_verify_says_how_fast_it_was() {
+    for (start, kib) in [(0, SECTORS / 2), (4096, (SECTORS - 4096) / 2)] {
+        let mut pair = Pair::synced_with_verify();
+        let request = AdminRequest::Verify {
+            volume: V,
+            start: Some(start),
+            stop: u64::MAX,
+        };
+        assert_eq!(pair.command(true, request), 1);
+        pair.until("verified", Pair::in_sync);
+        let line = format!("Online verify done (total 0 sec; paused 0 sec; {kib} K/sec)");
+        for node in [&pair.a, &pair.b] {
+            assert!(said(&node.log, &line), "{line} {:#?}", node.log);
+        }
+    }
 }
