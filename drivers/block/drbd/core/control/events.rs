@@ -112,7 +112,8 @@ impl Control<'_> {
             Upcall::LinkFailed(error) => self.link_failed(error),
             Upcall::Congested(v) => self.congested(v),
             Upcall::Uncongested(v) => {
-                if self.vol(v).state.conn == ConnState::Ahead {
+                let begins = matches!(self.vol(v).job, VolumeJob::StartSync(..));
+                if self.vol(v).state.conn == ConnState::Ahead && !begins {
                     self.start_resync(v, crate::link::Side::Source);
                 }
             }
@@ -267,4 +268,36 @@ impl Control<'_> {
 fn runs_ahead_from(conn: ConnState) -> bool {
     use ConnState::{Connected, PausedSyncS, SyncSource};
     matches!(conn, Connected | SyncSource | PausedSyncS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::Action;
+    use crate::config::ResourceConfig;
+    use crate::control::{ControlState, Lent, Volume, ORDERS_MIN, OUTBOX_MIN};
+    use std::vec;
+
+    /// Acks of another volume say so once more while the helper runs.
+    #[test]
+    fn a_volume_begins_to_catch_up_once() {
+        let v = VolumeIndex(0);
+        let mut state = ControlState::new([1, 2], ResourceConfig::DEFAULT);
+        let mut volume = Volume::EMPTY;
+        volume.present = true;
+        volume.state.conn = ConnState::Ahead;
+        let lent = Lent {
+            volumes: &mut [volume],
+            actions: &mut vec![None; ACTIONS_MIN],
+            orders: &mut vec![None; ORDERS_MIN],
+            outbox: &mut vec![None; OUTBOX_MIN],
+        };
+        let mut control = Control::new(&mut state, lent, Instant(0));
+        for begins in [1, 0] {
+            control.upcall(Upcall::Uncongested(v));
+            let helpers = core::iter::from_fn(|| control.pop_action())
+                .filter(|action| matches!(action, Action::RunHelper { .. }));
+            assert_eq!(helpers.count(), begins);
+        }
+    }
 }
