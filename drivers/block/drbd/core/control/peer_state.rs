@@ -271,6 +271,19 @@ impl Control<'_> {
         Handled::Fail(LinkError::StandAlone)
     }
 
+    /// What the peer's disk is worth, of which it may not have told the UUIDs.
+    fn told_disk(&self, v: VolumeIndex, ps: &VolumeState, disk: DiskState) -> DiskState {
+        let untold = self.vol(v).peer.uuids.is_none();
+        let connects = self.state(v).conn < ConnState::Connected;
+        match disk {
+            // It was gone before it could tell them.
+            _ if ps.disk == DiskState::Negotiating && untold => DiskState::Diskless,
+            _ if connects && ps.disk > DiskState::Negotiating && untold => DiskState::Failed,
+            DiskState::Negotiating => self.peer_disk_of(v, ps),
+            disk => disk,
+        }
+    }
+
     /// Rules P10 and P11.
     fn adopt_peer_state(
         &mut self,
@@ -286,20 +299,7 @@ impl Control<'_> {
             self.text(v, Level::Warning, text);
             return Handled::Fail(LinkError::ProtocolError);
         }
-        let disk = match disk {
-            // It was gone before it could tell its UUIDs.
-            _ if ps.disk == DiskState::Negotiating && self.vol(v).peer.uuids.is_none() => {
-                DiskState::Diskless
-            }
-            _ if os.conn < ConnState::Connected
-                && ps.disk > DiskState::Negotiating
-                && self.vol(v).peer.uuids.is_none() =>
-            {
-                DiskState::Failed
-            }
-            DiskState::Negotiating => self.peer_disk_of(v, ps),
-            disk => disk,
-        };
+        let disk = self.told_disk(v, ps, disk);
         self.vol_mut(v).consider_resync = false;
         // Our disk was lost behind the comparison, of which the peer need not know.
         let becomes_good = os.pdsk < DiskState::UpToDate && disk == DiskState::UpToDate;
