@@ -41,15 +41,18 @@ impl<M: Memory> DataPlane<M> {
             match op {
                 Op::Read if put_back(Bug::LocalReadErrorForgotten) => return,
                 Op::Read if !read_ahead => {
-                    place.set_out_of_sync(range);
                     // A disk that is passed on and whose data the peer is being given stays good:
-                    // it would be asked again, and again.
+                    // it would be asked again, and again, and what it can not read is not to be
+                    // had from the peer.
                     let state = place.view.state;
                     let only_here = state.conn > ConnState::Connected
                         && state.disk == DiskState::UpToDate
                         && state.pdsk != DiskState::UpToDate;
-                    let passed_on = place.view.disk.on_io_error == OnIoError::PassOn;
-                    self.requests[id.slot].read_ahead = only_here && passed_on;
+                    let stays = only_here && place.view.disk.on_io_error == OnIoError::PassOn;
+                    self.requests[id.slot].read_ahead = stays;
+                    if !stays {
+                        place.set_out_of_sync(range);
+                    }
                     self.upcall(Upcall::LocalIoFailed {
                         volume,
                         error: LocalError::Read,
@@ -214,7 +217,8 @@ impl<M: Memory> DataPlane<M> {
         let lacks = request.is_only_with_peer();
         let in_sync = request.in_sync && !request.before_run;
         let (remote, epoch) = (request.remote, request.epoch);
-        let only_theirs = request.op == Op::Discard && request.answer == Answer::Ok;
+        let failed = request.local == Local::Done { ok: false };
+        let only_theirs = failed && request.answer == Answer::Ok;
         let untracked = core::mem::replace(&mut request.untracked, false);
         request.free_due = true;
         let place = &mut self.volumes[volume.slot()];

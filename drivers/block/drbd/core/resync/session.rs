@@ -45,7 +45,8 @@ pub struct Session {
     pub total: u64,
     /// Bits that could not be processed; verify: bits found different.
     pub failed: u64,
-    /// Bits of discards that only the peer's disk has carried out: no run makes them equal.
+    /// Bits of writes and discards that only the peer's disk has carried out: no run makes them
+    /// equal.
     pub only_theirs: u32,
     /// Verify: bits not yet compared.
     pub verify_left: u64,

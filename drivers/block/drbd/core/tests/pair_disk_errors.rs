@@ -113,6 +113,32 @@ fn a_sync_ends_though_the_source_failed_in_a_discard() {
     pair.until("in sync", Pair::in_sync);
 }
 
+/// The error is passed on to the application, and the disk stays.
+#[test]
+fn a_sync_ends_though_its_source_failed_an_application() {
+    for op in [Op::Read, Op::Write, Op::WriteZeroes] {
+        let mut pair = pass_on();
+        pair.a.hold_peer_io = true;
+        pair.b.admin(AdminRequest::Invalidate { volume: V });
+        rounds(&mut pair, "source", |pair| {
+            pair.a.state().conn == ConnState::SyncSource
+                && pair.b.state().conn == ConnState::SyncTarget
+        });
+        pair.a.fail_local = true;
+        assert!(pair.a.request(op, 8000, 4096, 7));
+        for _ in 0..100 {
+            pair.round_or_time();
+        }
+        assert!(matches!(pair.a.ended[..], [Err(_)]), "{op:?}");
+        pair.a.fail_local = false;
+        pair.a.hold_peer_io = false;
+        pair.until("the end", |pair| {
+            pair.a.state().conn == ConnState::Connected
+                && pair.b.state().conn == ConnState::Connected
+        });
+    }
+}
+
 #[test]
 fn a_sync_ends_though_the_source_can_not_read_a_block() {
     let mut pair = pass_on();
