@@ -64,6 +64,11 @@ impl<M: Memory> DataPlane<M> {
                     let state = &place.view.state;
                     let detaches = place.view.disk.on_io_error != OnIoError::PassOn;
                     ok = op == Op::Flush && detaches && state.pdsk == DiskState::UpToDate;
+                    if !detaches {
+                        // The request may end long before its barrier is acknowledged: nobody
+                        // reads here what the peer has.
+                        place.set_out_of_sync(range);
+                    }
                     self.upcall(Upcall::LocalIoFailed {
                         volume,
                         error: LocalError::Write,

@@ -110,6 +110,27 @@ fn a_frozen_read_is_not_served_by_the_disk_that_is_attached_meanwhile() {
     assert!(!world.nodes[0].writes_locally());
 }
 
+/// The write has ended, as the peer has it, long before its barrier is acknowledged.
+#[test]
+fn what_a_disk_that_stays_could_not_write_is_not_read_from_it() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.pass_on = true;
+    world.connect();
+    world.write(0, 16, 8);
+    assert!(world.nodes[0].writes_locally());
+    let Some(Job::App(id, _)) = world.nodes[0].jobs.pop() else {
+        panic!("the write is with the disk");
+    };
+    let now = world.now;
+    world.nodes[0].data.local_done(id, false, now);
+    world.set_disk(0, DiskState::Inconsistent);
+    let _ = world.read(0, 16, 8);
+    assert!(!world.nodes[0].writes_locally(), "the peer is asked");
+    assert!(world.nodes[0].is_set(2));
+    world.settle();
+    assert!(world.nodes[0].is_set(2));
+}
+
 /// The next resync overwrites what only its target has: nobody may rely on it. Where the policy is
 /// to wait for the peer, the write waits.
 #[test]
