@@ -491,6 +491,10 @@ impl Control<'_> {
         }
         if error == LocalError::Timeout {
             self.vol_mut(v).forced_detach = true;
+            if state == DiskState::Failed {
+                // A detach waits for it already.
+                self.order(Order::AbortLocal(v));
+            }
         }
         self.vol_mut(v).io_error = true;
         if state > DiskState::Failed {

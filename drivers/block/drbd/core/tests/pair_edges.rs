@@ -429,6 +429,31 @@ fn a_disk_that_is_too_slow_is_given_up_when_its_time_is_over() {
     assert_eq!(pair.b.state().disk, DiskState::UpToDate);
 }
 
+/// Somebody asked for it before, and would wait as long.
+#[test]
+fn a_disk_that_is_too_slow_to_be_detached_is_given_up_as_well() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        disk_timeout_tenths: 10,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.a.hold_local = true;
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    pair.a.admin(AdminRequest::Detach {
+        volume: V,
+        force: false,
+    });
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Failed);
+    assert_eq!(pair.a.ended, []);
+    pair.pass(Duration::from_millis(1000));
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+}
+
 /// `reference/wire.md` A.7.
 #[test]
 fn blocks_that_the_target_can_not_write_are_counted_on_both_nodes() {
