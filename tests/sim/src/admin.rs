@@ -6,10 +6,11 @@ use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
-use drbd_format::types::{ConnState, Fencing, Protocol, Role};
+use drbd_format::types::{ConnState, Fencing, OnCongestion, OnIoError, Protocol, Role};
 
 use crate::digest;
 use crate::faults::Faults;
+use crate::features::Feature;
 use crate::shell::apply_activity_log;
 use crate::world::{World, SECOND};
 
@@ -29,6 +30,8 @@ pub enum Command {
     Disconnect,
     /// `detach`.
     Detach(u8),
+    /// `detach --force`.
+    ForceDetach(u8),
     /// `primary`; forced?
     Primary(u8, bool),
     /// `secondary`.
@@ -45,6 +48,8 @@ pub enum Command {
     ResumeSync(u8),
     /// `resize`, to the size that is configured.
     Resize(u8),
+    /// `verify`.
+    Verify(u8),
 }
 
 /// The administrator of a node.
@@ -175,6 +180,10 @@ impl Admin {
                 volume: index(volume),
                 force: false,
             },
+            Command::ForceDetach(volume) => AdminRequest::Detach {
+                volume: index(volume),
+                force: true,
+            },
             Command::Primary(volume, force) => AdminRequest::SetRole {
                 volume: index(volume),
                 role: Role::Primary,
@@ -200,6 +209,7 @@ impl Admin {
             Command::ResumeSync(volume) => AdminRequest::ResumeSync {
                 volume: index(volume),
             },
+            Command::Verify(volume) => verify(world, node, volume),
             Command::Resize(volume) => AdminRequest::Resize {
                 volume: index(volume),
                 size_sectors: world.sizes[usize::from(volume)],
@@ -214,6 +224,26 @@ impl Admin {
     }
 }
 
+/// A verify of all of a volume, or of what somebody is interested in.
+fn verify(world: &mut World, node: usize, volume: u8) -> AdminRequest {
+    let capacity = world.alive(node).map_or(0, |alive| {
+        let device = &alive.devices[usize::from(volume)];
+        device.capacity
+    });
+    let random = &mut world.random;
+    let start = random.below(capacity);
+    let whole = random.chance(10);
+    AdminRequest::Verify {
+        volume: VolumeIndex(volume),
+        start: (!whole || random.chance(50)).then_some(start),
+        stop: if whole || random.chance(30) {
+            u64::MAX
+        } else {
+            start + random.below(16_384)
+        },
+    }
+}
+
 /// Tells whether a command did what it was asked for.
 pub fn is_success(code: i32) -> bool {
     drbd_format::netlink::codes::RetCode(code).is_success()
@@ -225,10 +255,21 @@ fn disk_config(faults: &Faults, disk_size_sectors: u64) -> DiskConfig {
     } else {
         Fencing::DontCare
     };
+    let features = &faults.features;
     DiskConfig {
         al_extents: 67,
         disk_size_sectors,
         fencing,
+        on_io_error: if features.has(Feature::PassOn) {
+            OnIoError::PassOn
+        } else {
+            OnIoError::Detach
+        },
+        disk_timeout_tenths: if features.has(Feature::Hangs) {
+            features.timeout_tenths
+        } else {
+            0
+        },
         ..DiskConfig::DEFAULT
     }
 }
@@ -238,8 +279,18 @@ fn net_config(node: usize, faults: &Faults) -> NetConfig {
         let name = wanted.then(|| Name::new(text)).flatten();
         name.unwrap_or(Name::EMPTY)
     };
+    let features = &faults.features;
+    let congestion = features.has(Feature::Congestion);
     NetConfig {
         protocol: faults.protocol,
+        verify_alg: name(features.has(Feature::Verify), b"crc32c"),
+        on_congestion: if congestion {
+            OnCongestion::PullAhead
+        } else {
+            OnCongestion::Block
+        },
+        congestion_fill: if congestion { features.limits.0 } else { 0 },
+        congestion_extents: if congestion { features.limits.1 } else { 1237 },
         max_buffers: faults.buffers(node),
         max_epoch_size: faults.max_epoch_size,
         integrity_alg: name(faults.integrity, b"crc32c"),
@@ -255,7 +306,7 @@ fn digests(faults: &Faults) -> DigestLengths {
     DigestLengths {
         hmac: len(faults.secret, 20),
         integrity: len(faults.integrity, digest::LEN),
-        verify: 0,
+        verify: len(faults.features.has(Feature::Verify), digest::LEN),
         csums: len(faults.csums, digest::LEN),
     }
 }

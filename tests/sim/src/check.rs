@@ -15,6 +15,7 @@ mod stable;
 mod suspension;
 mod sync;
 mod teardown;
+mod verify;
 mod waiting;
 
 /// One promise.
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(teardown::NoStrayStreams),
         Box::new(sync::NoNeedlessFullSync::default()),
         Box::new(sync::SizesAreKept::default()),
+        Box::new(verify::VerifyIsRight::default()),
         Box::new(stable::FlushesAreStable::default()),
         Box::new(stable::BarriersAreStable),
         Box::new(stable::NeverBackInTime::default()),
@@ -315,7 +317,8 @@ pub fn replicas_equal(cluster: &mut Cluster, volume: usize) -> Result<(), String
 
 /// No bit is set once both disks are equal, unless nobody has looked: nodes of the same generation
 /// do not sync what their bitmaps say (`reference/metadata.md` 5.7, "No resync, but"), for example
-/// after a crash while a disk was invalidated.
+/// after a crash while a disk was invalidated. Nor does anybody sync at once what a verify has
+/// found, or taken for different ([`verify::VerifyIsRight`]).
 #[derive(Default)]
 struct NothingOutOfSync {
     seen: usize,
@@ -335,7 +338,8 @@ impl Checker for NothingOutOfSync {
         let log = &cluster.world.log;
         for said in log.get(self.seen..).unwrap_or(&[]) {
             let Some(volume) = said.volume else { continue };
-            if said.text.starts_with("No resync, but") {
+            let unsynced = ["No resync, but", "Online verify found"];
+            if unsynced.iter().any(|text| said.text.starts_with(text)) {
                 self.kept[volume.slot()] = true;
             } else if said.text.starts_with("Resync done") {
                 self.kept[volume.slot()] = false;

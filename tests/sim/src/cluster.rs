@@ -8,6 +8,7 @@ use crate::admin::{Admin, Command};
 use crate::check::{self, Checker};
 use crate::disk::Disk;
 use crate::faults::{Fault, Faults};
+use crate::features::Feature;
 use crate::heap::Heap;
 use crate::memory;
 use crate::network::Network;
@@ -20,6 +21,7 @@ use crate::world::{Event, World, MILLI, SCRATCH_LEN, SECOND};
 
 mod blame;
 mod crash;
+mod features;
 mod losses;
 mod split;
 mod tend;
@@ -56,6 +58,10 @@ pub enum Actor {
     Grow,
     /// Both nodes are to read from each other.
     Cross,
+    /// Something that the features of this run are about.
+    Feature,
+    /// Something goes wrong on a node at a chosen moment.
+    Cause(Fault, usize),
     /// The application reads as much as it can.
     ReadAll,
     /// The link of a node breaks.
@@ -183,6 +189,8 @@ impl Cluster {
             sizes: vec![faults.extras.first_sectors.unwrap_or(0); faults.volumes],
             mattered: Default::default(),
             excused: None,
+            features: faults.features,
+            hung_until_ns: Default::default(),
             scratch: vec![0; SCRATCH_LEN],
         };
         let mut cluster = Self {
@@ -315,6 +323,9 @@ impl Cluster {
     }
 
     fn happen(&mut self, event: Event) {
+        if self.hangs(&event) {
+            return;
+        }
         if let Event::Disk {
             node,
             life,
@@ -555,6 +566,7 @@ impl Cluster {
         for disk in &mut self.world.nodes[node].disks {
             disk.fail_reads = false;
             disk.fail_writes = false;
+            disk.fail_flushes = false;
         }
     }
 
@@ -610,7 +622,10 @@ impl Cluster {
                     self.admins[node].add(command);
                 }
             }
-            Actor::Grow | Actor::Cross | Actor::Break(_) if self.healed => {}
+            Actor::Grow | Actor::Cross | Actor::Break(_) | Actor::Feature | Actor::Cause(..)
+                if self.healed => {}
+            Actor::Feature => self.use_feature(),
+            Actor::Cause(fault, node) => self.cause(fault, node),
             Actor::Cross => self.cross(),
             Actor::Break(node) => self.break_link(node),
             Actor::ReadAll => self.workload.read_much(&mut self.world, 0),
@@ -681,14 +696,19 @@ impl Cluster {
                     self.world.ring(node, crate::node::Thread::Receiver);
                 }
             }
+            Fault::DiskError if !self.may_fail(node) => {}
             Fault::DiskError => {
                 let volume = self.world.random.below(self.faults.volumes as u64) as usize;
                 let which = self.world.random.below(3);
+                let only_flushes =
+                    self.faults.features.has(Feature::Flushes) && self.world.random.chance(50);
                 let disk = &mut self.world.nodes[node].disks[volume];
-                disk.fail_reads = which != 1;
-                disk.fail_writes = which != 0;
+                disk.fail_flushes = only_flushes;
+                disk.fail_reads = which != 1 && !only_flushes;
+                disk.fail_writes = which != 0 && !only_flushes;
                 self.later(MILLI, 3 * SECOND, Actor::DiskWorks(node));
             }
+            Fault::Hang => self.hang(node),
             other => self.administer(node, other),
         }
     }
@@ -730,6 +750,9 @@ impl Cluster {
                 }
                 self.admins[node].add(Command::Invalidate(volume));
                 return;
+            }
+            Fault::Verify if self.is_in_sync(volume.into()) => {
+                return self.verify(node, volume);
             }
             Fault::Suspend => (Command::SuspendIo(volume), Command::ResumeIo(volume)),
             Fault::PauseSync => (Command::PauseSync(volume), Command::ResumeSync(volume)),

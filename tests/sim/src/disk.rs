@@ -327,8 +327,12 @@ pub struct Disk {
     pub fail_writes: bool,
     /// Reads fail.
     pub fail_reads: bool,
+    /// Flushes fail, and with them writes behind a flush.
+    pub fail_flushes: bool,
     /// Number of writes of data that have failed so far.
     pub failed_writes: u64,
+    /// Number of requests that have failed so far.
+    pub failures: u64,
     /// How often a node has opened it.
     pub openings: u64,
     /// Sectors of data read since then.
@@ -363,7 +367,9 @@ impl Disk {
             next_id: 0,
             fail_writes: false,
             fail_reads: false,
+            fail_flushes: false,
             failed_writes: 0,
+            failures: 0,
             openings: 0,
             sectors_read: 0,
             sectors_written: 0,
@@ -395,7 +401,15 @@ impl Disk {
     pub fn complete(&mut self, id: u64) -> Option<DiskResult> {
         let (request, cached) = self.running.remove(id)?;
         let reads = matches!(request.op, DiskOp::Read { .. } | DiskOp::ReadBlock);
+        let flushes = request.preflush || matches!(request.op, DiskOp::Flush);
+        if flushes && self.fail_flushes && !self.fail_writes {
+            // Nothing comes behind a flush that has failed.
+            self.failures += 1;
+            self.failed_writes += u64::from(!matches!(request.op, DiskOp::Flush));
+            return Some(DiskResult::Failed);
+        }
         if (reads && self.fail_reads) || (!reads && self.fail_writes) {
+            self.failures += 1;
             match request.op {
                 // A failed write may have reached some of its sectors.
                 DiskOp::Write(values) => {
@@ -408,7 +422,7 @@ impl Disk {
             }
             return Some(DiskResult::Failed);
         }
-        if request.preflush || matches!(request.op, DiskOp::Flush) {
+        if flushes {
             self.flush(cached);
         }
         let fua = request.fua || !self.volatile;
@@ -445,6 +459,12 @@ impl Disk {
     pub fn is_discard(&self, id: u64) -> bool {
         let request = self.running.get(id);
         request.is_some_and(|(request, _)| matches!(request.op, DiskOp::Zero { .. }))
+    }
+
+    /// Tells whether a request that was begun reads data.
+    pub fn is_read(&self, id: u64) -> bool {
+        let request = self.running.get(id);
+        request.is_some_and(|(request, _)| matches!(request.op, DiskOp::Read { .. }))
     }
 
     /// Drops a request that was begun: nothing of it reaches the disk.

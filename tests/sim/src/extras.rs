@@ -162,6 +162,7 @@ impl Cluster {
         if self.faults.extras.crossed {
             self.world.after(SECOND, Event::Act(Actor::Cross));
         }
+        self.begin_features();
     }
 
     /// The Secondary takes a new copy of one volume. Meanwhile the Primary, if it is the node with

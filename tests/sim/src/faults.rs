@@ -4,6 +4,7 @@ use drbd_core::quirk::Quirks;
 use drbd_format::types::Protocol;
 
 use crate::extras::Extras;
+use crate::features::Features;
 use crate::network::Quality;
 use crate::random::Random;
 use crate::world::{MICRO, MILLI};
@@ -53,6 +54,8 @@ pub struct Faults {
     pub csums: bool,
     /// What happens besides.
     pub extras: Extras,
+    /// What few clusters use.
+    pub features: Features,
     /// What each node does as the C driver does.
     pub quirks: [Quirks; 2],
 }
@@ -84,10 +87,14 @@ pub enum Fault {
     PauseSync,
     /// The connection is reset from outside.
     Reset,
+    /// A disk does not answer for a while; most often it is detached by force.
+    Hang,
+    /// An administrator starts an online verify.
+    Verify,
 }
 
 impl Fault {
-    /// All kinds.
+    /// All kinds that every run may have.
     pub const ALL: [Self; 12] = [
         Self::PowerLoss,
         Self::BothLosePower,
@@ -134,6 +141,7 @@ impl Faults {
             secret: false,
             csums: false,
             extras: Extras::default(),
+            features: Features::NONE,
             quirks: [Quirks::NONE; 2],
         }
     }
@@ -141,6 +149,11 @@ impl Faults {
     /// Draws the faults of a seed. Each run has some kinds only: a swarm of runs sees more than
     /// many runs that have all.
     pub fn draw(seed: u64) -> Self {
+        Self::draw_featured(seed, Features::draw(seed))
+    }
+
+    /// As [`Self::draw`], with other features.
+    pub fn draw_featured(seed: u64, features: Features) -> Self {
         let mut r = Random::new(seed ^ 0x6661_756c_7473);
         let slow_disk = r.chance(20);
         let mut weights = [0; Fault::ALL.len()];
@@ -156,6 +169,10 @@ impl Faults {
             r.between(3_000, 80_000)
         };
         let extras = Extras::draw(seed);
+        let features = match extras.first_sectors {
+            Some(_) => features.for_growing(),
+            None => features,
+        };
         let mut faults = Self {
             volumes,
             disk_sectors: extras.disk_sectors().unwrap_or(disk_sectors),
@@ -200,9 +217,11 @@ impl Faults {
             secret: r.chance(15),
             csums: r.chance(15),
             extras,
+            features,
             quirks: [Quirks::NONE; 2],
         };
         extras.shape(&mut faults);
+        features.shape(&mut faults);
         faults
     }
 
@@ -215,9 +234,15 @@ impl Faults {
         }
     }
 
-    /// As [`Self::draw`], but one of the nodes, by the seed, has these quirks.
+    /// As [`Self::draw`], but one of the nodes, by the seed, has these quirks. What the C driver
+    /// does differently with the features nobody has written down.
     pub fn draw_with(seed: u64, quirks: Quirks) -> Self {
-        let mut faults = Self::draw(seed);
+        let features = if quirks == Quirks::NONE {
+            Features::draw(seed)
+        } else {
+            Features::NONE
+        };
+        let mut faults = Self::draw_featured(seed, features);
         faults.quirks[(seed % 2) as usize] = quirks;
         faults
     }

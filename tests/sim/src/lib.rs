@@ -13,6 +13,7 @@ pub mod digest;
 pub mod disk;
 pub mod extras;
 pub mod faults;
+pub mod features;
 pub mod heap;
 pub mod memory;
 pub mod mutants;

@@ -4,8 +4,8 @@
 //! many on all processors and prints the first seed that fails. With `peer=c` one of the two nodes
 //! stands for the C driver, with `peer=` and the name of a quirk it has this one only. `bug=N` puts
 //! a known bug back. `unlikely=off` runs without unlikely branches of the core, `unlikely=all` with
-//! them in each run, `unlikely=` and the name of one with this one only. With `diagram=1` it prints
-//! Documentation/states.md instead.
+//! them in each run, `unlikely=` and the name of one with this one only. `features=` likewise. With
+//! `diagram=1` it prints Documentation/states.md instead.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use drbd_core::quirk::{Quirk, Quirks};
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::diagram::Diagram;
 use drbd_sim::faults::Faults;
+use drbd_sim::features::{Feature, Features};
 use drbd_sim::unlikely::Branches;
 
 /// A run allocates a lot of small things and keeps few of them.
@@ -40,6 +41,16 @@ struct Wanted {
     bug: Option<Bug>,
     /// Which unlikely branches runs have, if not those that the seed says.
     unlikely: Option<Branching>,
+    /// Which features runs have, if not those that the seed says.
+    features: Option<Having>,
+}
+
+/// Features of each run.
+#[derive(Clone, Copy)]
+enum Having {
+    All,
+    Off,
+    Only(Feature),
 }
 
 /// Unlikely branches of each run.
@@ -52,7 +63,10 @@ enum Branching {
 
 impl Wanted {
     fn faults(&self, seed: u64) -> Faults {
-        let mut faults = Faults::draw_with(seed, self.peer);
+        let mut faults = match self.features {
+            None => Faults::draw_with(seed, self.peer),
+            Some(having) => self.featured(seed, having),
+        };
         let unlikely = &mut faults.extras.unlikely;
         match self.unlikely {
             None => {}
@@ -62,6 +76,19 @@ impl Wanted {
                 *unlikely = Some(unlikely.unwrap_or(Branches::all(seed)).only(one));
             }
         }
+        faults
+    }
+}
+
+impl Wanted {
+    fn featured(&self, seed: u64, having: Having) -> Faults {
+        let features = match having {
+            Having::All => Features::all(seed),
+            Having::Off => Features::NONE,
+            Having::Only(one) => Features::all(seed).only(one),
+        };
+        let mut faults = Faults::draw_featured(seed, features);
+        faults.quirks = Faults::draw_with(seed, self.peer).quirks;
         faults
     }
 }
@@ -80,11 +107,16 @@ fn parse() -> Result<Wanted, String> {
         peer: Quirks::NONE,
         bug: None,
         unlikely: None,
+        features: None,
     };
     for argument in std::env::args().skip(1) {
         let (name, value) = argument.split_once('=').unwrap_or(("seed", &argument));
         if name == "peer" {
             wanted.peer = peer(value)?;
+            continue;
+        }
+        if name == "features" {
+            wanted.features = Some(having(value)?);
             continue;
         }
         if name == "unlikely" {
@@ -111,7 +143,8 @@ fn parse() -> Result<Wanted, String> {
             }
             _ => {
                 return Err(format!(
-                    "{name}: not known; seed, n, from, jobs, writes, all, peer, bug, unlikely"
+                    "{name}: not known; seed, n, from, jobs, writes, all, peer, bug, unlikely, \
+                     features"
                 ))
             }
         }
@@ -127,6 +160,17 @@ fn branching(name: &str) -> Result<Branching, String> {
         ("off", _) => Ok(Branching::Off),
         (_, Some(one)) => Ok(Branching::Only(one)),
         (_, None) => Err(format!("{name}: all, off, or one of {:?}", Unlikely::ALL)),
+    }
+}
+
+/// `all`, `off`, or one of the features by its name.
+fn having(name: &str) -> Result<Having, String> {
+    let named = |feature: &Feature| format!("{feature:?}") == name;
+    match (name, Feature::ALL.into_iter().find(named)) {
+        ("all", _) => Ok(Having::All),
+        ("off", _) => Ok(Having::Off),
+        (_, Some(one)) => Ok(Having::Only(one)),
+        (_, None) => Err(format!("{name}: all, off, or one of {:?}", Feature::ALL)),
     }
 }
 

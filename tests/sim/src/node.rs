@@ -83,6 +83,8 @@ pub struct Bio {
     pub fua: bool,
     /// Flush before.
     pub preflush: bool,
+    /// Zeroing may deallocate.
+    pub may_unmap: bool,
 }
 
 /// Who waits for a request of the disk.

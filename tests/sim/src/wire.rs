@@ -84,7 +84,9 @@ impl Wire {
         let volume = usize::from(received.frame.volume());
         let write = match &received.packet {
             Packet::Data(packet) => Some((packet.sector.0, data_len, first)),
-            Packet::Trim(trim) => Some((trim.sector.0, u64::from(trim.len_bytes) / 512, 0)),
+            Packet::Trim(trim) | Packet::Zeroes(trim) => {
+                Some((trim.sector.0, u64::from(trim.len_bytes) / 512, 0))
+            }
             Packet::Barrier(barrier) => {
                 let writes = std::mem::take(&mut sent.writes);
                 sent.closed.push_back((barrier.number, writes));

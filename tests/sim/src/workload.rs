@@ -1,4 +1,4 @@
-//! An application on the node that is Primary: reads, writes, flushes, discards, no two
+//! An application on the node that is Primary: reads, writes, flushes, discards, zeroes, no two
 //! overlapping ones at once.
 
 use drbd_core::input::Input;
@@ -7,6 +7,7 @@ use drbd_core::request::Op;
 use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 
 use crate::faults::Faults;
+use crate::features::Feature;
 use crate::node::Bio;
 use crate::numbered::Numbered;
 use crate::oracle::{Promise, Write};
@@ -49,6 +50,7 @@ pub struct Workload {
     depth: usize,
     regions: u64,
     overlap: bool,
+    zeroes: bool,
     protocol: Protocol,
     /// Interruptions of replication, counted.
     pub breaks: u64,
@@ -73,6 +75,7 @@ impl Workload {
             depth: faults.depth,
             regions: faults.regions,
             overlap: faults.extras.overlap,
+            zeroes: faults.features.has(Feature::Zeroes),
             protocol: faults.protocol,
             breaks: 0,
             under_way: Vec::new(),
@@ -83,6 +86,11 @@ impl Workload {
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Requests submitted so far.
+    pub fn submitted(&self) -> u64 {
+        self.next_tag
     }
 
     /// Describes the oldest request in flight.
@@ -186,6 +194,7 @@ impl Workload {
             return;
         }
         let op = match world.random.below(100) {
+            0..=69 if self.zeroes && world.random.chance(15) => Op::WriteZeroes,
             0..=69 => Op::Write,
             70..=87 => Op::Read,
             88..=95 => Op::Flush,
@@ -251,7 +260,7 @@ impl Workload {
         };
         let fua = op == Op::Write && world.random.chance(10);
         let preflush = op == Op::Flush || (op == Op::Write && world.random.chance(5));
-        if matches!(op, Op::Write | Op::Discard) {
+        if matches!(op, Op::Write | Op::Discard | Op::WriteZeroes) {
             self.left = self.left.saturating_sub(1);
             world.oracle.submitted(volume, &write);
         }
@@ -283,6 +292,7 @@ impl Workload {
             data,
             fua,
             preflush,
+            may_unmap: op != Op::WriteZeroes || world.random.chance(50),
         };
         world.submit_bio(node, bio);
     }
@@ -387,17 +397,17 @@ impl Workload {
     /// A write has been acknowledged: whose disk has it?
     fn acked(&mut self, world: &mut World, node: usize, pending: &Pending) {
         let (volume, write) = (pending.volume, pending.write);
-        world
-            .oracle
-            .acked(volume, &write, pending.durable, world.now_ns);
+        let here = write.is_on(&world.nodes[node].disks[volume].live);
+        // What the own disk has failed to write the peer has only received in protocols A and B.
+        let durable = pending.durable && (here || self.protocol == Protocol::C);
+        world.oracle.acked(volume, &write, durable, world.now_ns);
         world.witness.heard.push(Heard::Acked {
             node,
             volume,
             write,
-            durable: pending.durable,
+            durable,
         });
         let peer = 1 - node;
-        let here = write.is_on(&world.nodes[node].disks[volume].live);
         let there = write.is_on(&world.nodes[peer].disks[volume].live)
             && !self.comes_behind(self.under_way.len(), (volume, peer, write));
         let replicating = is_replicating(world, node, volume);
@@ -421,7 +431,7 @@ impl Workload {
         let nowhere = !here && !there && self.protocol == Protocol::C;
         // What the target of a resync has is overwritten by the source, as far as it is marked.
         let there_only = !here || !has_good_disk(world, node, volume);
-        if !there && there_only && world.nodes[peer].alive.is_none() && !pending.durable {
+        if !there && there_only && world.nodes[peer].alive.is_none() && !durable {
             // The ack was on its way when the only disk that counts lost power.
             world.oracle.lost(volume, &write);
         } else if nowhere {

@@ -7,9 +7,10 @@ use drbd_core::resource::Wants;
 use drbd_core::time::Instant;
 
 use crate::extras::Activity;
+use crate::features::Features;
 use crate::heap::Heap;
 use crate::network::{EndId, Network};
-use crate::node::{name, Alive, Bio, Core, Node, Thread, Waiter};
+use crate::node::{name, Alive, Bio, Core, Node, Thread, Waiter, VOLUMES};
 use crate::oracle::{Oracle, Write};
 use crate::random::Random;
 use crate::wire::{SentWrite, Wire};
@@ -150,6 +151,10 @@ pub struct World {
     pub mattered: Quirks,
     /// Data were wrong after a defect of the C driver: the run ends there, and is not a failure.
     pub excused: Option<String>,
+    /// What few clusters use.
+    pub features: Features,
+    /// Until when the disks of each node do not answer.
+    pub hung_until_ns: [[u64; VOLUMES]; 2],
     /// Room for packets and blocks of metadata.
     pub(crate) scratch: Vec<u8>,
 }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::faults::Faults;
+use drbd_sim::features::Features;
 
 /// Writes of each run.
 const WRITES: u64 = 500;
@@ -69,6 +70,10 @@ fn seeds_that_once_failed_are_good() {
             let mut plain = faults.clone();
             plain.extras.unlikely = None;
             runs.push((seed, plain));
+        }
+        if faults.features.any() {
+            // Likewise.
+            runs.push((seed, Faults::draw_featured(seed, Features::NONE)));
         }
         runs.push((seed, faults));
     }

@@ -75,6 +75,7 @@ impl Cluster {
             self.workload.lost_on_the_way(world, |_| true);
         }
         world.nodes[node].alive = None;
+        world.hung_until_ns[node] = [0; VOLUMES];
         self.workload.lost_with_the_disk(world);
         world.net.set_life(node, None);
         let mut random = Random::new(world.random.draw());

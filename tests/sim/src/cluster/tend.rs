@@ -49,6 +49,9 @@ impl Cluster {
                     commands.push(Command::Detach(v));
                 }
             }
+            if self.is_left_failed(node, volume) {
+                commands.push(Command::Detach(v));
+            }
             if state.disk == DiskState::Diskless && self.may_attach(node, volume) {
                 commands.push(Command::Attach(v));
                 kept_out |= state.conn >= ConnState::Connected;
@@ -140,10 +143,10 @@ impl Cluster {
         admin.add(Command::Connect(!worthy));
     }
 
-    fn may_attach(&mut self, node: usize, volume: usize) -> bool {
+    pub(super) fn may_attach(&mut self, node: usize, volume: usize) -> bool {
         let disk = &self.world.nodes[node].disks[volume];
-        let works = !disk.fail_reads && !disk.fail_writes;
-        works && (self.healed || self.world.random.chance(30))
+        let works = !disk.fail_reads && !disk.fail_writes && !disk.fail_flushes;
+        works && self.is_closed(node, volume) && (self.healed || self.world.random.chance(30))
     }
 
     pub(crate) fn tend_roles(&mut self) {
@@ -155,6 +158,10 @@ impl Cluster {
             return;
         }
         if let Some(node) = self.workload.node {
+            if (0..self.faults.volumes).any(|volume| self.is_failed_everywhere(volume)) {
+                self.give_up_role(node);
+                return;
+            }
             self.promote_new(node);
             return;
         }
@@ -179,7 +186,8 @@ impl Cluster {
             return;
         }
         for volume in 0..self.faults.volumes {
-            let force = self.faults.full_sync && self.is_new(volume);
+            let new = self.faults.full_sync && self.is_new(volume);
+            let force = new || (node == self.holder && self.is_failed_everywhere(volume));
             self.admins[node].add(Command::Primary(volume as u8, force));
         }
     }

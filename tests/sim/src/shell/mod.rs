@@ -15,8 +15,10 @@ mod worker;
 
 use drbd_core::input::Input;
 use drbd_core::link::{LinkError, VolumeIndex};
+use drbd_core::request::{Op, RequestId};
 
 use crate::disk::{DiskRequest, DiskResult};
+use crate::features::Feature;
 use crate::network::EndId;
 use crate::node::{Thread, Waiter};
 use crate::oracle::Promise;
@@ -86,11 +88,21 @@ impl World {
         // A discard that fails on the Primary's own disk only costs it no disk (`reference/io.md`
         // 1.10): the blocks differ and are marked, and nobody syncs them while the nodes stay
         // together. As no check could hold then, such a discard does not fail here.
-        let spared = matches!(waiter, Waiter::App(_)) && disk.is_discard(request);
-        let fails = disk.fail_writes;
-        disk.fail_writes &= !spared;
+        let spared = match waiter {
+            Waiter::App(id) => disk.is_discard(request) && !self.is_zeroing(node, id),
+            Waiter::Peer(_) | Waiter::Flush(_) | Waiter::Thread(_) => false,
+        };
+        let stays = self.features.has(Feature::PassOn) && !matches!(waiter, Waiter::Thread(_));
+        let for_peer = matches!(waiter, Waiter::Peer(_));
+        let serves = for_peer && self.nodes[node].disks[volume.slot()].is_read(request);
+        let works = stays && !self.may_fail_and_stay(node, volume, serves);
+        let disk = &mut self.nodes[node].disks[volume.slot()];
+        let fails = [disk.fail_writes, disk.fail_reads, disk.fail_flushes];
+        disk.fail_writes &= !(spared || works);
+        disk.fail_reads &= !works;
+        disk.fail_flushes &= !works;
         let result = disk.complete(request);
-        disk.fail_writes = fails;
+        [disk.fail_writes, disk.fail_reads, disk.fail_flushes] = fails;
         let Some(result) = result else {
             return;
         };
@@ -118,6 +130,13 @@ impl World {
         }
         self.put_bio(node, volume);
         self.barrier_may_be_over(node);
+    }
+
+    /// Tells whether an application asked for zeroes, which are data like others.
+    fn is_zeroing(&self, node: usize, id: RequestId) -> bool {
+        let alive = self.nodes[node].alive.as_ref();
+        let bio = alive.and_then(|alive| alive.app.get(id.slot as usize)?.as_ref());
+        bio.is_some_and(|bio| bio.op == Op::WriteZeroes)
     }
 
     /// The receiver of a node with the C driver looks whether it may go on.

@@ -3,6 +3,8 @@
 use drbd_core::data::PeerIo;
 use drbd_core::link::VolumeIndex;
 use drbd_core::peer_request::PeerId;
+use drbd_core::request::Op;
+use drbd_format::types::Protocol;
 
 use crate::digest;
 use crate::disk::{DiskOp, DiskRequest, DiskResult};
@@ -27,6 +29,7 @@ impl World {
                 return;
             };
             self.trace(node, || format!("peer io {io:?}"));
+            self.check_zeroes(node, &io);
             self.start_peer_io(node, io, pages);
         }
     }
@@ -97,6 +100,33 @@ impl World {
                 });
             }
             PeerIo::Free { .. } => {}
+        }
+    }
+
+    /// Zeroes that are to be written, for which an application of the peer waits, deallocate
+    /// nothing. In protocols A and B something older may still be carried out in that place.
+    fn check_zeroes(&mut self, node: usize, io: &PeerIo) {
+        let PeerIo::Discard {
+            volume,
+            sector,
+            len_bytes,
+            zero_out,
+            may_unmap,
+            ..
+        } = *io
+        else {
+            return;
+        };
+        let place = (volume, sector.0, u64::from(len_bytes) / 512);
+        let alive = self.nodes[1 - node].alive.as_ref();
+        let bio = alive.and_then(|alive| {
+            let net = alive.core.net_config()?;
+            let mut bios = alive.bios().filter(|_| net.protocol == Protocol::C);
+            bios.find(|bio| (bio.volume, bio.sector, bio.count) == place)
+        });
+        let writes = bio.is_some_and(|bio| bio.op == Op::WriteZeroes && !bio.may_unmap);
+        if writes && (may_unmap || !zero_out) {
+            self.fail(format!("zeroes at sector {} deallocate", sector.0));
         }
     }
 

@@ -36,7 +36,7 @@ impl World {
             fua: bio.fua,
             preflush: bio.preflush,
             sync: true,
-            may_unmap: true,
+            may_unmap: bio.may_unmap,
             read_ahead: false,
         };
         let volume = bio.volume;
@@ -80,6 +80,13 @@ impl World {
             self.with(node, |alive, now| alive.core.local_done(id, false, now));
             return;
         };
+        let kept = matches!(local, LocalPart::Discard { zero_out, may_unmap }
+            if bio.op == Op::WriteZeroes && !(zero_out && may_unmap == bio.may_unmap));
+        if kept {
+            let text = format!("{:?} is carried out as {local:?}", bio.op);
+            self.fail(text);
+            return;
+        }
         let op = match (local, bio.op) {
             (LocalPart::Discard { .. }, _) => DiskOp::Zero { count: bio.count },
             (_, Op::Read) => DiskOp::Read { count: bio.count },

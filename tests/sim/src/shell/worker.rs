@@ -216,6 +216,7 @@ mod tests {
             data: vec![tag; 8],
             fua: false,
             preflush: false,
+            may_unmap: true,
         }
     }
 

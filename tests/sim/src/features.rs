@@ -1,0 +1,184 @@
+//! What few clusters use, and disks that misbehave in other ways: online verify, zeroes,
+//! `on-io-error pass-on`, congestion, disks that hang, disks that take writes and fail flushes.
+//!
+//! Drawn from a stream of its own: seeds that have none of it run as if it did not exist.
+
+use drbd_format::types::Protocol;
+
+use crate::faults::{Fault, Faults};
+use crate::random::Random;
+use crate::world::{MILLI, SECOND};
+
+/// One of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Feature {
+    /// `on-congestion pull-ahead`, with limits that are soon reached.
+    Congestion,
+    /// Disks take writes and fail flushes.
+    Flushes,
+    /// Disks do not answer for a while, and are detached by force.
+    Hangs,
+    /// `on-io-error pass-on`.
+    PassOn,
+    /// Administrators start an online verify.
+    Verify,
+    /// Applications write zeroes.
+    Zeroes,
+}
+
+impl Feature {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Congestion,
+        Self::Flushes,
+        Self::Hangs,
+        Self::PassOn,
+        Self::Verify,
+        Self::Zeroes,
+    ];
+
+    /// Those that seeds have by themselves.
+    const SETTLED: [Self; 5] = [
+        Self::Flushes,
+        Self::Hangs,
+        Self::PassOn,
+        Self::Verify,
+        Self::Zeroes,
+    ];
+}
+
+/// What a run uses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Features {
+    on: [bool; Feature::ALL.len()],
+    /// Sectors and extents that count as congestion; 0 sectors: no limit.
+    pub limits: (u32, u32),
+    /// `disk-timeout` in tenths of a second, 0: none.
+    pub timeout_tenths: u32,
+}
+
+impl Features {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        on: [false; Feature::ALL.len()],
+        limits: (0, 0),
+        timeout_tenths: 0,
+    };
+
+    /// Draws those of a seed: a quarter of the seeds have any.
+    pub fn draw(seed: u64) -> Self {
+        let mut r = Random::new(seed ^ 0x6665_6174_7572);
+        if !r.chance(25) {
+            return Self::NONE;
+        }
+        Self::some(&mut r, 35)
+    }
+
+    /// All that seeds have by themselves.
+    pub fn all(seed: u64) -> Self {
+        Self::some(&mut Random::new(seed), 100)
+    }
+
+    fn some(r: &mut Random, percent: u64) -> Self {
+        let mut on = [false; Feature::ALL.len()];
+        on[r.pick(&Feature::SETTLED) as usize] = true;
+        for feature in Feature::ALL {
+            on[feature as usize] |= r.chance(percent) && Feature::SETTLED.contains(&feature);
+        }
+        if on[Feature::PassOn as usize] && on[Feature::Verify as usize] {
+            // A node whose reads failed in a verify, and that kept the disk, is never promoted any
+            // more (a known fault).
+            on[r.pick(&[Feature::PassOn, Feature::Verify]) as usize] = false;
+        }
+        Self {
+            on,
+            limits: r.pick(&[
+                (8, 1237),
+                (100, 1237),
+                (600, 1237),
+                (0, 1),
+                (0, 3),
+                (100, 5),
+            ]),
+            timeout_tenths: r.pick(&[0, 0, 5, 50]),
+        }
+    }
+
+    /// This one only.
+    #[must_use]
+    pub fn only(self, feature: Feature) -> Self {
+        let mut on = [false; Feature::ALL.len()];
+        on[feature as usize] = true;
+        Self { on, ..self }
+    }
+
+    /// Those of them that go with devices that grow. The resync of new space begins without an
+    /// exchange of the bitmaps, and its source never ends with what only its bitmap has, for
+    /// example what it could not read and kept. While a verify runs it does not begin, and nobody
+    /// makes up for it. (Known faults.)
+    #[must_use]
+    pub fn for_growing(self) -> Self {
+        let mut on = self.on;
+        on[Feature::PassOn as usize] = false;
+        on[Feature::Verify as usize] = false;
+        let some = on.contains(&true);
+        if some {
+            Self { on, ..self }
+        } else {
+            Self::NONE
+        }
+    }
+
+    /// Tells whether the run has it.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.on[feature as usize]
+    }
+
+    /// Tells whether the run has any.
+    pub fn any(&self) -> bool {
+        self.on.contains(&true)
+    }
+
+    /// What they need of the rest. They only matter where nodes stay connected for a while.
+    pub fn shape(&self, faults: &mut Faults) {
+        if !self.any() {
+            return;
+        }
+        faults.pause_ns = faults
+            .pause_ns
+            .map(|(low, high)| (low.max(100 * MILLI), high.max(4 * SECOND)));
+        if self.has(Feature::Congestion) {
+            faults.protocol = Protocol::A;
+        }
+    }
+
+    /// What makes one of them matter.
+    pub fn next(&self, random: &mut Random) -> Option<Fault> {
+        let feature = random.pick(&Feature::ALL);
+        self.has(feature).then_some(match feature {
+            Feature::Congestion => return None,
+            Feature::Flushes | Feature::PassOn | Feature::Zeroes => Fault::DiskError,
+            Feature::Hangs => Fault::Hang,
+            Feature::Verify => Fault::Verify,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_all_runs_has_any_and_each_is_had() {
+        let mut runs = [0; Feature::SETTLED.len()];
+        let mut any = 0;
+        for features in (0..1000).map(Features::draw) {
+            any += u32::from(features.any());
+            for (count, feature) in runs.iter_mut().zip(Feature::SETTLED) {
+                *count += u32::from(features.has(feature));
+            }
+        }
+        assert!((200..300).contains(&any), "{any}");
+        assert!(runs.iter().all(|count| *count > 50), "{runs:?}");
+    }
+}
