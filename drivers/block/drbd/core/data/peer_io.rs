@@ -1,6 +1,6 @@
 //! Work for the disk on behalf of the peer: what may go now, in which order.
 
-use drbd_format::types::{OnIoError, WriteOrdering};
+use drbd_format::types::{DiskState, OnIoError, WriteOrdering};
 
 use super::{bits, DataPlane, FlushToken, PeerIo};
 use crate::chance::{chance, Unlikely};
@@ -66,7 +66,11 @@ impl<M: Memory> DataPlane<M> {
     /// compared. For a write that is for the activity log, nothing would say after a crash that the
     /// disk may differ there.
     fn turn_away(&mut self, slot: u32, now: Instant) -> bool {
-        let gone = !self.volumes[self.peers[slot].volume.slot()].has_disk();
+        let peer = &self.peers[slot];
+        let place = &self.volumes[peer.volume.slot()];
+        // A disk that has failed may stay, without the write that the read has waited for.
+        let good = place.view.state.disk == DiskState::UpToDate;
+        let gone = !place.has_disk() || (peer.kind == PeerKind::Read && !good);
         if gone {
             self.refuse(slot, now);
         }

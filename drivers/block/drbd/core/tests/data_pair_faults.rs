@@ -8,11 +8,11 @@ mod node;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod world;
 
-use drbd_core::data::AlStep;
+use drbd_core::data::{AlStep, PeerIo};
 use drbd_core::link::{LocalError, Order, Upcall};
 use drbd_core::request::IoError;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Protocol};
+use drbd_format::types::{ConnState, DiskState, Protocol, ReadBalancing};
 use drbd_format::wire::command::Command;
 use node::{Job, V};
 use world::World;
@@ -129,6 +129,32 @@ fn what_a_disk_that_stays_could_not_write_is_not_read_from_it() {
     assert!(world.nodes[0].is_set(2));
     world.settle();
     assert!(world.nodes[0].is_set(2));
+}
+
+/// The peer asked while the disk was good; the write that its read waits for fails.
+#[test]
+fn nobody_reads_for_the_peer_from_a_disk_that_has_failed_and_stays() {
+    let mut world = World::new(1, SECTORS, Protocol::A);
+    world.pass_on = true;
+    world.read_balancing = ReadBalancing::PreferRemote;
+    world.connect();
+    world.write(0, 16, 8);
+    // Node 0 sends both; node 1 takes them, and its disk has the write.
+    while [7, 8, 0, 6].into_iter().any(|kind| world.step(0, kind)) {}
+    let _ = world.read(0, 16, 8);
+    while world.step(0, 0) {}
+    while [3, 5].into_iter().any(|kind| world.step(1, kind)) {}
+    let Some(Job::Peer(PeerIo::Write { id, .. })) = world.nodes[1].jobs.pop() else {
+        panic!("the write is with the disk");
+    };
+    let now = world.now;
+    world.nodes[1].data.peer_io_done(id, false, now);
+    world.set_disk(1, DiskState::Inconsistent);
+    while world.step(1, 5) {}
+    world.peer_disk_lost(0);
+    world.settle();
+    let (_, data) = world.nodes[0].read_back.values().next().expect("an answer");
+    assert!(data[..] == world.nodes[0].disk.current[16 * 512..24 * 512]);
 }
 
 /// The next resync overwrites what only its target has: nobody may rely on it. Where the policy is
