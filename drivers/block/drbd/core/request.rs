@@ -372,7 +372,15 @@ impl Request {
         self.range().len()
     }
 
-    /// The upper request may not be ended yet.
+    /// The upper request may not be ended yet. It does not wait for the peer to be told that a
+    /// range is out of sync: who runs ahead does so because the socket is full.
+    #[inline]
+    fn holds_completion(&self) -> bool {
+        let tells = self.remote == Remote::OutOfSync && self.transport == Transport::Queued;
+        self.is_busy() && (!tells || matches!(self.local, Local::InFlight))
+    }
+
+    /// Something is still to happen to the request.
     #[inline]
     pub fn is_busy(&self) -> bool {
         (matches!(self.local, Local::InFlight) && !self.ends_early())
@@ -472,7 +480,7 @@ impl Request {
     #[inline]
     pub fn effects(&mut self, suspended: bool) -> Effects {
         let mut effects = Effects::default();
-        if !self.completed && !self.is_busy() && !self.frozen {
+        if !self.completed && !self.holds_completion() && !self.frozen {
             if suspended && !put_back(Bug::CompletionWhileSuspended) {
                 self.frozen = true;
             } else {

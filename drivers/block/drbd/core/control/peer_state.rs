@@ -108,13 +108,7 @@ impl Control<'_> {
                 return Handled::Done;
             }
         };
-        let mut conn = match os.conn {
-            ConnState::WfReportParams => ConnState::Connected,
-            conn => conn,
-        };
-        if ps.conn == ConnState::Ahead {
-            conn = ConnState::Behind;
-        }
+        let conn = conn_beside(&os, &ps, disk);
         let waits = ps.disk == DiskState::Negotiating && os.disk != DiskState::Negotiating;
         if os.conn == ConnState::Connected && waits {
             // A new generation that waits for the end of a suspension: the disk lacks what was
@@ -274,11 +268,13 @@ impl Control<'_> {
     /// What the peer's disk is worth, of which it may not have told the UUIDs.
     fn told_disk(&self, v: VolumeIndex, ps: &VolumeState, disk: DiskState) -> DiskState {
         let untold = self.vol(v).peer.uuids.is_none();
-        let connects = self.state(v).conn < ConnState::Connected;
+        let os = self.state(v);
+        // Without a disk here there is nothing to compare.
+        let uncompared = os.conn < ConnState::Connected && os.disk >= DiskState::Negotiating;
         match disk {
             // It was gone before it could tell them.
             _ if ps.disk == DiskState::Negotiating && untold => DiskState::Diskless,
-            _ if connects && ps.disk > DiskState::Negotiating && untold => DiskState::Failed,
+            _ if uncompared && ps.disk > DiskState::Negotiating && untold => DiskState::Failed,
             DiskState::Negotiating => self.peer_disk_of(v, ps),
             disk => disk,
         }
@@ -401,6 +397,21 @@ impl Control<'_> {
             Flags::HARD,
         );
         Handled::Fail(LinkError::ProtocolError)
+    }
+}
+
+/// Rule P7: the state of the connection that goes with that of the peer, whose disk is `disk`.
+fn conn_beside(os: &VolumeState, ps: &VolumeState, disk: DiskState) -> ConnState {
+    match os.conn {
+        _ if ps.conn == ConnState::Ahead => ConnState::Behind,
+        ConnState::WfReportParams => ConnState::Connected,
+        // Its disk has failed and stays, and a verify would have it that it is good.
+        ConnState::VerifyS | ConnState::VerifyT
+            if ps.conn == ConnState::Connected && disk == DiskState::Inconsistent =>
+        {
+            ConnState::Connected
+        }
+        conn => conn,
     }
 }
 

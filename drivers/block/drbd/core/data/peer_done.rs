@@ -196,10 +196,13 @@ impl<M: Memory> DataPlane<M> {
 
     /// Drops a request whose connection has gone, or the run that it was for: what was read for
     /// that run may be older than what the next one is about. The peer hears that its question is
-    /// settled.
+    /// settled, which versions before 96 can not say.
     fn drop_if_over(&mut self, slot: u32) -> bool {
         let peer = &self.peers[slot];
-        let over = peer.kind.is_for_a_run() && peer.stage != Stage::Waiting && !peer.holds_extent;
+        let over = peer.kind.is_for_a_run()
+            && peer.stage != Stage::Waiting
+            && !peer.holds_extent
+            && self.link.terms.version.number() >= 96;
         if peer.cancelled || (over && peer.kind == PeerKind::ChecksumRead) {
             self.complete_extent(slot);
             self.retire(slot);

@@ -19,6 +19,7 @@ use crate::peer_request::{Ack, PeerId, PeerKind, Stage};
 use crate::put_back::{put_back, Bug};
 use crate::quirk::{quirk, Quirk};
 use crate::request::{Event, Remote, RequestId};
+use crate::resync::session::Job;
 use crate::time::{Duration, Instant};
 
 /// A packet that could not be taken yet.
@@ -698,7 +699,8 @@ impl<M: Memory> DataPlane<M> {
         let range = self.peer_range(volume, reply.sector, reply.len_bytes)?;
         let place = &self.volumes[volume.slot()];
         let session = place.session.as_ref();
-        let asks = session.is_some_and(|session| session.side == Side::Source);
+        let asks = session
+            .is_some_and(|session| session.job == Job::Verify && session.side == Side::Source);
         let asked = asks
             && place
                 .disk

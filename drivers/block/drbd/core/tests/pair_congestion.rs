@@ -126,6 +126,30 @@ fn a_write_to_a_block_just_synced_is_told_to_the_peer_by_who_runs_ahead() {
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
 
+/// It runs ahead because the socket takes nothing.
+#[test]
+fn who_runs_ahead_does_not_wait_for_the_peer_to_be_told() {
+    let mut pair = hasty(1, 0);
+    pair.b.hold_peer_io = true;
+    for block in 0..5 {
+        pair.a.write(160 + 8 * block, 4096, 2);
+        pair.run();
+    }
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    pair.a.sends_left = Some(0);
+    for value in 3..6 {
+        let ended = pair.a.ended.len();
+        pair.a.write(800, 4096, value);
+        pair.run();
+        assert_eq!(pair.a.ended.len(), ended + 1);
+    }
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    pair.a.sends_left = None;
+    pair.b.hold_peer_io = false;
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
 /// Rounds in which nothing arrives on the meta socket of `a`.
 fn rounds_without_acks(pair: &mut Pair, kept: &mut Vec<u8>, rounds: usize) {
     for _ in 0..rounds {

@@ -261,6 +261,42 @@ fn a_write_that_failed_here_during_a_verify_is_not_read_from_here() {
     }
 }
 
+/// Whichever node it is, and whoever asked for the verify.
+#[test]
+fn a_disk_that_fails_and_stays_ends_a_verify_on_both_nodes() {
+    for asks in [true, false] {
+        let mut pair = Pair::synced_with_verify();
+        let config = DiskConfig {
+            on_io_error: OnIoError::PassOn,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        pair.a.hold_local = true;
+        pair.a.write(800, 4096, 0x71);
+        pair.run();
+        pair.a.hold_peer_io = true;
+        pair.b.hold_peer_io = true;
+        pair.node(asks).admin(VERIFY);
+        pair.run();
+        all_local_fail(&mut pair);
+        pair.a.hold_local = false;
+        pair.a.hold_peer_io = false;
+        pair.b.hold_peer_io = false;
+        pair.until("the end", |pair| {
+            let [a, b] = [pair.a.state(), pair.b.state()];
+            [a.conn, b.conn] == [ConnState::Connected; 2]
+                && [a.disk, b.pdsk] == [DiskState::Inconsistent; 2]
+        });
+        let (volume, force) = (V, false);
+        assert_ne!(
+            pair.command(false, AdminRequest::Detach { volume, force }),
+            1,
+            "it is the last good one"
+        );
+    }
+}
+
 /// The same on the other node: the disk that lacks an acknowledged write stays UpToDate.
 #[test]
 fn a_write_that_failed_on_the_peer_during_a_verify_makes_its_disk_inconsistent() {

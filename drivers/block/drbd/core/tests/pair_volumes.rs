@@ -9,7 +9,7 @@ use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeNumber;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, Fencing};
+use drbd_format::types::{ConnState, Fencing, Role};
 use pair::both::{said, Pair};
 use pair::node::V;
 
@@ -87,4 +87,29 @@ fn a_volume_goes_with_the_link_that_breaks_before_the_peer_answers() {
     pair.break_now();
     pair.until("an answer", |pair| pair.b.answers.len() > answers);
     assert_eq!(pair.b.answers[answers].1, 101);
+}
+
+/// A node without a disk has nothing to compare; the data are those of the peer.
+#[test]
+fn a_volume_that_is_made_anew_uses_the_peer_and_is_mirrored_when_it_has_its_disk() {
+    for attaches in [false, true] {
+        let mut pair = Pair::synced();
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        assert_eq!(pair.command(false, DETACH), 1);
+        assert_eq!(pair.command(false, DEL), 101);
+        assert_eq!(pair.command(false, NEW), 101);
+        pair.pass(Duration::from_secs(1));
+        if attaches {
+            pair.b.attach(DiskConfig::DEFAULT);
+            pair.until("in sync", Pair::in_sync);
+        }
+        assert_eq!(pair.role(false, Role::Primary, false), 1);
+        if !attaches {
+            continue;
+        }
+        pair.b.write(80, 4096, 0x71);
+        pair.pass(Duration::from_secs(1));
+        assert_eq!(pair.b.ended, [Ok(())]);
+        assert_eq!(pair.a.disk.data[80 * 512], 0x71);
+    }
 }
