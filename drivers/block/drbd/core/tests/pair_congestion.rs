@@ -42,23 +42,13 @@ fn away(pair: &mut Pair) {
     });
 }
 
-fn rounds(pair: &mut Pair, what: &str, reached: impl Fn(&mut Pair) -> bool) {
-    for _ in 0..100_000 {
-        if reached(pair) {
-            return;
-        }
-        pair.round_or_time();
-    }
-    panic!("never {what}: a {} b {}", pair.a.state(), pair.b.state());
-}
-
 /// Nothing is in flight to the peer then, so no barrier ack says that it is time to sync.
 #[test]
 fn whoever_waits_for_a_bitmap_does_not_run_ahead_for_ever() {
     let mut pair = hasty(1, 0);
     away(&mut pair);
     pair.cut = false;
-    rounds(&mut pair, "waiting", |pair| {
+    pair.rounds_until("waiting", |pair| {
         let waits = pair.b.state().conn == ConnState::WfBitMapT
             || pair.b.state().conn == ConnState::WfSyncUuid;
         if waits {
@@ -86,7 +76,7 @@ fn a_write_to_a_block_just_synced_is_told_to_the_peer_by_who_runs_ahead() {
     let mut pair = hasty(1, 0);
     away(&mut pair);
     pair.cut = false;
-    rounds(&mut pair, "source", |pair| {
+    pair.rounds_until("source", |pair| {
         pair.a.hold_peer_io = pair.a.state().conn == ConnState::SyncSource;
         pair.a.hold_peer_io && pair.a.core.data.has_peer_io()
     });
@@ -106,7 +96,7 @@ fn a_write_to_a_block_just_synced_is_told_to_the_peer_by_who_runs_ahead() {
     pair.a.core.peer_io_done(id, true, now);
     let bit = sector.0 / 8;
     assert!(pair.a.core.bit_is_set(V, bit) && pair.b.core.bit_is_set(V, bit));
-    rounds(&mut pair, "synced", |pair| !pair.b.core.bit_is_set(V, bit));
+    pair.rounds_until("synced", |pair| !pair.b.core.bit_is_set(V, bit));
     assert!(pair.a.core.bit_is_set(V, bit), "no news of it");
     assert_eq!(pair.a.state().conn, ConnState::SyncSource);
     pair.a.write(6000, 512, 9);
@@ -216,13 +206,10 @@ fn who_pulls_ahead_of_an_unheard_end_of_a_resync_goes_on_in_a_branch() {
         states.iter().all(|state| state.conn < ConnState::Connected)
     });
     pair.cut = false;
-    for _ in 0..100_000 {
-        pair.round_or_time();
+    pair.rounds_until("done", |pair| {
         let state = pair.b.state();
-        if state.disk == DiskState::UpToDate && state.conn == ConnState::Connected {
-            break;
-        }
-    }
+        state.disk == DiskState::UpToDate && state.conn == ConnState::Connected
+    });
     assert!(pair.a.state().is_sync_source(), "{}", pair.a.state());
     // Nothing gets through any more, and nobody knows.
     pair.cut = true;

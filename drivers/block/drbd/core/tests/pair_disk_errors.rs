@@ -27,17 +27,29 @@ fn said(log: &[String], text: &str) -> bool {
 /// `a` is SyncSource, and has not begun to read.
 fn source() -> Pair {
     let mut pair = Pair::synced();
+    sync_from_a(&mut pair);
+    pair
+}
+
+fn sync_from_a(pair: &mut Pair) {
     pair.a.hold_peer_io = true;
     pair.b.admin(AdminRequest::Invalidate { volume: V });
-    for _ in 0..10_000 {
-        pair.round_or_time();
-        if pair.a.state().conn == ConnState::SyncSource
-            && pair.b.state().conn == ConnState::SyncTarget
-        {
-            return pair;
-        }
-    }
-    panic!("a {} b {}", pair.a.state(), pair.b.state());
+    pair.rounds_until("source", |pair| {
+        let [a, b] = [pair.a.state(), pair.b.state()].map(|state| state.conn);
+        (a, b) == (ConnState::SyncSource, ConnState::SyncTarget)
+    });
+}
+
+/// With a verify algorithm; the disk of one node stays when it fails.
+fn verified_with_pass_on(on_a: bool) -> Pair {
+    let mut pair = Pair::synced_with_verify();
+    let config = DiskConfig {
+        on_io_error: OnIoError::PassOn,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(on_a, request), 101);
+    pair
 }
 
 fn pass_on() -> Pair {
@@ -53,16 +65,6 @@ fn pass_on() -> Pair {
     assert_eq!(pair.role(true, Role::Primary, true), 1);
     pair.until("first sync", Pair::in_sync);
     pair
-}
-
-fn rounds(pair: &mut Pair, what: &str, reached: impl Fn(&mut Pair) -> bool) {
-    for _ in 0..100_000 {
-        if reached(pair) {
-            return;
-        }
-        pair.round_or_time();
-    }
-    panic!("never {what}: a {} b {}", pair.a.state(), pair.b.state());
 }
 
 fn all_local_fail(pair: &mut Pair) {
@@ -118,12 +120,7 @@ fn a_sync_ends_though_the_source_failed_in_a_discard() {
 fn a_sync_ends_though_its_source_failed_an_application() {
     for op in [Op::Read, Op::Write, Op::WriteZeroes] {
         let mut pair = pass_on();
-        pair.a.hold_peer_io = true;
-        pair.b.admin(AdminRequest::Invalidate { volume: V });
-        rounds(&mut pair, "source", |pair| {
-            pair.a.state().conn == ConnState::SyncSource
-                && pair.b.state().conn == ConnState::SyncTarget
-        });
+        sync_from_a(&mut pair);
         pair.a.fail_local = true;
         assert!(pair.a.request(op, 8000, 4096, 7));
         for _ in 0..100 {
@@ -144,7 +141,7 @@ fn a_sync_ends_though_the_source_can_not_read_a_block() {
     let mut pair = pass_on();
     pair.a.hold_peer_io = true;
     pair.b.admin(AdminRequest::Invalidate { volume: V });
-    rounds(&mut pair, "source", |pair| {
+    pair.rounds_until("source", |pair| {
         pair.a.state().conn == ConnState::SyncSource && pair.a.core.data.has_peer_io()
     });
     let now = pair.a.now;
@@ -233,13 +230,7 @@ fn a_read_error_in_a_verify_does_not_end_the_connection() {
 #[test]
 fn a_write_that_failed_here_during_a_verify_is_not_read_from_here() {
     for verifies in [false, true] {
-        let mut pair = Pair::synced_with_verify();
-        let config = DiskConfig {
-            on_io_error: OnIoError::PassOn,
-            ..DiskConfig::DEFAULT
-        };
-        let request = AdminRequest::DiskOptions { volume: V, config };
-        assert_eq!(pair.command(true, request), 101);
+        let mut pair = verified_with_pass_on(true);
         pair.a.hold_local = true;
         pair.a.write(800, 4096, 0x71);
         pair.run();
@@ -265,13 +256,7 @@ fn a_write_that_failed_here_during_a_verify_is_not_read_from_here() {
 #[test]
 fn a_disk_that_fails_and_stays_ends_a_verify_on_both_nodes() {
     for asks in [true, false] {
-        let mut pair = Pair::synced_with_verify();
-        let config = DiskConfig {
-            on_io_error: OnIoError::PassOn,
-            ..DiskConfig::DEFAULT
-        };
-        let request = AdminRequest::DiskOptions { volume: V, config };
-        assert_eq!(pair.command(true, request), 101);
+        let mut pair = verified_with_pass_on(true);
         pair.a.hold_local = true;
         pair.a.write(800, 4096, 0x71);
         pair.run();
@@ -300,13 +285,7 @@ fn a_disk_that_fails_and_stays_ends_a_verify_on_both_nodes() {
 /// The same on the other node: the disk that lacks an acknowledged write stays UpToDate.
 #[test]
 fn a_write_that_failed_on_the_peer_during_a_verify_makes_its_disk_inconsistent() {
-    let mut pair = Pair::synced_with_verify();
-    let config = DiskConfig {
-        on_io_error: OnIoError::PassOn,
-        ..DiskConfig::DEFAULT
-    };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(false, request), 101);
+    let mut pair = verified_with_pass_on(false);
     pair.b.hold_peer_io = true;
     pair.a.write(800, 4096, 0x71);
     pair.run();
@@ -330,7 +309,7 @@ fn a_read_that_fails_on_a_source_ends() {
     let mut pair = pass_on();
     pair.a.hold_peer_io = true;
     pair.b.admin(AdminRequest::Invalidate { volume: V });
-    rounds(&mut pair, "source", |pair| {
+    pair.rounds_until("source", |pair| {
         pair.a.state().conn == ConnState::SyncSource && pair.a.core.data.has_peer_io()
     });
     pair.a.told.clear();

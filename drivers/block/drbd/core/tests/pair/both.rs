@@ -132,6 +132,18 @@ impl Pair {
         self.run();
     }
 
+    /// Takes single rounds, and lets time pass only when nothing else happens, until `reached`.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn rounds_until(&mut self, what: &str, reached: impl Fn(&mut Self) -> bool) {
+        for _ in 0..100_000 {
+            if reached(self) {
+                return;
+            }
+            self.round_or_time();
+        }
+        panic!("never {what}: a {} b {}", self.a.state(), self.b.state());
+    }
+
     /// Lets time pass in small steps until `wanted` holds.
     pub(crate) fn until(&mut self, what: &str, wanted: impl Fn(&mut Self) -> bool) {
         for _ in 0..2000 {
