@@ -408,8 +408,8 @@ fn a_pause_names_who_keeps_it_up() {
     pair.until("in sync", Pair::in_sync);
 }
 
-#[test]
-fn a_disk_that_is_too_slow_is_given_up_when_its_time_is_over() {
+/// `a` waits for a second for its disk, which has a write and does not answer.
+fn with_a_write_on_a_slow_disk() -> Pair {
     let mut pair = Pair::synced();
     let config = DiskConfig {
         disk_timeout_tenths: 10,
@@ -420,6 +420,12 @@ fn a_disk_that_is_too_slow_is_given_up_when_its_time_is_over() {
     pair.a.hold_local = true;
     pair.a.write(80, 4096, 1);
     pair.run();
+    pair
+}
+
+#[test]
+fn a_disk_that_is_too_slow_is_given_up_when_its_time_is_over() {
+    let mut pair = with_a_write_on_a_slow_disk();
     pair.pass(Duration::from_millis(900));
     assert_eq!(pair.a.ended, []);
     assert_eq!(pair.a.state().disk, DiskState::UpToDate);
@@ -432,16 +438,7 @@ fn a_disk_that_is_too_slow_is_given_up_when_its_time_is_over() {
 /// Somebody asked for it before, and would wait as long.
 #[test]
 fn a_disk_that_is_too_slow_to_be_detached_is_given_up_as_well() {
-    let mut pair = Pair::synced();
-    let config = DiskConfig {
-        disk_timeout_tenths: 10,
-        ..DiskConfig::DEFAULT
-    };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
-    pair.a.hold_local = true;
-    pair.a.write(80, 4096, 1);
-    pair.run();
+    let mut pair = with_a_write_on_a_slow_disk();
     pair.a.admin(AdminRequest::Detach {
         volume: V,
         force: false,

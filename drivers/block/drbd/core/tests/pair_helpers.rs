@@ -98,8 +98,8 @@ fn a_fence_result_from_before_a_reconnect_is_ignored_and_the_peer_fenced_again()
     assert!(!pair.a.state().suspended());
 }
 
-#[test]
-fn a_resync_does_not_begin_with_the_consent_given_to_an_earlier_one() {
+/// `b` lacks a write, and its helper is asked whether the resync may begin.
+fn with_a_target_whose_helper_runs() -> Pair {
     let mut pair = Pair::synced();
     cut(&mut pair);
     pair.a.write(800, 4096, 0x91);
@@ -107,6 +107,12 @@ fn a_resync_does_not_begin_with_the_consent_given_to_an_earlier_one() {
     pair.b.hold_helpers = true;
     pair.cut = false;
     pair.until("the helper runs", |pair| !pair.b.running.is_empty());
+    pair
+}
+
+#[test]
+fn a_resync_does_not_begin_with_the_consent_given_to_an_earlier_one() {
+    let mut pair = with_a_target_whose_helper_runs();
     cut(&mut pair);
     pair.cut = false;
     pair.until("the helper runs again", |pair| pair.b.running.len() == 2);
@@ -121,13 +127,7 @@ fn a_resync_does_not_begin_with_the_consent_given_to_an_earlier_one() {
 /// The source has lost its disk meanwhile, and another comparison has begun.
 #[test]
 fn a_resync_does_not_begin_with_the_consent_given_before_the_source_had_another_disk() {
-    let mut pair = Pair::synced();
-    cut(&mut pair);
-    pair.a.write(800, 4096, 0x91);
-    pair.run();
-    pair.b.hold_helpers = true;
-    pair.cut = false;
-    pair.until("the helper runs", |pair| !pair.b.running.is_empty());
+    let mut pair = with_a_target_whose_helper_runs();
     let (volume, force) = (V, true);
     assert_eq!(
         pair.command(true, AdminRequest::Detach { volume, force }),

@@ -290,13 +290,10 @@ impl Pair {
             states.iter().all(|state| state.conn < ConnState::Connected)
         });
         pair.cut = false;
-        for _ in 0..100_000 {
-            pair.round_or_time();
+        pair.rounds_until("done", |pair| {
             let state = pair.b.state();
-            if state.disk == DiskState::UpToDate && state.conn == ConnState::Connected {
-                break;
-            }
-        }
+            state.disk == DiskState::UpToDate && state.conn == ConnState::Connected
+        });
         assert!(pair.a.state().is_sync_source(), "{}", shape(&mut pair.a));
         pair.cut = true;
         pair.b.data_out.clear();
