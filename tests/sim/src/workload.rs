@@ -417,7 +417,11 @@ impl Workload {
         // What a target of a resync writes is sent to the source, and the ack says that it is
         // there.
         let received = self.protocol == Protocol::B && is_target(world, node, volume);
-        let under_way = (replicating && self.protocol != Protocol::C) || received;
+        let now = Steady::now(self.breaks, world, peer, volume);
+        // The disk that it was sent to has been given up, and attached again, while the ack was on
+        // its way (seed 37751).
+        let given_up = (pending.replicated).is_some_and(|then| then.openings != now.openings);
+        let under_way = ((replicating && self.protocol != Protocol::C) || received) && !given_up;
         if !(there || under_way) {
             world.oracle.promises[volume][peer] = Promise::Nothing;
         }
@@ -431,8 +435,10 @@ impl Workload {
         let nowhere = !here && !there && self.protocol == Protocol::C;
         // What the target of a resync has is overwritten by the source, as far as it is marked.
         let there_only = !here || !has_good_disk(world, node, volume);
-        if !there && there_only && world.nodes[peer].alive.is_none() && !durable {
-            // The ack was on its way when the only disk that counts lost power.
+        let lost = world.nodes[peer].alive.is_none()
+            || (given_up && !here && self.protocol != Protocol::C);
+        if !there && there_only && lost && !durable {
+            // The ack was on its way when the only disk that counts lost power or was given up.
             world.oracle.lost(volume, &write);
         } else if nowhere {
             world.fail_data(format!(
@@ -441,7 +447,6 @@ impl Workload {
         }
         // A write that the peer's disk has refused (P_NEG_ACK) ends with the local result, before
         // this node learns the state of that disk (`reference/io.md` 1.8, "negative ack").
-        let now = Steady::now(self.breaks, world, peer, volume);
         let steady =
             pending.replicated == Some(now) && replicating && has_disk(world, peer, volume);
         if steady && !there && self.protocol == Protocol::C {
