@@ -435,10 +435,12 @@ impl Workload {
         let nowhere = !here && !there && self.protocol == Protocol::C;
         // What the target of a resync has is overwritten by the source, as far as it is marked.
         let there_only = !here || !has_good_disk(world, node, volume);
-        let lost = world.nodes[peer].alive.is_none()
-            || (given_up && !here && self.protocol != Protocol::C);
+        let crashed = world.nodes[peer].alive.is_none()
+            || (pending.replicated).is_some_and(|then| then.life != now.life);
+        let lost = crashed || (given_up && !here && self.protocol != Protocol::C);
         if !there && there_only && lost && !durable {
-            // The ack was on its way when the only disk that counts lost power or was given up.
+            // The ack was on its way, or held back by suspend-io (seed 69814), when the only disk
+            // that counts lost power or was given up.
             world.oracle.lost(volume, &write);
         } else if nowhere {
             world.fail_data(format!(
@@ -536,6 +538,8 @@ fn has_good_disk(world: &mut World, node: usize, volume: usize) -> bool {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Steady {
     breaks: u64,
+    /// Incarnation of the peer.
+    life: u32,
     failed_writes: u64,
     openings: u64,
 }
@@ -545,6 +549,7 @@ impl Steady {
         let disk = &world.nodes[peer].disks[volume];
         Self {
             breaks,
+            life: world.nodes[peer].life,
             failed_writes: disk.failed_writes,
             openings: disk.openings,
         }
