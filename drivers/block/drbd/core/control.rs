@@ -185,6 +185,8 @@ pub struct Volume {
     pub lacks_new_space: bool,
     /// The device grew while the peer was away: sync the new part.
     pub grown: bool,
+    /// The peer's disk has failed since its resync was over, of which we are still the source.
+    pub target_failed: bool,
     /// The peer has been told of a new size and has not answered.
     pub resize_asked: bool,
     /// The size, in sectors, before the last resize, or before all that have crossed it.
@@ -266,6 +268,7 @@ impl Volume {
         bitmap_due: false,
         lacks_new_space: false,
         grown: false,
+        target_failed: false,
         resize_asked: false,
         resized_from: 0,
         opened: 0,

@@ -238,7 +238,14 @@ pub enum Order {
     StopResync(VolumeIndex),
     /// The peer says that the resync (verify) is over: report [`Upcall::ResyncDone`]
     /// ([`Upcall::VerifyDone`]) if nothing but failed blocks is left.
-    CheckResyncDone(VolumeIndex),
+    CheckResyncDone {
+        /// Volume.
+        volume: VolumeIndex,
+        /// Its disk has failed, or could not write everything.
+        failed: bool,
+    },
+    /// Blocks were marked while the end of the resync that we are the target of was agreed on.
+    GoOnSyncing(VolumeIndex),
     /// A new write epoch begins (replication was switched on or off).
     NewEpoch,
     /// Fill the whole activity log ring with numbered transactions; [`Facts::ring_pending`] tells

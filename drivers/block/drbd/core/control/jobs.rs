@@ -193,7 +193,7 @@ impl Control<'_> {
                 if verify {
                     self.finish_verify(v, count);
                 } else {
-                    self.finish_resync(v, count);
+                    self.end_or_go_on(v, count);
                 }
                 true
             }

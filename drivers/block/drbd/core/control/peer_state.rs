@@ -104,7 +104,7 @@ impl Control<'_> {
             PeerDisk::Is(disk) => disk,
             PeerDisk::EndsRun if put_back(Bug::EndOfResyncMissed) => return Handled::Done,
             PeerDisk::EndsRun => {
-                self.order(Order::CheckResyncDone(v));
+                self.target_ended(v, ps.disk);
                 return Handled::Done;
             }
         };

@@ -19,6 +19,7 @@ use crate::state::{mask, Change, VolumeState};
 impl Control<'_> {
     /// Resets the book-keeping of a run.
     pub(crate) fn begin_run(&mut self, v: VolumeIndex, total_bits: u64) {
+        self.vol_mut(v).target_failed = false;
         self.vol_mut(v).run = Run {
             started: self.now,
             paused_at: None,
@@ -264,6 +265,24 @@ impl Control<'_> {
         }
     }
 
+    /// Nothing of the run is on its way any more. A target makes up for what has failed meanwhile,
+    /// such as a write on a disk that stays; a source has all acks now.
+    pub(crate) fn end_or_go_on(&mut self, v: VolumeIndex, failed: u64) {
+        let bits_set = self.vol(v).facts.bits_set;
+        if self.vol(v).state.is_sync_target() && bits_set > failed {
+            self.order(Order::GoOnSyncing(v));
+        } else {
+            self.finish_resync(v, failed.min(bits_set));
+        }
+    }
+
+    /// The target says that the run is over, and what its disk is worth: it may have failed since.
+    pub(crate) fn target_ended(&mut self, v: VolumeIndex, disk: DiskState) {
+        let failed = disk == DiskState::Inconsistent;
+        self.vol_mut(v).target_failed = failed;
+        self.order(Order::CheckResyncDone { volume: v, failed });
+    }
+
     /// Ends a resync (`reference/io.md` 6.7, steps 3 to 8).
     pub(crate) fn finish_resync(&mut self, v: VolumeIndex, failed: u64) {
         let state = self.state(v);
@@ -274,7 +293,8 @@ impl Control<'_> {
         self.log_run(v, false);
         self.log_checksums(v);
         let good = DiskState::UpToDate;
-        let other = if failed == 0 {
+        let lost = source && core::mem::take(&mut self.vol_mut(v).target_failed);
+        let other = if failed == 0 && !lost {
             good
         } else {
             DiskState::Inconsistent

@@ -84,7 +84,10 @@ impl<M: Memory> DataPlane<M> {
                 self.start_verify(volume, side, first, BitIndex(stop.0.div_ceil(8)), now);
             }
             Order::StopResync(volume) => self.stop_resync(volume, now),
-            Order::CheckResyncDone(volume) => self.check_resync_done(volume, now),
+            Order::CheckResyncDone { volume, failed } => {
+                self.check_resync_done(volume, failed, now);
+            }
+            Order::GoOnSyncing(volume) => self.go_on_syncing(volume, now),
             Order::NewEpoch => self.close_epoch(now),
             Order::WriteRing(volume) => self.write_ring(volume),
             Order::SuspendAl(volume) => self.suspend_al(volume, true),

@@ -455,16 +455,27 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// `Order::CheckResyncDone`: the peer says the run is over.
-    pub(crate) fn check_resync_done(&mut self, volume: VolumeIndex, now: Instant) {
+    /// `Order::GoOnSyncing`: blocks were marked behind the end of the run.
+    pub(crate) fn go_on_syncing(&mut self, volume: VolumeIndex, now: Instant) {
+        if let Some(session) = &mut self.volumes[volume.slot()].session {
+            session.reported = false;
+            self.wants.sender = true;
+        }
+        self.resync_progressed(volume, now);
+    }
+
+    /// `Order::CheckResyncDone`: the peer says the run is over. What is marked on a disk that has
+    /// `failed` stays so, and there may be more of it than the acks have told.
+    pub(crate) fn check_resync_done(&mut self, volume: VolumeIndex, failed: bool, now: Instant) {
         let place = &mut self.volumes[volume.slot()];
         let Some(disk) = &place.disk else { return };
         let Some(session) = &mut place.session else {
             return;
         };
         let weight = disk.bitmap.weight();
-        let failed = session.failed;
-        let done = weight <= session.not_to_be_done();
+        let over = failed && (session.peer_asked || session.peer_ended);
+        let failed = if over { weight } else { session.failed };
+        let done = over || weight <= session.not_to_be_done();
         session.peer_ended = done || !quirk(Quirk::EndSeenOnce);
         let forgets = put_back(Bug::WriteDuringShortResync);
         let upcall = match session.job {

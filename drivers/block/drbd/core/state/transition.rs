@@ -470,9 +470,9 @@ pub fn check_hard_conn(old: ConnState, new: ConnState) -> Result<(), StateError>
 pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), StateError> {
     use ConnState::{
         Connected, Disconnecting, StandAlone, StartingSyncS, StartingSyncT, SyncSource, SyncTarget,
-        Unconnected, VerifyS, VerifyT, WfConnection, WfReportParams, WfSyncUuid,
+        Unconnected, VerifyS, VerifyT, WfConnection, WfReportParams,
     };
-    use DiskState::{Attaching, Diskless, Negotiating, Outdated, UpToDate};
+    use DiskState::{Attaching, Diskless, Negotiating, Outdated};
     let starting = matches!(n.conn, StartingSyncS | StartingSyncT);
     // What the disk is worth only the peer knows.
     let unknown = starting && o.disk == Negotiating && !quirk(Quirk::DiskNotCompared);
@@ -507,15 +507,7 @@ pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), S
                     || (o.conn == WfReportParams && n.conn >= Connected)),
             StateError::InTransientState,
         ),
-        (
-            o.role != Role::Primary
-                && n.role == Role::Primary
-                && n.pdsk == UpToDate
-                && n.disk != UpToDate
-                && n.disk != Diskless
-                && (n.conn <= WfSyncUuid || conn_changes),
-            StateError::InTransientState,
-        ),
+        (promoted_before_sync(o, n), StateError::InTransientState),
         (verify && o.conn < Connected, StateError::NeedConnection),
         (
             verify && conn_changes && o.conn > Connected,
@@ -538,6 +530,20 @@ pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), S
         Some(&(_, error)) => Err(error),
         None => Ok(()),
     }
+}
+
+/// A node becomes Primary whose disk is about to be synced with the peer's (T8). One that is
+/// Inconsistent while Connected has failed and stays (pass-on): nothing is under way.
+fn promoted_before_sync(o: VolumeState, n: VolumeState) -> bool {
+    use ConnState::{Connected, WfSyncUuid};
+    use DiskState::{Diskless, Inconsistent, UpToDate};
+    let becomes = o.role != Role::Primary && n.role == Role::Primary;
+    let stays = o.conn == Connected && n.conn == Connected && n.disk == Inconsistent;
+    becomes
+        && n.pdsk == UpToDate
+        && !matches!(n.disk, UpToDate | Diskless)
+        && !stays
+        && (n.conn <= WfSyncUuid || n.conn != o.conn)
 }
 
 /// Checks a change that is not imposed from outside (`reference/states.md` 3.2 step 3). With

@@ -400,7 +400,10 @@ fn the_end_of_a_resync_that_overtakes_the_last_ack_is_not_forgotten() {
         upcalls.iter().filter(end).count()
     };
     world.run_until(|world| world.nodes[0].data.counters(V).sent_sectors != 0);
-    world.nodes[0].order(&Order::CheckResyncDone(V));
+    world.nodes[0].order(&Order::CheckResyncDone {
+        volume: V,
+        failed: false,
+    });
     for _ in 0..100_000 {
         // All but the control plane.
         let worked = (0..9).any(|kind| world.step(0, kind) | world.step(1, kind));

@@ -330,3 +330,101 @@ fn a_read_that_fails_on_a_source_ends() {
     assert!(tries < 5, "again and again");
     assert!(matches!(pair.a.ended[..], [Err(_)]));
 }
+
+/// `b` is SyncTarget and has what it asked for; it waits for the answer to its ping.
+fn target_at_its_end() -> Pair {
+    let mut pair = pass_on();
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    pair.rounds_until("the end of the run", |pair| {
+        pair.b.state().conn == ConnState::SyncTarget
+            && pair.b.core.counters(V).out_of_sync_bits == 0
+            && said(&pair.b.log, "Began resync as SyncTarget")
+    });
+    pair
+}
+
+#[test]
+fn a_write_that_fails_at_the_end_of_a_resync_is_made_up_for() {
+    let mut pair = target_at_its_end();
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    let mut write = None;
+    for _ in 0..20 {
+        pair.a.step();
+        pair.b.data_in.append(&mut pair.a.data_out);
+        pair.b.step();
+        let now = pair.b.now;
+        write = write.or(pair.b.core.next_peer_io(now));
+    }
+    let Some(PeerIo::Write { id, .. }) = write else {
+        panic!("the write goes to the disk: {write:?}");
+    };
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    let now = pair.b.now;
+    pair.b.core.peer_io_done(id, false, now);
+    pair.b.hold_peer_io = false;
+    pair.until("the end", |pair| {
+        [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
+    });
+    let left = pair.b.core.counters(V).out_of_sync_bits;
+    assert!(left == 0 || pair.b.state().disk == DiskState::Inconsistent);
+    assert_eq!(pair.a.state().pdsk, pair.b.state().disk);
+}
+
+/// The source is still waiting for the answer to its ping when it hears of that.
+#[test]
+fn a_disk_that_fails_behind_the_end_of_its_resync_is_not_good_for_the_source() {
+    let mut pair = target_at_its_end();
+    pair.rounds_until("done", |pair| {
+        pair.b.state().conn == ConnState::Connected && pair.a.state().is_sync_source()
+    });
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    let mut write = None;
+    for _ in 0..20 {
+        pair.a.step();
+        pair.b.data_in.append(&mut pair.a.data_out);
+        pair.b.step();
+        let now = pair.b.now;
+        write = write.or(pair.b.core.next_peer_io(now));
+    }
+    let Some(PeerIo::Write { id, .. }) = write else {
+        panic!("the write goes to the disk: {write:?}");
+    };
+    let now = pair.b.now;
+    pair.b.core.peer_io_done(id, false, now);
+    pair.b.hold_peer_io = false;
+    for _ in 0..20 {
+        pair.b.step();
+        pair.a.data_in.append(&mut pair.b.data_out);
+        pair.a.step();
+        pair.b.data_in.append(&mut pair.a.data_out);
+    }
+    pair.until("the end", |pair| {
+        [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
+    });
+    assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+    assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+}
+
+/// Whichever node it is, and whoever asked for the verify.
+#[test]
+fn a_node_whose_read_failed_in_a_verify_is_promoted_or_refuses() {
+    for (asks, fails) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut pair = verified_with_pass_on(fails);
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        pair.node(fails).hold_peer_io = true;
+        pair.node(asks).admin(VERIFY);
+        pair.run();
+        pair.node(fails).fail_peer_io = true;
+        pair.node(fails).hold_peer_io = false;
+        pair.run();
+        pair.node(fails).fail_peer_io = false;
+        pair.pass(Duration::from_millis(200));
+        assert_eq!(pair.node(fails).state().disk, DiskState::Inconsistent);
+        assert!(
+            pair.role(fails, Role::Primary, false) >= 1,
+            "{asks} {fails}"
+        );
+    }
+}

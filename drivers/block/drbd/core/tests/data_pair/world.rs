@@ -370,7 +370,10 @@ impl World {
         let source = 1 - target;
         while self.nodes[target].send_acks() {}
         self.deliver_acks(target, true);
-        self.nodes[source].order(&Order::CheckResyncDone(V));
+        self.nodes[source].order(&Order::CheckResyncDone {
+            volume: V,
+            failed: false,
+        });
         for at in [target, source] {
             self.nodes[at].order(&Order::StopResync(V));
             self.state[at].conn = ConnState::Connected;
