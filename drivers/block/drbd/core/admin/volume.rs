@@ -307,7 +307,7 @@ impl Control<'_> {
         // The peer may have decided on an exchange of bitmaps, with the size it knows.
         let negotiates =
             state.conn == ConnState::WfReportParams || state.disk == DiskState::Negotiating;
-        let syncs = state.conn > ConnState::Connected || negotiates;
+        let syncs = state.conn > ConnState::Connected || negotiates || state.lacks_a_sync();
         if syncs || self.vol(v).resize_asked || busy {
             return Step::Done(code::RESIZE_RESYNC);
         }

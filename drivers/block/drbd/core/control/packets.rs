@@ -15,7 +15,7 @@ use crate::link::{LinkError, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::quirk::{quirk, Quirk};
 use crate::state::transition::StateError;
-use crate::state::{mask, Change};
+use crate::state::{mask, Change, VolumeState};
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -314,7 +314,7 @@ impl Control<'_> {
             StateError::ConcurrentChange.code()
         } else if !change.may_be_asked() {
             self.refuse_request(request)
-        } else if self.waits_for_size(v, change) {
+        } else if self.waits_for_size(v, change) || self.would_miss_size(v, change) {
             StateError::InTransientState.code()
         } else if let Some(error) = self.lacks_a_disk_for(v, change) {
             error.code()
@@ -331,6 +331,17 @@ impl Control<'_> {
         let number = self.vol(v).number;
         self.s.liveness.reply_state(number, code);
         Handled::Done
+    }
+
+    /// The peer asks for a verify, and has not heard yet of the size that we have told it: nobody
+    /// would sync the new space.
+    fn would_miss_size(&self, v: VolumeIndex, change: Change) -> bool {
+        let volume = self.vol(v);
+        let verifies =
+            |new: VolumeState| matches!(new.conn, ConnState::VerifyS | ConnState::VerifyT);
+        volume.resize_asked
+            && change.names(mask::CONN)
+            && change.apply(volume.state).is_some_and(verifies)
     }
 
     /// What the peer asks for needs a disk that is not there, or not good, which it may not know

@@ -442,6 +442,13 @@ impl Control<'_> {
         if state.conn != ConnState::Connected {
             return;
         }
+        if state.lacks_a_sync() {
+            // By the roles it might be the source, and what is marked is not the same on both.
+            let text = "The device grew while a disk is Inconsistent; connecting anew.";
+            self.text(v, Level::Warning, text);
+            self.link_failed(LinkError::ProtocolError);
+            return;
+        }
         self.text(v, Level::Info, "Resync of new storage after online grow");
         if self.gives_new_space(state.role, state.peer) {
             self.start_resync(v, Side::Source);

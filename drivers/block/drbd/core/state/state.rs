@@ -169,6 +169,13 @@ impl VolumeState {
         matches!(self.conn, ConnState::SyncSource | ConnState::PausedSyncS)
     }
 
+    /// Nobody syncs one of the disks, which failed or could not be synced, with the other one.
+    pub fn lacks_a_sync(&self) -> bool {
+        self.conn == ConnState::Connected
+            && self.disk != self.pdsk
+            && self.disk.min(self.pdsk) == DiskState::Inconsistent
+    }
+
     /// This node is the target of a resync, running or paused.
     #[inline]
     pub const fn is_sync_target(self) -> bool {

@@ -9,7 +9,7 @@ use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
 use pair::both::{grow, Pair, SECTORS};
 use pair::node::V;
 
@@ -472,5 +472,114 @@ fn no_verify_begins_while_the_source_of_new_space_runs_its_helper() {
         all_is_grown_and_in_sync(&mut pair);
         let refused = if by_target { -10 } else { -8 };
         assert_eq!(pair.node(!by_target).answers[answers].1, refused);
+    }
+}
+
+/// The front is used, and disks that fail stay. `a` is Primary.
+fn passed_on_in_front() -> Pair {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let config = DiskConfig {
+        disk_size_sectors: FRONT,
+        on_io_error: OnIoError::PassOn,
+        ..DiskConfig::DEFAULT
+    };
+    for on_a in [true, false] {
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(on_a, request), 101);
+    }
+    pair
+}
+
+/// Its source would be the Primary, whichever disk has failed.
+#[test]
+fn new_space_beside_a_disk_that_failed_and_stayed_is_refused() {
+    for on_a in [true, false] {
+        let mut pair = passed_on_in_front();
+        pair.a.fail_local = on_a;
+        pair.b.fail_peer_io = !on_a;
+        pair.a.write(800, 4096, 0x71);
+        pair.run();
+        pair.a.fail_local = false;
+        pair.b.fail_peer_io = false;
+        assert_eq!(pair.node(on_a).state().disk, DiskState::Inconsistent);
+        for resizes in [true, false] {
+            assert_eq!(pair.command(resizes, grow(false)), 130);
+        }
+        let (volume, force) = (V, false);
+        pair.command(on_a, AdminRequest::Detach { volume, force });
+        pair.run();
+        pair.node(on_a).attach(DiskConfig {
+            disk_size_sectors: FRONT,
+            ..DiskConfig::DEFAULT
+        });
+        pair.until("in sync", Pair::in_sync);
+        assert_eq!(pair.command(true, grow(false)), 101);
+        all_is_grown_and_in_sync(&mut pair);
+        assert!(pair.a.disk.data[800 * 512] == 0x71);
+    }
+}
+
+/// The peer does not know yet that a disk has failed.
+#[test]
+fn a_disk_that_fails_while_the_device_grows_is_not_the_source() {
+    for on_a in [true, false] {
+        let mut pair = passed_on_in_front();
+        announce(&mut pair);
+        pair.a.fail_local = on_a;
+        pair.b.fail_peer_io = !on_a;
+        pair.a.write(800, 4096, 0x71);
+        let fails = pair.node(on_a);
+        for _ in 0..5 {
+            fails.step();
+        }
+        pair.run();
+        pair.a.fail_local = false;
+        pair.b.fail_peer_io = false;
+        pair.until("one end", |pair| {
+            [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
+        });
+        for node in [true, false] {
+            let bad = pair.node(node).state().disk == DiskState::Inconsistent;
+            let (volume, force) = (V, false);
+            if bad {
+                pair.command(node, AdminRequest::Detach { volume, force });
+                pair.run();
+                pair.node(node).attach(DiskConfig::DEFAULT);
+            }
+        }
+        // The smaller limit may have won when they connected anew.
+        pair.until("in sync", Pair::in_sync);
+        assert_eq!(pair.a.capacity, pair.b.capacity);
+        let end = pair.a.capacity as usize * 512;
+        assert!(pair.a.disk.data[..end] == pair.b.disk.data[..end]);
+        let done = pair.a.ended == [Ok(())];
+        assert!(!done || pair.a.disk.data[800 * 512] == 0x71, "{on_a}");
+    }
+}
+
+/// Whoever asks for it, and before or behind the new size.
+#[test]
+fn a_verify_does_not_keep_new_space_from_its_sync() {
+    for (asks, first) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut pair = in_front_with_verify();
+        let verify = AdminRequest::Verify {
+            volume: V,
+            start: Some(0),
+            stop: u64::MAX,
+        };
+        if first {
+            pair.node(asks).admin(verify);
+            pair.node(asks).step();
+            pair.node(!asks).admin(grow(false));
+        } else {
+            announce(&mut pair);
+            pair.node(asks).admin(verify);
+        }
+        pair.run();
+        if pair.a.capacity == FRONT {
+            pair.until("in sync", Pair::in_sync);
+            assert_eq!(pair.command(true, grow(false)), 101);
+        }
+        all_is_grown_and_in_sync(&mut pair);
     }
 }
