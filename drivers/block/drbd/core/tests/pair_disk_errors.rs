@@ -428,3 +428,44 @@ fn a_node_whose_read_failed_in_a_verify_is_promoted_or_refuses() {
         );
     }
 }
+
+/// A block could not be synced: the generation on the disk of the new Primary is the one before.
+#[test]
+fn data_of_the_peer_come_back_to_a_primary_whose_disk_was_not_synced() {
+    for cuts in [true, false] {
+        let mut pair = pass_on();
+        pair.a.hold_peer_io = true;
+        pair.b.admin(AdminRequest::Invalidate { volume: V });
+        pair.rounds_until("source", |pair| {
+            pair.a.state().conn == ConnState::SyncSource && pair.a.core.data.has_peer_io()
+        });
+        let now = pair.a.now;
+        let Some(PeerIo::Read { id, .. }) = pair.a.core.next_peer_io(now) else {
+            panic!("a read");
+        };
+        pair.a.core.peer_io_done(id, false, now);
+        pair.a.hold_peer_io = false;
+        pair.until("the end", |pair| {
+            [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
+        });
+        assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        assert!(pair.role(false, Role::Primary, false) >= 1);
+        pair.b.write(800, 4096, 0x71);
+        pair.run();
+        assert_eq!(pair.b.ended, [Ok(())]);
+        if cuts {
+            pair.break_now();
+        } else {
+            let (volume, force) = (V, true);
+            pair.command(true, AdminRequest::Detach { volume, force });
+            pair.run();
+            pair.a.attach(DiskConfig::DEFAULT);
+        }
+        pair.until("in sync or apart", |pair| {
+            pair.volume_in_sync(V) || pair.a.state().conn == ConnState::StandAlone
+        });
+        assert!(pair.volume_in_sync(V), "{cuts}");
+        assert!(pair.b.disk.data[800 * 512] == 0x71);
+    }
+}
