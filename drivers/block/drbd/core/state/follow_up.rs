@@ -91,6 +91,13 @@ fn lost_peer_data(o: VolumeState, n: VolumeState) -> bool {
         || (o.pdsk == DUnknown && matches!(n.pdsk, Diskless | Failed | Outdated))
 }
 
+/// The peer's disk has failed and stayed (pass-on), and it is gone before anybody knows that it
+/// could write that down: with another superblock the disk comes back as good as ours.
+fn lost_failed_disk(o: VolumeState, n: VolumeState) -> bool {
+    let stayed = o.pdsk == DiskState::Inconsistent && o.conn == ConnState::Connected;
+    stayed && n.conn < ConnState::Connected
+}
+
 /// The peer did not get all writes, or had not got them all.
 fn lags(o: VolumeState) -> bool {
     let mirrors = matches!(
@@ -203,7 +210,9 @@ fn sync_and_generations(o: VolumeState, n: VolumeState, context: &Context, list:
     let was_source = o.is_sync_source() || o.conn == ConnState::Ahead;
     let leaves = fresh_generation || (shared && was_source);
     let parts = shared && n.role == primary && was_source && n.conn < ConnState::Connected;
-    let lost = parts || (leaves && lost_peer_data(o, n) && (somebody_writes || unsettled));
+    let failed = fresh_generation && lost_failed_disk(o, n);
+    let goes = (leaves && lost_peer_data(o, n)) || failed;
+    let lost = parts || (goes && (somebody_writes || unsettled));
     let alone = (fresh_generation || shared)
         && attached_alone(o, n)
         && somebody_writes

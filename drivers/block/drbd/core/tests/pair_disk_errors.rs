@@ -469,3 +469,26 @@ fn data_of_the_peer_come_back_to_a_primary_whose_disk_was_not_synced() {
         assert!(pair.b.disk.data[800 * 512] == 0x71);
     }
 }
+
+/// It may not have been able to write that it is Inconsistent (`features=PassOn`, seed 6504580).
+#[test]
+fn what_is_written_without_a_peer_whose_disk_had_failed_is_of_a_new_generation() {
+    let mut pair = pass_on();
+    pair.b.fail_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    pair.until("it failed", |pair| {
+        pair.a.state().pdsk == DiskState::Inconsistent
+    });
+    pair.b.fail_peer_io = false;
+    pair.a.log.clear();
+    pair.cut = true;
+    pair.break_now();
+    pair.run();
+    pair.a.write(80, 4096, 0x72);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(()); 2]);
+    assert!(said(&pair.a.log, "new current UUID"), "{:#?}", pair.a.log);
+    pair.cut = false;
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
