@@ -169,10 +169,6 @@ impl Faults {
             r.between(3_000, 80_000)
         };
         let extras = Extras::draw(seed);
-        let features = match extras.first_sectors {
-            Some(_) => features.for_growing(),
-            None => features,
-        };
         let mut faults = Self {
             volumes,
             disk_sectors: extras.disk_sectors().unwrap_or(disk_sectors),

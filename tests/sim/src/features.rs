@@ -79,11 +79,6 @@ impl Features {
         for feature in Feature::ALL {
             on[feature as usize] |= r.chance(percent) && Feature::SETTLED.contains(&feature);
         }
-        if on[Feature::PassOn as usize] && on[Feature::Verify as usize] {
-            // A node whose reads failed in a verify, and that kept the disk, is never promoted any
-            // more (a known fault).
-            on[r.pick(&[Feature::PassOn, Feature::Verify]) as usize] = false;
-        }
         Self {
             on,
             limits: r.pick(&[
@@ -98,29 +93,14 @@ impl Features {
         }
     }
 
-    /// This one only.
+    /// These only.
     #[must_use]
-    pub fn only(self, feature: Feature) -> Self {
+    pub fn only(self, these: &[Feature]) -> Self {
         let mut on = [false; Feature::ALL.len()];
-        on[feature as usize] = true;
-        Self { on, ..self }
-    }
-
-    /// Those of them that go with devices that grow. The resync of new space begins without an
-    /// exchange of the bitmaps, and its source never ends with what only its bitmap has, for
-    /// example what it could not read and kept. While a verify runs it does not begin, and nobody
-    /// makes up for it. (Known faults.)
-    #[must_use]
-    pub fn for_growing(self) -> Self {
-        let mut on = self.on;
-        on[Feature::PassOn as usize] = false;
-        on[Feature::Verify as usize] = false;
-        let some = on.contains(&true);
-        if some {
-            Self { on, ..self }
-        } else {
-            Self::NONE
+        for &feature in these {
+            on[feature as usize] = true;
         }
+        Self { on, ..self }
     }
 
     /// Tells whether the run has it.

@@ -4,8 +4,9 @@
 //! many on all processors and prints the first seed that fails. With `peer=c` one of the two nodes
 //! stands for the C driver, with `peer=` and the name of a quirk it has this one only. `bug=N` puts
 //! a known bug back. `unlikely=off` runs without unlikely branches of the core, `unlikely=all` with
-//! them in each run, `unlikely=` and the name of one with this one only. `features=` likewise. With
-//! `diagram=1` it prints Documentation/states.md instead.
+//! them in each run, `unlikely=` and the name of one with this one only. `features=` likewise, with
+//! one name or several and commas between them. With `diagram=1` it prints Documentation/states.md
+//! instead.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,11 +47,10 @@ struct Wanted {
 }
 
 /// Features of each run.
-#[derive(Clone, Copy)]
 enum Having {
     All,
     Off,
-    Only(Feature),
+    Only(Vec<Feature>),
 }
 
 /// Unlikely branches of each run.
@@ -63,7 +63,7 @@ enum Branching {
 
 impl Wanted {
     fn faults(&self, seed: u64) -> Faults {
-        let mut faults = match self.features {
+        let mut faults = match &self.features {
             None => Faults::draw_with(seed, self.peer),
             Some(having) => self.featured(seed, having),
         };
@@ -81,11 +81,11 @@ impl Wanted {
 }
 
 impl Wanted {
-    fn featured(&self, seed: u64, having: Having) -> Faults {
+    fn featured(&self, seed: u64, having: &Having) -> Faults {
         let features = match having {
             Having::All => Features::all(seed),
             Having::Off => Features::NONE,
-            Having::Only(one) => Features::all(seed).only(one),
+            Having::Only(these) => Features::all(seed).only(these),
         };
         let mut faults = Faults::draw_featured(seed, features);
         faults.quirks = Faults::draw_with(seed, self.peer).quirks;
@@ -163,15 +163,22 @@ fn branching(name: &str) -> Result<Branching, String> {
     }
 }
 
-/// `all`, `off`, or one of the features by its name.
-fn having(name: &str) -> Result<Having, String> {
-    let named = |feature: &Feature| format!("{feature:?}") == name;
-    match (name, Feature::ALL.into_iter().find(named)) {
-        ("all", _) => Ok(Having::All),
-        ("off", _) => Ok(Having::Off),
-        (_, Some(one)) => Ok(Having::Only(one)),
-        (_, None) => Err(format!("{name}: all, off, or one of {:?}", Feature::ALL)),
+/// `all`, `off`, or the names of some of the features with commas between them.
+fn having(names: &str) -> Result<Having, String> {
+    match names {
+        "all" => return Ok(Having::All),
+        "off" => return Ok(Having::Off),
+        _ => {}
     }
+    let mut these = Vec::new();
+    for name in names.split(',') {
+        let named = |feature: &Feature| format!("{feature:?}") == name;
+        match Feature::ALL.into_iter().find(named) {
+            Some(feature) => these.push(feature),
+            None => return Err(format!("{name}: all, off, or some of {:?}", Feature::ALL)),
+        }
+    }
+    Ok(Having::Only(these))
 }
 
 /// `c`, or one of the quirks by its name.

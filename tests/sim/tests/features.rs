@@ -11,7 +11,7 @@ const WRITES: u64 = 300;
 fn runs(feature: Feature) -> (Vec<String>, Vec<String>) {
     let (mut said, mut failed) = (Vec::new(), Vec::new());
     for seed in 0..8 {
-        let features = Features::all(seed).only(feature);
+        let features = Features::all(seed).only(&[feature]);
         let mut cluster = Cluster::new(seed, Faults::draw_featured(seed, features));
         drbd_sim::complete_run(&mut cluster, WRITES, HEAL_LIMIT_NS);
         let world = &mut cluster.world;

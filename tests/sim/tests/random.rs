@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::faults::Faults;
-use drbd_sim::features::Features;
+use drbd_sim::features::{Feature, Features};
 
 /// Writes of each run.
 const WRITES: u64 = 500;
@@ -30,6 +30,18 @@ const ONCE_FAILED: [u64; 211] = [
     722477, 725012, 727022, 727766, 736926, 739767, 747517, 813558, 850672, 908082, 947926, 960971,
     1028095, 1043582, 1049397, 1072152, 1084853, 1123731, 1173042, 1200225, 1216172, 2001394,
     2006382, 4000052,
+];
+
+/// Likewise, with these features.
+const ONCE_FAILED_WITH: [(u64, &[Feature]); 8] = [
+    (14259, &[Feature::Hangs, Feature::PassOn, Feature::Zeroes]),
+    (6500149, &[Feature::PassOn]),
+    (6500459, &[Feature::PassOn]),
+    (6502484, &[Feature::PassOn]),
+    (6504580, &[Feature::PassOn]),
+    (6510811, &[Feature::PassOn, Feature::Verify]),
+    (6522055, &[Feature::PassOn]),
+    (6600425, &[Feature::PassOn]),
 ];
 
 /// Carries the runs out on all processors and returns what went wrong.
@@ -77,5 +89,14 @@ fn seeds_that_once_failed_are_good() {
         }
         runs.push((seed, faults));
     }
+    assert_eq!(failures(&runs), [""; 0]);
+}
+
+#[test]
+fn seeds_that_once_failed_with_features_are_good() {
+    let runs = ONCE_FAILED_WITH.map(|(seed, these)| {
+        let features = Features::all(seed).only(these);
+        (seed, Faults::draw_featured(seed, features))
+    });
     assert_eq!(failures(&runs), [""; 0]);
 }

@@ -159,30 +159,23 @@ impl Cluster {
 
 impl crate::world::World {
     /// The disk of a node may fail something for an application or for the peer, and stay: both
-    /// nodes know that the other one's disk is good, or it only fails to read what is synced from
-    /// it, and nobody reads from it on the other node. Elsewhere a disk that is Inconsistent would
-    /// be the only one with what was acknowledged, and the next resync, which goes by the states
-    /// of the disks, might run the wrong way (`reference/metadata.md` 5.7): whoever wants
+    /// nodes know that the other one's disk is good, or it only fails to read while it is synced
+    /// from, and nobody reads from it on the other node. Elsewhere a disk that is Inconsistent
+    /// would be the only one with what was acknowledged, and the next resync, which goes by the
+    /// states of the disks, might run the wrong way (`reference/metadata.md` 5.7): whoever wants
     /// `pass-on` has accepted that.
     pub(crate) fn may_fail_and_stay(
         &mut self,
         node: usize,
         volume: VolumeIndex,
-        serves: bool,
+        reads: bool,
     ) -> bool {
         let good = DiskState::UpToDate;
         let Some(own) = self.core(node).map(|core| core.state(volume)) else {
             return false;
         };
         if own.conn == ConnState::SyncSource {
-            // What an application could not read is marked on this node only, and the run never
-            // ends here (a known fault).
-            return serves && own.role == Role::Primary;
-        }
-        if own.is_sync_target() && own.role == Role::Primary {
-            // What fails while the end of the resync is being agreed on is not looked at any more:
-            // the disk is called good (a known fault).
-            return false;
+            return reads && own.role == Role::Primary;
         }
         let has = self.core(1 - node).map(|core| core.state(volume).disk);
         own.pdsk == good && has == Some(good)

@@ -93,9 +93,8 @@ impl World {
             Waiter::Peer(_) | Waiter::Flush(_) | Waiter::Thread(_) => false,
         };
         let stays = self.features.has(Feature::PassOn) && !matches!(waiter, Waiter::Thread(_));
-        let for_peer = matches!(waiter, Waiter::Peer(_));
-        let serves = for_peer && self.nodes[node].disks[volume.slot()].is_read(request);
-        let works = stays && !self.may_fail_and_stay(node, volume, serves);
+        let reads = self.nodes[node].disks[volume.slot()].is_read(request);
+        let works = stays && !self.may_fail_and_stay(node, volume, reads);
         let disk = &mut self.nodes[node].disks[volume.slot()];
         let fails = [disk.fail_writes, disk.fail_reads, disk.fail_flushes];
         disk.fail_writes &= !(spared || works);
