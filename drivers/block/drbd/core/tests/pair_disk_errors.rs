@@ -405,6 +405,15 @@ fn a_disk_that_fails_behind_the_end_of_its_resync_is_not_good_for_the_source() {
     });
     assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
     assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+    let (volume, force) = (V, false);
+    assert_eq!(
+        pair.command(false, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert!(!said(&pair.a.log, "Split-Brain"));
 }
 
 /// Whichever node it is, and whoever asked for the verify.
