@@ -38,7 +38,16 @@ impl Feature {
     ];
 
     /// Those that seeds have by themselves.
-    const SETTLED: [Self; 4] = [Self::Flushes, Self::Hangs, Self::Verify, Self::Zeroes];
+    const SETTLED: [Self; 5] = [
+        Self::Flushes,
+        Self::Hangs,
+        Self::PassOn,
+        Self::Verify,
+        Self::Zeroes,
+    ];
+
+    /// Those of them of which a seed with features has at least one.
+    const FIRST: [Self; 4] = [Self::Flushes, Self::Hangs, Self::Verify, Self::Zeroes];
 }
 
 /// What a run uses.
@@ -75,7 +84,7 @@ impl Features {
 
     fn some(r: &mut Random, percent: u64) -> Self {
         let mut on = [false; Feature::ALL.len()];
-        on[r.pick(&Feature::SETTLED) as usize] = true;
+        on[r.pick(&Feature::FIRST) as usize] = true;
         for feature in Feature::ALL {
             on[feature as usize] |= r.chance(percent) && Feature::SETTLED.contains(&feature);
         }
