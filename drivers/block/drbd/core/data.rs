@@ -30,6 +30,7 @@ use crate::unstable::Unstable;
 
 mod acks;
 mod activity;
+mod ahead;
 mod complete;
 mod conflict;
 mod facts;
@@ -163,6 +164,14 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) flush_failed: bool,
     pub(crate) read_toggle: bool,
     pub(crate) congested: bool,
+    /// How far the volume is on its way out of Ahead ([`ahead::Leave`]): which step, and its time
+    /// or bit.
+    pub(crate) leave_step: ahead::Step,
+    pub(crate) leave_at: u64,
+    /// Resync data sent of which the peer has not said whether it has written them.
+    pub(crate) replies_unacked: u16,
+    /// Answers that are due to what was asked in the run before this one.
+    pub(crate) answers_due: u16,
 }
 
 impl<M: Memory> Default for VolumeSlot<M> {
@@ -212,6 +221,10 @@ impl<M: Memory> Default for VolumeSlot<M> {
             flush_failed: false,
             read_toggle: false,
             congested: false,
+            leave_step: ahead::Step::No,
+            leave_at: 0,
+            replies_unacked: 0,
+            answers_due: 0,
         }
     }
 }
@@ -499,6 +512,11 @@ impl<M: Memory> DataPlane<M> {
         let old = slot.view;
         slot.view = *view;
         slot.congested = false;
+        let was_ahead = old.state.conn == ConnState::Ahead;
+        let pulls_ahead = !was_ahead && view.state.conn == ConnState::Ahead;
+        if view.state.conn != ConnState::Ahead {
+            slot.set_leave(ahead::Leave::No);
+        }
         let is_good = |view: &View| view.state.disk == DiskState::UpToDate;
         slot.missed_writes &= !is_good(view);
         slot.lacks_ended &= !is_good(view);
@@ -512,6 +530,9 @@ impl<M: Memory> DataPlane<M> {
             view.state.conn,
             ConnState::SyncTarget | ConnState::PausedSyncT
         );
+        if !syncs && view.state.conn != ConnState::Behind {
+            slot.answers_due = 0;
+        }
         slot.bits_known |= syncs || view.state.disk == DiskState::UpToDate;
         slot.bits_known &=
             view.state.disk >= DiskState::Inconsistent && view.state.conn != ConnState::WfBitMapT;
@@ -547,6 +568,9 @@ impl<M: Memory> DataPlane<M> {
         }
         if given_up {
             self.give_up_cache(volume);
+        }
+        if pulls_ahead {
+            self.cancel_waiting_reads(volume);
         }
         self.wants.submitters = true;
         self.wants.receiver = true;

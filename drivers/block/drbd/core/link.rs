@@ -135,6 +135,8 @@ pub struct View {
     pub log_is_void: bool,
     /// The generation of the disk is not on disk yet: nothing is written before.
     pub generation_due: bool,
+    /// The source has begun a resync, and this node, its target, is about to.
+    pub target_begins: bool,
     /// Options of the disk, the peer's resync settings already merged in.
     pub disk: DiskConfig,
 }
@@ -151,6 +153,7 @@ impl View {
         al_updates: true,
         log_is_void: false,
         generation_due: false,
+        target_begins: false,
         disk: DiskConfig::DEFAULT,
     };
 }

@@ -79,6 +79,12 @@ impl PeerKind {
         )
     }
 
+    /// The peer says whether it has written what it is answered.
+    #[inline]
+    pub const fn is_acked(self) -> bool {
+        self.is_for_a_run() && !matches!(self, Self::ChecksumRead)
+    }
+
     /// The request belongs to resync or verify: it holds a resync extent.
     #[inline]
     pub const fn holds_extent(self) -> bool {

@@ -118,7 +118,7 @@ impl Progress {
             started: session.started,
             paused: session.paused,
             marks: session.marks,
-            last_mark: session.last_mark,
+            last_mark: session.last_mark(),
             wanted_kib: asks.then_some(session.rate.wanted_kib),
             position,
             bits,

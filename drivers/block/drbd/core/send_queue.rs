@@ -304,6 +304,10 @@ impl<M: Memory> DataPlane<M> {
             return None;
         };
         let sectors = peer.sectors().0;
+        if kind.is_acked() {
+            let place = &mut self.volumes[self.peers[slot].volume.slot()];
+            place.replies_unacked = place.replies_unacked.saturating_add(1);
+        }
         let peer = &mut self.peers[slot];
         peer.stage = Stage::Sending;
         if kind == PeerKind::ChecksumRead {

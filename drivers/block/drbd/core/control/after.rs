@@ -93,10 +93,11 @@ impl Control<'_> {
     }
 
     /// A resync that was about to begin does not: another comparison may ask for the next one.
-    fn forget_consent(&mut self, v: VolumeIndex) {
+    pub(super) fn forget_consent(&mut self, v: VolumeIndex) {
         let volume = self.vol_mut(v);
         if matches!(volume.job, VolumeJob::StartSync(..)) {
             volume.job = VolumeJob::None;
+            self.order(Order::View(v));
         }
     }
 

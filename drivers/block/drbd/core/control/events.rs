@@ -112,8 +112,8 @@ impl Control<'_> {
             Upcall::LinkFailed(error) => self.link_failed(error),
             Upcall::Congested(v) => self.congested(v),
             Upcall::Uncongested(v) => {
-                let begins = matches!(self.vol(v).job, VolumeJob::StartSync(..));
-                if self.vol(v).state.conn == ConnState::Ahead && !begins {
+                let free = matches!(self.vol(v).job, VolumeJob::None | VolumeJob::Finish { .. });
+                if self.vol(v).state.conn == ConnState::Ahead && free {
                     self.start_resync(v, crate::link::Side::Source);
                 }
             }

@@ -341,6 +341,10 @@ impl Control<'_> {
         if self.set_state(v, change, flags) < SUCCESS {
             return Handled::Fail(LinkError::StandAlone);
         }
+        if ps.conn == ConnState::Ahead {
+            // The peer has begun a resync and pulled ahead of it before it could begin here.
+            self.forget_consent(v);
+        }
         let undecided = ps.conn <= ConnState::Connected && ps.disk != DiskState::Negotiating;
         if os.conn > ConnState::WfReportParams && conn > ConnState::Connected && undecided {
             self.send_uuids_and_state(v);
@@ -403,7 +407,9 @@ impl Control<'_> {
 /// Rule P7: the state of the connection that goes with that of the peer, whose disk is `disk`.
 fn conn_beside(os: &VolumeState, ps: &VolumeState, disk: DiskState) -> ConnState {
     match os.conn {
-        _ if ps.conn == ConnState::Ahead => ConnState::Behind,
+        // Without a disk, or with one that waits for a comparison, it is about the one before: the
+        // peer has still to hear that that is gone.
+        _ if ps.conn == ConnState::Ahead && os.disk > DiskState::Negotiating => ConnState::Behind,
         ConnState::WfReportParams => ConnState::Connected,
         // Its disk has failed and stays, and a verify would have it that it is good.
         ConnState::VerifyS | ConnState::VerifyT

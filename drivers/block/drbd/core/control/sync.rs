@@ -110,6 +110,7 @@ impl Control<'_> {
         };
         if aborted || !leads {
             self.vol_mut(v).job = VolumeJob::None;
+            self.order(Order::View(v));
             return true;
         }
         let code = self.set_state(v, change, Flags::VERBOSE);

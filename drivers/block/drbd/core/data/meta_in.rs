@@ -1,6 +1,5 @@
 //! Acks and negative replies coming in on the meta socket (`reference/wire.md` 3.2).
 
-use drbd_format::types::ConnState;
 use drbd_format::units::SectorRange;
 use drbd_format::wire::command::{Command, Frame};
 use drbd_format::wire::packet::Packet;
@@ -230,19 +229,8 @@ impl<M: Memory> DataPlane<M> {
             };
             self.apply(slot, Event::BarrierAcked, now);
         }
-        self.check_uncongested();
+        self.check_uncongested(now);
         Ok(())
-    }
-
-    /// Leaving Ahead: nothing is in flight any more (`reference/io.md` 8.4).
-    fn check_uncongested(&mut self) {
-        for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
-            let volume = VolumeIndex(number);
-            let place = &self.volumes[volume.slot()];
-            if place.view.state.conn == ConnState::Ahead && place.in_flight_sectors == 0 {
-                self.upcall(Upcall::Uncongested(volume));
-            }
-        }
     }
 
     /// The peer has written resync data that we sent. Once that resync has ended it is too late:
@@ -250,6 +238,7 @@ impl<M: Memory> DataPlane<M> {
     fn synced(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
         let range = self.ack_range(volume, ack);
         let place = &mut self.volumes[volume.slot()];
+        place.replies_unacked = place.replies_unacked.saturating_sub(1);
         if place.session.is_none() {
             return;
         }
@@ -261,7 +250,8 @@ impl<M: Memory> DataPlane<M> {
     fn same_checksum(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
         let range = self.ack_range(volume, ack);
         let place = &mut self.volumes[volume.slot()];
-        if let Some(session) = &mut place.session {
+        let of_this_run = place.answers_due == 0;
+        if let Some(session) = place.session.as_mut().filter(|_| of_this_run) {
             session.same_checksum += range.len().bits().0;
             place.set_in_sync(range, now);
         }
@@ -272,6 +262,7 @@ impl<M: Memory> DataPlane<M> {
     fn not_synced(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
         let range = self.ack_range(volume, ack);
         let place = &mut self.volumes[volume.slot()];
+        place.replies_unacked = place.replies_unacked.saturating_sub(1);
         if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
             if session.side == Side::Source {
                 session.failed += disk.bitmap.count_range(range);

@@ -8,7 +8,7 @@ use super::{bits, DataPlane, VolumeSlot};
 use crate::bitmap_exchange::BitmapSend;
 use crate::link::{LinkError, LocalError, Order, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
-use crate::peer_request::Stage;
+use crate::peer_request::{PeerKind, Stage};
 use crate::put_back::{put_back, Bug};
 use crate::request::{Answer, Barrier, Event, Local, Remote, Transport, Wait};
 use crate::resync::session::{verify_start, Job, Session};
@@ -156,6 +156,7 @@ impl<M: Memory> DataPlane<M> {
             place.peer_seq = 0;
             place.totals.sent = 0;
             place.totals.received = 0;
+            place.replies_unacked = 0;
         }
         self.bitmap_receive = None;
         self.wants.sender = true;
@@ -619,19 +620,27 @@ impl<M: Memory> DataPlane<M> {
         place.verify_start = place.verify_reached();
         let extents = place.disk.as_mut().map(|disk| &mut disk.extents);
         let closed = extents.is_some_and(|extents| extents.clear());
-        if place.session.take().is_none() && !closed {
+        let session = place.session.take();
+        if session.is_none() && !closed {
             // Nobody uses an extent: a volume that was in sync when the connection broke.
             return;
         }
+        let asks = |session: &Session| session.job == Job::Resync && session.side == Side::Target;
+        let mut asked = session.filter(asks).map_or(0, |session| session.outstanding);
         // Requests for the peer that still run must not open extents of the next run.
         let mut at = self.all_peers.head();
         while let Some(slot) = at {
             at = self.all_peers.after(&self.peers, slot);
-            if self.peers[slot].volume == volume {
-                self.peers[slot].holds_extent = false;
-                self.peers[slot].counted = false;
+            let peer = &mut self.peers[slot];
+            if peer.volume == volume {
+                let leaves = peer.kind == PeerKind::ChecksumRead && peer.stage == Stage::Replying;
+                asked = asked.saturating_sub(u32::from(peer.counted && !leaves));
+                peer.holds_extent = false;
+                peer.counted = false;
             }
         }
+        let due = &mut self.volumes[volume.slot()].answers_due;
+        *due = due.saturating_add(u16::try_from(asked).unwrap_or(u16::MAX));
         self.refuse_resync_data(volume, now);
         self.resync_timer = None;
         self.wake_volume(volume);
@@ -660,6 +669,7 @@ impl<M: Memory> DataPlane<M> {
             next = earliest(next, Some(since.after(limit)));
         }
         for place in self.present_volumes() {
+            next = earliest(next, place.leaves_at());
             if let (Some(limit), Some(since)) = (disk_limit(place), self.oldest_local(place)) {
                 next = earliest(next, Some(since.after(limit)));
             }
@@ -694,6 +704,7 @@ impl<M: Memory> DataPlane<M> {
             }
         }
         for volume in bits(self.present) {
+            self.leave_ahead(volume, now);
             let place = &self.volumes[volume.slot()];
             if let (Some(limit), Some(since)) = (disk_limit(place), self.oldest_local(place)) {
                 if now.since(since) >= limit {

@@ -216,7 +216,7 @@ impl<M: Memory> DataPlane<M> {
             Packet::Trim(trim) => self.trim(volume, trim, false),
             Packet::Zeroes(trim) => self.trim(volume, trim, true),
             Packet::DataReply(data) => self.read_reply(frame, data, now),
-            Packet::RsDataReply(data) => self.resync_data(volume, frame, data),
+            Packet::RsDataReply(data) => self.resync_data(volume, frame, data, now),
             Packet::RsDeallocated(range) => self.resync_hole(volume, range, now),
             Packet::DataRequest(request) => self.serve(volume, PeerKind::Read, request, now),
             Packet::RsDataRequest(request) => {
@@ -535,10 +535,18 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// P_RS_DATA_REPLY.
-    fn resync_data(&mut self, volume: VolumeIndex, frame: &Frame, data: &Data) -> Handled {
+    fn resync_data(
+        &mut self,
+        volume: VolumeIndex,
+        frame: &Frame,
+        data: &Data,
+        now: Instant,
+    ) -> Handled {
         let range = self.peer_range(volume, data.sector, data.data_len)?;
         let tail = frame.digest_len().saturating_add(frame.data_len());
-        let wanted = self.takes_resync(volume, range);
+        let Some(wanted) = self.takes_resync(volume, range) else {
+            return Ok(Incoming::Wait);
+        };
         let pages = data.data_len.div_ceil(4096);
         if wanted && self.lacks_write_pages(pages) {
             return Ok(Incoming::Wait);
@@ -551,7 +559,8 @@ impl<M: Memory> DataPlane<M> {
         let Some(slot) = self.new_peer(volume, kind, data.sector, data.data_len) else {
             return Ok(Incoming::Wait);
         };
-        if !wanted {
+        if !self.expects_resync(volume, range, wanted, now) {
+            self.peers[slot].kind = PeerKind::Refused;
             self.queue_ack(slot, Ack::Neg);
             return Ok(Incoming::Drain { len_bytes: tail });
         }
@@ -568,9 +577,10 @@ impl<M: Memory> DataPlane<M> {
 
     /// P_RS_DEALLOCATED.
     fn resync_hole(&mut self, volume: VolumeIndex, hole: &BlockRange, now: Instant) -> Handled {
-        let _ = now;
         let range = self.peer_range(volume, hole.sector, hole.len_bytes)?;
-        let wanted = self.takes_resync(volume, range);
+        let Some(wanted) = self.takes_resync(volume, range) else {
+            return Ok(Incoming::Wait);
+        };
         let kind = if wanted {
             PeerKind::ResyncTrim
         } else {
@@ -579,7 +589,8 @@ impl<M: Memory> DataPlane<M> {
         let Some(slot) = self.new_peer(volume, kind, hole.sector, hole.len_bytes) else {
             return Ok(Incoming::Wait);
         };
-        if !wanted {
+        if !self.expects_resync(volume, range, wanted, now) {
+            self.peers[slot].kind = PeerKind::Refused;
             self.queue_ack(slot, Ack::Neg);
             return Ok(Incoming::Done);
         }
@@ -588,20 +599,6 @@ impl<M: Memory> DataPlane<M> {
         self.answer_arrived(slot);
         self.hold(slot);
         Ok(Incoming::Done)
-    }
-
-    /// Tells whether resync data for the range is expected: it lies in an extent that we locked.
-    fn takes_resync(&self, volume: VolumeIndex, range: SectorRange) -> bool {
-        let place = &self.volumes[volume.slot()];
-        let asks = place
-            .session
-            .as_ref()
-            .is_some_and(|session| session.side == Side::Target);
-        let locked = place
-            .disk
-            .as_ref()
-            .is_some_and(|disk| disk.extents.is_locked(range.start().resync_extent().0));
-        place.has_disk() && asks && locked && !range.is_empty()
     }
 
     /// The answer to one of our resync requests is here; the request's user of the extent and

@@ -36,6 +36,9 @@ impl<M: Memory> DataPlane<M> {
         if !self.up {
             return None;
         }
+        if let Some(outgoing) = self.next_mark(buf, now) {
+            return Some(outgoing);
+        }
         for number in 0..u8::try_from(self.volumes.len()).unwrap_or(0) {
             let volume = VolumeIndex(number);
             let Some(session) = &self.volumes[volume.slot()].session else {
@@ -48,7 +51,8 @@ impl<M: Memory> DataPlane<M> {
                 (Job::Resync, Side::Source) | (Job::Verify, Side::Target) => continue,
             };
             let place = &self.volumes[volume.slot()];
-            if place.view.state.conn != runs || !place.has_disk() {
+            let waits = place.view.state.conn != runs || place.answers_due != 0;
+            if waits || !place.has_disk() {
                 continue;
             }
             let len = match job {
@@ -317,6 +321,9 @@ impl<M: Memory> DataPlane<M> {
         cancelled: bool,
         now: Instant,
     ) {
+        if self.answers_run_before(volume, now) {
+            return;
+        }
         let range = self.ack_range(volume, ack);
         let extent = range.start().resync_extent().0;
         let place = &mut self.volumes[volume.slot()];
@@ -405,7 +412,9 @@ impl<M: Memory> DataPlane<M> {
         let conn = place.view.state.conn;
         let end = match (session.job, session.side) {
             (Job::Resync, Side::Target) => {
-                conn == ConnState::SyncTarget && resync_end(session, &disk.bitmap)
+                conn == ConnState::SyncTarget
+                    && place.answers_due == 0
+                    && resync_end(session, &disk.bitmap)
             }
             (Job::Verify, Side::Source) => {
                 let last = session.stop.0.min(disk.bitmap.bits());

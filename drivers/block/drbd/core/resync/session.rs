@@ -11,6 +11,8 @@ use crate::time::{Duration, Instant};
 
 /// Marks for the short-term speed.
 pub const MARKS: usize = 8;
+/// Begin of a pause that is none.
+const NOT_PAUSED: Instant = Instant(u64::MAX);
 /// Least time between two marks.
 const MARK_EVERY: Duration = Duration::from_secs(3);
 /// Bits in one resync extent, beyond which no request reaches.
@@ -77,12 +79,12 @@ pub struct Session {
     pub started: Instant,
     /// Time spent paused.
     pub paused: Duration,
-    /// Begin of the present pause.
-    pub paused_since: Option<Instant>,
+    /// Begin of the present pause, [`NOT_PAUSED`] without one.
+    paused_since: Instant,
     /// Ring of marks.
     pub marks: [Mark; MARKS],
     /// Newest mark.
-    pub last_mark: usize,
+    last_mark: u8,
     /// When the bitmap was last asked to be written.
     pub written: Instant,
 }
@@ -110,7 +112,7 @@ impl Session {
             rate: Rate::new(now, config),
             started: now,
             paused: Duration::ZERO,
-            paused_since: None,
+            paused_since: NOT_PAUSED,
             marks: [Mark {
                 at: now,
                 left: total,
@@ -130,31 +132,37 @@ impl Session {
         self.failed.saturating_add(u64::from(self.only_theirs))
     }
 
+    /// Returns the place of the newest mark.
+    pub fn last_mark(&self) -> usize {
+        usize::from(self.last_mark) % MARKS
+    }
+
     /// Remembers progress; at most every 3 s (`reference/states.md` 2.3).
     pub fn progress(&mut self, left: u64, now: Instant) {
-        let Some(last) = self.marks.get(self.last_mark % MARKS).copied() else {
+        let Some(last) = self.marks.get(self.last_mark()).copied() else {
             return;
         };
         let due = now.since(last.at) >= MARK_EVERY && left != last.left;
-        if !due || self.paused_since.is_some() {
+        if !due || self.paused_since != NOT_PAUSED {
             return;
         }
-        self.last_mark = (self.last_mark + 1) % MARKS;
-        self.marks[self.last_mark] = Mark { at: now, left };
+        self.last_mark = self.last_mark.wrapping_add(1);
+        self.marks[self.last_mark()] = Mark { at: now, left };
     }
 
     /// The run pauses or goes on.
     pub fn pause(&mut self, paused: bool, now: Instant) {
-        match (self.paused_since, paused) {
-            (None, true) => {
-                self.paused_since = Some(now);
-                self.marks[self.last_mark % MARKS].at = now;
+        let since = self.paused_since;
+        match (since != NOT_PAUSED, paused) {
+            (false, true) => {
+                self.paused_since = now;
+                self.marks[self.last_mark()].at = now;
             }
-            (Some(since), false) => {
+            (true, false) => {
                 self.paused = Duration(self.paused.0.saturating_add(now.since(since).0));
-                self.paused_since = None;
+                self.paused_since = NOT_PAUSED;
             }
-            (None, false) | (Some(_), true) => {}
+            (false, false) | (true, true) => {}
         }
     }
 
@@ -337,7 +345,7 @@ mod tests {
         let later = Instant(0).after(Duration::from_secs(4));
         session.progress(90, later);
         session.progress(80, later);
-        assert_eq!(session.last_mark, 1);
+        assert_eq!(session.last_mark(), 1);
         assert_eq!(session.marks[1].left, 90);
     }
 }

@@ -5,27 +5,40 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::data::PeerIo;
-use drbd_core::input::AdminRequest;
+use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, OnCongestion, Protocol, Role};
-use pair::both::Pair;
-use pair::node::V;
+use pair::both::{Pair, SECTORS};
+use pair::node::{Node, V};
 
-/// In sync, `a` Primary, which runs ahead with so many extents of its log in use, or so many
-/// sectors on their way.
-fn hasty(extents: u32, fill: u32) -> Pair {
-    let mut pair = Pair::new();
-    pair.attach();
-    pair.connect(NetConfig {
+/// Sectors of a device with more than one extent that a resync locks.
+const LARGE: u64 = 48 << 10;
+
+fn config(extents: u32, fill: u32) -> NetConfig {
+    NetConfig {
         protocol: Protocol::A,
         on_congestion: OnCongestion::PullAhead,
         congestion_extents: extents,
         congestion_fill: fill,
         ..NetConfig::DEFAULT
-    });
+    }
+}
+
+/// In sync, `a` Primary, which runs ahead with so many extents of its log in use, or so many
+/// sectors on their way.
+fn hasty(extents: u32, fill: u32) -> Pair {
+    hasty_with(SECTORS, extents, fill)
+}
+
+/// Likewise, on a device of this size.
+fn hasty_with(sectors: u64, extents: u32, fill: u32) -> Pair {
+    let mut pair = Pair::with_volumes(1, sectors);
+    pair.attach();
+    pair.connect(config(extents, fill));
     assert_eq!(pair.role(true, Role::Primary, true), 1);
     pair.until("first sync", Pair::in_sync);
     pair
@@ -251,4 +264,263 @@ fn who_pulls_ahead_of_an_unheard_end_of_a_resync_goes_on_in_a_branch() {
         !pair.in_sync() || pair.a.disk.data[800 * 512] == 0x77,
         "it is split brain"
     );
+}
+
+/// `reference/io.md` 8.4: not by the first barrier ack that leaves nothing in flight.
+#[test]
+fn a_resync_begins_a_second_after_nothing_is_in_flight() {
+    let mut pair = hasty(1, 0);
+    pair.a.write(80, 4096, 2);
+    pair.run();
+    pair.a.write(160, 4096, 3);
+    pair.run();
+    pair.pass(Duration::from_millis(900));
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    assert_eq!(pair.b.state().conn, ConnState::Behind);
+    pair.pass(Duration::from_millis(100));
+    assert!(pair.in_sync(), "{}", pair.a.state());
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Each volume has a state of its own, and both share the acks of barriers.
+#[test]
+fn each_volume_leaves_ahead_by_itself() {
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    let second = VolumeIndex(1);
+    for volume in [V, second] {
+        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.run();
+    }
+    pair.connect(config(1, 0));
+    for volume in [V, second] {
+        let request = AdminRequest::SetRole {
+            volume,
+            role: Role::Primary,
+            force: true,
+        };
+        assert_eq!(pair.command(true, request), 1);
+    }
+    pair.until("first sync", |pair| {
+        pair.volume_in_sync(V) && pair.volume_in_sync(second)
+    });
+    pair.a.write(80, 4096, 2);
+    pair.run();
+    assert_eq!(pair.a.state_of(V).conn, ConnState::Ahead);
+    assert_eq!(pair.a.state_of(second).conn, ConnState::Connected);
+    pair.pass(Duration::from_millis(600));
+    pair.a.request_on(second, Op::Write, 80, 4096, 3);
+    pair.run();
+    assert_eq!(pair.a.state_of(second).conn, ConnState::Ahead);
+    pair.pass(Duration::from_millis(600));
+    pair.run();
+    assert!(pair.volume_in_sync(V), "{}", pair.a.state_of(V));
+    assert_eq!(pair.a.state_of(second).conn, ConnState::Ahead);
+    pair.pass(Duration::from_millis(600));
+    pair.run();
+    assert!(pair.volume_in_sync(second));
+}
+
+/// Seeds 6000015 and 6000036: the source pulls ahead while the target's helper runs.
+#[test]
+fn a_target_does_not_begin_a_resync_that_its_source_has_pulled_ahead_of() {
+    let mut pair = hasty(1, 0);
+    pair.b.hold_helpers = true;
+    pair.a.write(80, 4096, 2);
+    pair.run();
+    pair.a.write(160, 4096, 3);
+    pair.run();
+    pair.pass(Duration::from_millis(1000));
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    assert_eq!(pair.b.state().conn, ConnState::Behind);
+    pair.a.write(240, 4096, 4);
+    pair.run();
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    pair.b.hold_helpers = false;
+    pair.b.end_helper();
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::Behind);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Seed 6000030: the target has written a block for the run before, and its ack comes when that
+/// run has ended. The next one goes by the target's bitmap.
+#[test]
+fn a_resync_out_of_ahead_ends_though_the_target_has_what_its_source_marks() {
+    let mut pair = hasty_with(LARGE, 1, 0);
+    away(&mut pair);
+    pair.cut = false;
+    pair.rounds_until("target", |pair| {
+        pair.b.state().conn == ConnState::SyncTarget
+    });
+    let mut kept = Vec::new();
+    let bits = |node: &Node| node.core.data.facts(V).bits_set;
+    for _ in 0..1000 {
+        pair.round_or_time();
+        kept.extend(pair.a.meta_in.drain(..));
+        if bits(&pair.b) < bits(&pair.a) {
+            break;
+        }
+    }
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    // Its extent is open.
+    pair.a.write(40_000, 4096, 9);
+    while pair.a.step() {}
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    pair.a.meta_in.extend(kept);
+    for _ in 0..100 {
+        pair.pass(Duration::from_millis(100));
+    }
+    assert!(pair.in_sync(), "{}", pair.a.state());
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Seed 6000031: a read that has waited for its extent is answered with data after its run, which
+/// the target throws away.
+#[test]
+fn who_pulls_ahead_cancels_reads_that_wait() {
+    let mut pair = hasty_with(LARGE, NetConfig::DEFAULT.congestion_extents, 8);
+    away(&mut pair);
+    pair.cut = false;
+    pair.rounds_until("source", |pair| {
+        pair.a.state().conn == ConnState::SyncSource
+    });
+    let mut kept = Vec::new();
+    // In flight, and in the way of all reads of the resync.
+    pair.a.write(6000, 4096, 0x71);
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    assert_ne!(pair.a.core.data.facts(V).bits_set, 0);
+    // The extent is closed.
+    pair.a.write(40_000, 4096, 0x72);
+    while pair.a.step() {}
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    pair.a.meta_in.extend(kept);
+    for _ in 0..100 {
+        pair.pass(Duration::from_millis(100));
+    }
+    assert!(pair.in_sync(), "{}", pair.a.state());
+    let sent = pair.a.core.counters(V).sent_sectors;
+    assert_eq!(sent, pair.b.core.counters(V).received_sectors);
+}
+
+/// Seed 6900680: the peer's disk goes and comes before the state packet is there.
+#[test]
+fn a_disk_that_waits_for_a_comparison_is_not_left_behind_by_an_old_state() {
+    let mut pair = hasty(1, 0);
+    let mut held = Vec::new();
+    let mut hold = |pair: &mut Pair, rounds| {
+        for _ in 0..rounds {
+            pair.round();
+            held.extend(pair.b.data_in.drain(..));
+        }
+        std::mem::take(&mut held)
+    };
+    pair.a.write(80, 4096, 2);
+    let mut late = hold(&mut pair, 20);
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    assert_eq!(pair.b.state().conn, ConnState::Connected);
+    let (volume, force) = (V, true);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    late.extend(hold(&mut pair, 40));
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    pair.b.attach(DiskConfig::DEFAULT);
+    late.extend(hold(&mut pair, 40));
+    assert_eq!(pair.b.state().disk, DiskState::Negotiating);
+    pair.b.data_in.extend(late);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Seed 6900696: what it has asked in the run before arrives when the next one has begun, and is
+/// answered once more.
+#[test]
+fn a_target_asks_when_all_is_answered_that_it_has_asked_in_the_run_before() {
+    let mut pair = hasty_with(LARGE, 1, 0);
+    away(&mut pair);
+    pair.cut = false;
+    let mut late = Vec::new();
+    let mut hold = |pair: &mut Pair, rounds| {
+        for _ in 0..rounds {
+            pair.round_or_time();
+            late.extend(pair.a.data_in.drain(..));
+        }
+        std::mem::take(&mut late)
+    };
+    pair.rounds_until("ready", |pair| {
+        pair.a.state().conn == ConnState::SyncSource
+    });
+    let mut kept = hold(&mut pair, 20);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    assert!(!kept.is_empty());
+    pair.a.write(40_000, 4096, 9);
+    kept.extend(hold(&mut pair, 5));
+    assert_eq!(pair.b.state().conn, ConnState::Behind);
+    kept.extend(hold(&mut pair, 60));
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    pair.a.data_in.extend(kept);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    let sent = pair.a.core.counters(V).sent_sectors;
+    assert_eq!(sent, pair.b.core.counters(V).received_sectors);
+}
+
+/// The block is equal no more: the source, which is ahead, has written to it since it said so.
+#[test]
+fn an_old_answer_does_not_make_a_block_equal_in_the_next_run() {
+    let mut pair = hasty_with(LARGE, 1, 0);
+    let digests = DigestLengths {
+        csums: 4,
+        ..DigestLengths::default()
+    };
+    for on_a in [true, false] {
+        let config = NetConfig {
+            csums_alg: Name::new(b"crc32c").unwrap(),
+            ..config(1, 0)
+        };
+        let request = AdminRequest::NetOptions { config, digests };
+        assert_eq!(pair.command(on_a, request), 101);
+    }
+    pair.cut = true;
+    pair.a.write(80, 4096, 0x11);
+    pair.a.write(160, 4096, 8);
+    pair.until("both notice", |pair| {
+        let states = [pair.a.state(), pair.b.state()];
+        states.iter().all(|state| state.conn < ConnState::Connected)
+    });
+    pair.cut = false;
+    pair.rounds_until("target", |pair| {
+        pair.b.state().conn == ConnState::SyncTarget
+    });
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        pair.round_or_time();
+        kept.extend(pair.b.meta_in.drain(..));
+    }
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    pair.a.write(40_000, 4096, 9);
+    pair.a.step();
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    pair.a.write(80, 4096, 0x33);
+    for _ in 0..20 {
+        pair.round();
+        kept.extend(pair.b.meta_in.drain(..));
+    }
+    pair.b.sends_left = Some(0);
+    for _ in 0..60 {
+        pair.round_or_time();
+        kept.extend(pair.b.meta_in.drain(..));
+    }
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    pair.b.meta_in.extend(kept);
+    while pair.round() {}
+    pair.b.sends_left = None;
+    for _ in 0..100 {
+        pair.pass(Duration::from_millis(100));
+    }
+    assert!(pair.in_sync(), "{} {}", pair.a.state(), pair.b.state());
+    assert!(pair.a.disk.data == pair.b.disk.data);
 }
