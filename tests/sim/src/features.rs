@@ -37,7 +37,7 @@ impl Feature {
         Self::Zeroes,
     ];
 
-    /// Those that seeds have by themselves.
+    /// Those that seeds have by themselves; Congestion is drawn apart.
     const SETTLED: [Self; 5] = [
         Self::Flushes,
         Self::Hangs,
@@ -49,6 +49,16 @@ impl Feature {
     /// Those of them of which a seed with features has at least one.
     const FIRST: [Self; 4] = [Self::Flushes, Self::Hangs, Self::Verify, Self::Zeroes];
 }
+
+/// Sectors and extents that count as congestion.
+const LIMITS: [(u32, u32); 6] = [
+    (8, 1237),
+    (100, 1237),
+    (600, 1237),
+    (0, 1),
+    (0, 3),
+    (100, 5),
+];
 
 /// What a run uses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,18 +78,34 @@ impl Features {
         timeout_tenths: 0,
     };
 
-    /// Draws those of a seed: a quarter of the seeds have any.
+    /// Draws those of a seed: more than a quarter of the seeds have any.
     pub fn draw(seed: u64) -> Self {
         let mut r = Random::new(seed ^ 0x6665_6174_7572);
-        if !r.chance(25) {
-            return Self::NONE;
+        let drawn = if r.chance(25) {
+            Self::some(&mut r, 35)
+        } else {
+            Self::NONE
+        };
+        drawn.with_congestion(&mut Random::new(seed ^ 0x636f_6e67), 6)
+    }
+
+    /// Congestion has a stream of its own: seeds without it are those that they were before any
+    /// had it.
+    fn with_congestion(self, r: &mut Random, percent: u64) -> Self {
+        if !r.chance(percent) {
+            return self;
         }
-        Self::some(&mut r, 35)
+        let mut on = self.on;
+        on[Feature::Congestion as usize] = true;
+        let limits = r.pick(&LIMITS);
+        Self { on, limits, ..self }
     }
 
     /// All that seeds have by themselves.
     pub fn all(seed: u64) -> Self {
-        Self::some(&mut Random::new(seed), 100)
+        let mut all = Self::some(&mut Random::new(seed), 100);
+        all.on[Feature::Congestion as usize] = true;
+        all
     }
 
     fn some(r: &mut Random, percent: u64) -> Self {
@@ -90,14 +116,7 @@ impl Features {
         }
         Self {
             on,
-            limits: r.pick(&[
-                (8, 1237),
-                (100, 1237),
-                (600, 1237),
-                (0, 1),
-                (0, 3),
-                (100, 5),
-            ]),
+            limits: r.pick(&LIMITS),
             timeout_tenths: r.pick(&[0, 0, 5, 50]),
         }
     }
@@ -152,16 +171,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_of_all_runs_has_any_and_each_is_had() {
+    fn more_than_a_quarter_of_all_runs_has_any_and_each_is_had() {
         let mut runs = [0; Feature::SETTLED.len()];
-        let mut any = 0;
+        let (mut any, mut congested) = (0, 0);
         for features in (0..1000).map(Features::draw) {
             any += u32::from(features.any());
+            congested += u32::from(features.has(Feature::Congestion));
             for (count, feature) in runs.iter_mut().zip(Feature::SETTLED) {
                 *count += u32::from(features.has(feature));
             }
         }
-        assert!((200..300).contains(&any), "{any}");
+        assert!((250..350).contains(&any), "{any}");
+        assert!((40..80).contains(&congested), "{congested}");
         assert!(runs.iter().all(|count| *count > 50), "{runs:?}");
     }
 }

@@ -30,6 +30,7 @@ fn runs(feature: Feature) -> (Vec<String>, Vec<String>) {
 #[test]
 fn each_feature_matters_in_some_runs_and_none_does_harm() {
     for (feature, text) in [
+        (Feature::Congestion, "conn( Ahead -> SyncSource )"),
         (Feature::Flushes, "Local IO failed in write. Detaching"),
         (Feature::Hangs, "disk( UpToDate -> Failed )"),
         (Feature::PassOn, "disk( UpToDate -> Inconsistent )"),

@@ -33,8 +33,16 @@ const ONCE_FAILED: [u64; 211] = [
 ];
 
 /// Likewise, with these features.
-const ONCE_FAILED_WITH: [(u64, &[Feature]); 8] = [
+const ONCE_FAILED_WITH: [(u64, &[Feature]); 19] = [
     (14259, &[Feature::Hangs, Feature::PassOn, Feature::Zeroes]),
+    (6000000, &[Feature::Congestion]),
+    (6000015, &[Feature::Congestion]),
+    (6000030, &[Feature::Congestion]),
+    (6000031, &[Feature::Congestion]),
+    (6000036, &[Feature::Congestion]),
+    (6000068, &[Feature::Congestion]),
+    (6000072, &[Feature::Congestion]),
+    (6000160, &[Feature::Congestion]),
     (6500149, &[Feature::PassOn]),
     (6500459, &[Feature::PassOn]),
     (6502484, &[Feature::PassOn]),
@@ -42,6 +50,9 @@ const ONCE_FAILED_WITH: [(u64, &[Feature]); 8] = [
     (6510811, &[Feature::PassOn, Feature::Verify]),
     (6522055, &[Feature::PassOn]),
     (6600425, &[Feature::PassOn]),
+    (6900680, &[Feature::Congestion]),
+    (6900696, &[Feature::Congestion]),
+    (6903350, &[Feature::Congestion]),
 ];
 
 /// Carries the runs out on all processors and returns what went wrong.

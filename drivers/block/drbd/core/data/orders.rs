@@ -626,7 +626,9 @@ impl<M: Memory> DataPlane<M> {
             return;
         }
         let asks = |session: &Session| session.job == Job::Resync && session.side == Side::Target;
-        let mut asked = session.filter(asks).map_or(0, |session| session.outstanding);
+        let mut asked = session
+            .filter(asks)
+            .map_or(0, |session| session.outstanding);
         // Requests for the peer that still run must not open extents of the next run.
         let mut at = self.all_peers.head();
         while let Some(slot) = at {

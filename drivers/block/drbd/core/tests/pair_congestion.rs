@@ -449,9 +449,7 @@ fn a_target_asks_when_all_is_answered_that_it_has_asked_in_the_run_before() {
         }
         std::mem::take(&mut late)
     };
-    pair.rounds_until("ready", |pair| {
-        pair.a.state().conn == ConnState::SyncSource
-    });
+    pair.rounds_until("ready", |pair| pair.a.state().conn == ConnState::SyncSource);
     let mut kept = hold(&mut pair, 20);
     assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
     assert!(!kept.is_empty());
