@@ -221,3 +221,54 @@ fn a_write_that_is_given_up_for_another_volume_is_synced() {
     assert!(said(&pair.a.log, "can not thaw"));
     assert!(pair.a.volume(W).disk.data == pair.b.volume(W).disk.data);
 }
+
+/// The first volume sends its bitmap before the second one has been compared, and what is frozen is
+/// given up only then. What a peer that has lost its power had in its cache is not on its disk.
+#[test]
+fn a_write_kept_over_a_lost_connection_is_in_the_bitmap_that_goes_before_it_is_given_up() {
+    let mut pair = two_volumes();
+    let volume = V;
+    for on_a in [true, false] {
+        let config = DiskConfig {
+            fencing: Fencing::ResourceAndStonith,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: W, config };
+        assert_eq!(pair.command(on_a, request), 101);
+    }
+    assert_eq!(
+        pair.command(false, AdminRequest::Disconnect { force: false }),
+        101
+    );
+    pair.command(true, AdminRequest::ResumeIo { volume });
+    pair.a.write(80, 4096, 8);
+    pair.run();
+    assert_eq!(pair.command(true, AdminRequest::PauseSync { volume }), 101);
+    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
+    pair.b.admin(AdminRequest::Connect { config, digests });
+    pair.until("paused", |pair| {
+        pair.a.state().conn == ConnState::PausedSyncS
+    });
+    let before = pair.b.disk.data[BLOCK * 4096];
+    pair.a.write(SECTOR, 4096, 9);
+    while pair.round() {}
+    assert_eq!(pair.a.ended, [Ok(()); 2]);
+    pair.cut = true;
+    pair.until("both notice", |pair| {
+        pair.a.state().susp_fen && pair.b.state().conn < ConnState::Connected
+    });
+    assert!(!pair.a.core.bit_is_set(V, BLOCK as u64));
+    pair.b.disk.data[BLOCK * 4096..][..4096].fill(before);
+    pair.cut = false;
+    while pair.a.state().conn != ConnState::WfBitMapS {
+        pair.b.sends_left = Some(1);
+        pair.round_or_time();
+    }
+    pair.b.sends_left = Some(0);
+    pair.run();
+    assert_eq!(pair.a.state_of(W).conn, ConnState::WfReportParams);
+    pair.b.sends_left = None;
+    pair.run();
+    assert_eq!(pair.command(true, AdminRequest::ResumeSync { volume }), 101);
+    assert_equal(&mut pair);
+}
