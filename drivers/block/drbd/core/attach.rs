@@ -261,10 +261,16 @@ impl Control<'_> {
         let state = self.state(v);
         let uuid = self.vol(v).exposed_uuid;
         let primary = state.role == Role::Primary || state.peer == Role::Primary;
+        // The peer was about to be synced from a disk that went, and goes on with its own one,
+        // perhaps without a word: a comparison will tell.
+        let compared = state.conn == ConnState::Connected
+            && state.role == Role::Secondary
+            && state.pdsk == DiskState::Consistent;
+        let exposed = compared || self.is_exposed(v, current);
         let other = state.pdsk != DiskState::UpToDate
             && uuid != 0
             && primary
-            && (!self.is_exposed(v, current) || self.vol(v).lacks_writes);
+            && (!exposed || self.vol(v).lacks_writes);
         if other {
             let text = "Can only attach to data with current UUID=";
             self.log(v, Line::Uuid { text, uuid });

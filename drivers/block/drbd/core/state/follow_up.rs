@@ -282,8 +282,11 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
         connected && o.disk == UpToDate && n.disk == Inconsistent && n.conn != StartingSyncT,
         o.disk < UpToDate && o.conn >= SyncSource && n.conn == Connected,
         o.conn == VerifyS && n.conn == Connected && stop_sector,
-        // Without a disk the peer has nothing to compare, and takes ours for good.
-        n.conn == Connected && o.disk == Negotiating && n.disk == Outdated,
+        // Without a disk the peer has nothing to compare, and takes ours for good, or for one in
+        // doubt if it was about to sync it when its own one went.
+        n.conn == Connected
+            && o.disk == Negotiating
+            && (n.disk == Outdated || (n.disk > Negotiating && n.pdsk < Inconsistent)),
     ];
     list.add(news.contains(&true), FollowUp::SendState);
     list.add(

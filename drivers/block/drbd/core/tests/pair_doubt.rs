@@ -272,3 +272,58 @@ fn a_write_kept_over_a_lost_connection_is_in_the_bitmap_that_goes_before_it_is_g
     assert_eq!(pair.command(true, AdminRequest::ResumeSync { volume }), 101);
     assert_equal(&mut pair);
 }
+
+/// `b` begins a generation for the diskless Primary, and its disk goes before that is on it. `a`
+/// goes on with its own disk, which `b` was about to sync, and has to say so.
+fn left_without_opinion() -> Pair {
+    let mut pair = Pair::synced();
+    pair.b.hold_metadata = true;
+    detach(&mut pair, true, false);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    assert_eq!(pair.b.state().conn, ConnState::WfBitMapS);
+    let (volume, force) = (V, true);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    pair
+}
+
+/// Run 215378 of pairs with two volumes.
+#[test]
+fn a_node_that_has_lost_its_disk_hears_that_the_peer_goes_on_with_the_one_in_doubt() {
+    let mut pair = left_without_opinion();
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+    assert_eq!(pair.b.state().pdsk, DiskState::UpToDate);
+    pair.a.write(SECTOR, 4096, 9);
+    pair.b.release_metadata();
+    pair.b.attach(DiskConfig::DEFAULT);
+    assert_equal(&mut pair);
+}
+
+/// The C driver does not say so.
+#[test]
+fn a_disk_is_attached_beside_one_in_doubt_with_which_the_peer_goes_on() {
+    const HEADER: usize = 16;
+    const STATE: [u8; 2] = [0, 0x0e];
+    let mut pair = left_without_opinion();
+    for _ in 0..20 {
+        pair.b.step();
+        pair.a.data_in.append(&mut pair.b.data_out);
+        pair.a.meta_in.append(&mut pair.b.meta_out);
+        pair.a.step();
+        let mut out = pair.a.data_out.split_off(0);
+        while out.len() >= HEADER {
+            let packet: Vec<u8> = out.drain(..HEADER + usize::from(out[11])).collect();
+            if packet[6..8] != STATE {
+                pair.b.data_in.extend(packet);
+            }
+        }
+    }
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+    assert_eq!(pair.b.state().pdsk, DiskState::Consistent);
+    pair.b.release_metadata();
+    pair.b.attach(DiskConfig::DEFAULT);
+    assert_equal(&mut pair);
+}
