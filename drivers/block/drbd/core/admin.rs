@@ -348,10 +348,7 @@ impl Control<'_> {
 
     fn after_resume_io(&mut self, v: VolumeIndex) {
         if self.state(v).conn < ConnState::Connected {
-            for v in self.indices() {
-                self.give_up_frozen(v);
-            }
-            self.order(Order::EndFrozen);
+            self.end_frozen();
         }
         for v in self.indices() {
             if matches!(self.state(v).disk, DiskState::Diskless | DiskState::Failed) {
@@ -360,12 +357,22 @@ impl Control<'_> {
         }
     }
 
+    /// What is frozen is given up, also that of volumes that had no reason to suspend I/O.
+    pub(crate) fn end_frozen(&mut self) {
+        for v in self.indices() {
+            self.give_up_frozen(v);
+        }
+        self.order(Order::EndFrozen);
+    }
+
     /// Writes that the peer may have, or the own disk alone, are given up. If no generation has
     /// begun the disks count as equal, unless this one is that of a crashed Primary.
-    pub(crate) fn give_up_frozen(&mut self, v: VolumeIndex) {
+    fn give_up_frozen(&mut self, v: VolumeIndex) {
         let volume = self.vol_mut(v);
         let shared = volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0);
-        if shared && volume.state.role == Role::Primary && volume.facts.app_in_flight != 0 {
+        let facts = &volume.facts;
+        let frozen = facts.app_in_flight != 0 || facts.keeps_ended;
+        if shared && volume.state.role == Role::Primary && frozen {
             volume.crashed_primary = true;
             self.update_flags(v, self.state(v));
             self.order(Order::View(v));

@@ -308,6 +308,7 @@ impl Volume {
             unsettled: false,
             ended_unsettled: false,
             given_up: false,
+            keeps_ended: false,
         },
         run: Run {
             started: Instant(0),

@@ -186,8 +186,9 @@ pub enum Order {
     LinkLost {
         /// Keep the requests for a later resend.
         keep: bool,
-        /// Keep also those that applications are done with and that nobody can send again: if the
-        /// peer is restarted meanwhile, and may lack them, it will say so (fencing).
+        /// Keep also those that applications are done with and that nobody can send again, of
+        /// volumes whose disk has a fencing policy: if the peer is restarted meanwhile, and may
+        /// lack them, its disk will say so.
         keep_ended: bool,
     },
     /// Send the frozen requests of all volumes again (`reference/io.md` 1.9 a).
@@ -420,8 +421,8 @@ pub struct Facts {
     pub missed_writes: bool,
     /// Some of them were acknowledged by the peer alone, and ended.
     pub lacks_ended: bool,
-    /// Writes of applications have ended in vain since the own disk was UpToDate: any disk may have
-    /// them.
+    /// Since the own disk was UpToDate writes of applications have ended in vain, or were given up
+    /// while it was not there: any disk may have them.
     pub failed_writes: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     pub refused_writes: bool,
@@ -438,6 +439,9 @@ pub struct Facts {
     pub ended_unsettled: bool,
     /// I/O is suspended, and some writes that are frozen will not be sent again.
     pub given_up: bool,
+    /// I/O is suspended, and applications are done with writes whose barrier is not acknowledged,
+    /// be it that of a connection that is gone.
+    pub keeps_ended: bool,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Consequences of a committed change: at once (`reference/states.md` 3.8) and afterwards (3.9).
 
-use drbd_format::types::{ConnState, DiskState, OnIoError, Protocol, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, Protocol, Role};
 
 use super::engine::{Flags, Work};
 use super::jobs::{Detach, Then, VolumeJob};
@@ -274,11 +274,12 @@ impl Control<'_> {
             FollowUp::PeerDataLost => {
                 // What is frozen here is not written. The writes of a diskless Primary come in
                 // nevertheless: only this disk has them. Writes that have ended nobody can send
-                // again, and the peer may lack them: in protocol A, or as it loses power. With
-                // fencing it tells the latter. It does lack those that it has refused.
+                // again, and the peer may lack them: in protocol A, or as it loses power. A disk
+                // with fencing tells the latter. It does lack those that it has refused.
                 let promises = self.s.net.is_some_and(|net| net.protocol == Protocol::A);
                 let facts = self.vol(v).facts;
-                let unsettled = (promises || !n.susp_fen) && facts.ended_unsettled;
+                let tells = n.susp_fen && self.fencing(v) != Fencing::DontCare;
+                let unsettled = (promises || !tells) && facts.ended_unsettled;
                 let lacks = unsettled || facts.peer_missed;
                 if self.suspended() && n.role == Role::Primary && !lacks {
                     self.vol_mut(v).new_uuid_due = true;
@@ -418,7 +419,7 @@ impl Control<'_> {
     /// Fencing has succeeded: go on without the peer.
     pub(crate) fn end_fencing(&mut self) {
         self.begin_due_generations();
-        self.order(Order::EndFrozen);
+        self.end_frozen();
         self.set_conn_state(Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
     }
     fn begin_due_generations(&mut self) {

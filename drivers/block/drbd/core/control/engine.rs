@@ -145,7 +145,7 @@ impl Control<'_> {
     }
 
     /// Fencing policy of the attached disk, if it is at least Inconsistent.
-    fn fencing(&self, v: VolumeIndex) -> Fencing {
+    pub(crate) fn fencing(&self, v: VolumeIndex) -> Fencing {
         let volume = self.vol(v);
         match volume.disk {
             Some(disk) if volume.state.disk >= DiskState::Inconsistent => disk.config.fencing,

@@ -390,11 +390,10 @@ impl Control<'_> {
     fn can_not_thaw(&mut self, v: VolumeIndex) -> Handled {
         let text = "Aborting Connect, can not thaw IO with an only Consistent peer";
         self.text(v, Level::Error, text);
-        self.order(Order::EndFrozen);
         for v in self.indices() {
             self.leave_due_generation(v);
-            self.give_up_frozen(v);
         }
+        self.end_frozen();
         let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
         self.set_conn_state(
             Change::conn(ConnState::ProtocolError).and(Change::flag(frozen, false)),

@@ -226,8 +226,11 @@ impl<M: Memory> DataPlane<M> {
         let only_theirs = failed && request.answer == Answer::Ok;
         let untracked = core::mem::replace(&mut request.untracked, false);
         request.free_due = true;
+        let given_up = marks && request.answer == Answer::Failed;
         let place = &mut self.volumes[volume.slot()];
         place.lacks_ended |= lacks;
+        // Nothing can be marked.
+        place.failed_writes |= given_up && place.view.state.disk < DiskState::Inconsistent;
         place.app_writes.remove(&mut self.requests, slot);
         if untracked {
             place.untracked_writes = place.untracked_writes.saturating_sub(1);

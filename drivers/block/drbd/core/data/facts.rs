@@ -3,7 +3,7 @@
 use super::DataPlane;
 use crate::link::{Facts, VolumeIndex};
 use crate::memory::Memory;
-use crate::request::{Answer, Remote};
+use crate::request::{Answer, Barrier, Remote};
 use crate::resync::session::Job;
 
 impl<M: Memory> DataPlane<M> {
@@ -46,6 +46,7 @@ impl<M: Memory> DataPlane<M> {
             unsettled: slot.in_flight_sectors != 0 || slot.peer_missed,
             ended_unsettled: slot.in_flight_sectors != 0 && self.has_ended_unsettled(volume),
             given_up: slot.view.state.suspended() && self.has_given_up(volume),
+            keeps_ended: slot.view.state.suspended() && self.keeps_ended(volume),
         }
     }
 
@@ -56,6 +57,20 @@ impl<M: Memory> DataPlane<M> {
             let request = &self.requests[slot];
             let over = request.remote == Remote::Data && request.answer == Answer::Failed;
             if over && request.volume == volume && !request.completed {
+                return true;
+            }
+            at = self.log.after(&self.requests, slot);
+        }
+        false
+    }
+
+    /// Loops over all requests.
+    fn keeps_ended(&self, volume: VolumeIndex) -> bool {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            let request = &self.requests[slot];
+            let kept = request.completed && request.barrier == Barrier::Pending;
+            if kept && request.volume == volume {
                 return true;
             }
             at = self.log.after(&self.requests, slot);

@@ -1,7 +1,7 @@
 //! Orders of the control plane: connection gained and lost, disks coming and going, frozen
 //! requests, resync (`reference/io.md` 1.9, 1.10).
 
-use drbd_format::types::{ConnState, DiskState, Protocol};
+use drbd_format::types::{ConnState, DiskState, Fencing, Protocol};
 use drbd_format::units::BitIndex;
 
 use super::{bits, DataPlane, VolumeSlot};
@@ -175,9 +175,7 @@ impl<M: Memory> DataPlane<M> {
         self.note_unsettled();
         self.unqueue_requests(now);
         if keep {
-            if !keep_ended {
-                self.give_up_ended(now);
-            }
+            self.give_up_ended(keep_ended, now);
             while let Some(slot) = self.unacked.head().or(self.asked.head()) {
                 self.leave_unacked(slot);
             }
@@ -212,13 +210,15 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// What applications are done with can not be sent again. Whether it is on the peer's disk for
-    /// good only the ack of its barrier would say.
-    fn give_up_ended(&mut self, now: Instant) {
+    /// good only the ack of its barrier would say, or, with `keep_fenced`, a disk with fencing.
+    fn give_up_ended(&mut self, keep_fenced: bool, now: Instant) {
         let mut at = self.log.head();
         while let Some(slot) = at {
             at = self.log.after(&self.requests, slot);
             let request = &self.requests[slot];
-            if request.completed && request.barrier == Barrier::Pending {
+            let fencing = self.volumes[request.volume.slot()].view.disk.fencing;
+            let kept = keep_fenced && fencing != Fencing::DontCare;
+            if !kept && request.completed && request.barrier == Barrier::Pending {
                 self.apply(slot, Event::ConnectionLost, now);
             }
         }

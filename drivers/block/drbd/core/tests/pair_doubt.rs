@@ -41,9 +41,13 @@ fn notice_cut(pair: &mut Pair) {
 
 /// `a` attaches its disk, whose activity log names the block.
 fn attach(pair: &mut Pair) {
-    let page = pair.a.disk.bitmap.entry(0);
+    attach_volume(pair, V);
+}
+
+fn attach_volume(pair: &mut Pair, volume: VolumeIndex) {
+    let page = pair.a.volume(volume).disk.bitmap.entry(0);
     page.or_insert_with(|| vec![0; 4096])[BLOCK / 8] |= 1 << (BLOCK % 8);
-    pair.a.attach(DOUBTFUL);
+    pair.a.attach_volume(volume, DOUBTFUL);
     pair.run();
 }
 
@@ -228,12 +232,12 @@ fn a_write_that_is_given_up_for_another_volume_is_synced() {
 fn a_write_kept_over_a_lost_connection_is_in_the_bitmap_that_goes_before_it_is_given_up() {
     let mut pair = two_volumes();
     let volume = V;
-    for on_a in [true, false] {
+    for (on_a, volume) in [(true, V), (true, W), (false, V), (false, W)] {
         let config = DiskConfig {
             fencing: Fencing::ResourceAndStonith,
             ..DiskConfig::DEFAULT
         };
-        let request = AdminRequest::DiskOptions { volume: W, config };
+        let request = AdminRequest::DiskOptions { volume, config };
         assert_eq!(pair.command(on_a, request), 101);
     }
     assert_eq!(
@@ -326,4 +330,149 @@ fn a_disk_is_attached_beside_one_in_doubt_with_which_the_peer_goes_on() {
     pair.b.release_metadata();
     pair.b.attach(DiskConfig::DEFAULT);
     assert_equal(&mut pair);
+}
+
+/// The first volume waits for the peer to be fenced, the second one has no data.
+fn frozen_for_two_reasons() -> Pair {
+    let mut pair = two_volumes();
+    let on_no_data = OnNoData::SuspendIo;
+    let config = ResourceConfig { on_no_data };
+    let request = AdminRequest::ResourceOptions { config };
+    assert_eq!(pair.command(true, request), 101);
+    let config = DiskConfig {
+        fencing: Fencing::ResourceAndStonith,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.a.hold_helpers = true;
+    pair.a.exits.insert("fence-peer", 4);
+    pair
+}
+
+/// The disk of the second volume is back, and in doubt, when the peer has been fenced.
+fn fence_beside_doubt(pair: &mut Pair) {
+    pair.until("both notice", |pair| {
+        pair.a.state().susp_fen && pair.b.state().conn < ConnState::Connected
+    });
+    assert!(pair.a.state().susp_nod);
+    attach_volume(pair, W);
+    assert_eq!(pair.a.state_of(W).disk, DiskState::Consistent);
+    pair.a.hold_helpers = false;
+    pair.a.end_helper();
+    pair.run();
+    assert!(!pair.a.state().susp_fen && pair.a.state().susp_nod);
+}
+
+#[test]
+fn a_write_that_is_given_up_as_another_volume_is_fenced_is_synced() {
+    let mut pair = frozen_for_two_reasons();
+    pair.cut = true;
+    pair.a.volume(W).fail_local = true;
+    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
+    pair.until("frozen", |pair| pair.a.state().susp_nod);
+    pair.a.volume(W).fail_local = false;
+    fence_beside_doubt(&mut pair);
+    assert!(pair.a.volume(W).ended.is_empty());
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
+    assert!(pair.a.volume(W).disk.data == pair.b.volume(W).disk.data);
+}
+
+/// The application is done with it, and the peer loses what its disk has in its cache.
+#[test]
+fn a_write_that_was_kept_while_another_volume_was_fenced_is_synced() {
+    let mut pair = frozen_for_two_reasons();
+    let before = pair.b.volume(W).disk.data[BLOCK * 4096];
+    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
+    while pair.round() {}
+    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
+    pair.cut = true;
+    let (volume, force) = (W, true);
+    pair.a.admin(AdminRequest::Detach { volume, force });
+    pair.run();
+    fence_beside_doubt(&mut pair);
+    pair.b.volume(W).disk.data[BLOCK * 4096..][..4096].fill(before);
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert!(pair.a.volume(W).disk.data == pair.b.volume(W).disk.data);
+}
+
+/// As above, but the disk comes back when nothing is kept any more.
+#[test]
+fn a_write_that_was_kept_until_another_volume_was_fenced_is_synced() {
+    let mut pair = frozen_for_two_reasons();
+    let before = pair.b.volume(W).disk.data[BLOCK * 4096];
+    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
+    while pair.round() {}
+    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
+    pair.cut = true;
+    let (volume, force) = (W, true);
+    pair.a.admin(AdminRequest::Detach { volume, force });
+    pair.until("both notice", |pair| {
+        pair.a.state().susp_fen && pair.b.state().conn < ConnState::Connected
+    });
+    pair.a.hold_helpers = false;
+    pair.a.end_helper();
+    pair.run();
+    assert!(!pair.a.state().susp_fen && pair.a.state().susp_nod);
+    attach_volume(&mut pair, W);
+    assert_eq!(pair.a.state_of(W).disk, DiskState::Consistent);
+    pair.b.volume(W).disk.data[BLOCK * 4096..][..4096].fill(before);
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert!(pair.a.volume(W).disk.data == pair.b.volume(W).disk.data);
+}
+
+/// The application is done with it, the disk goes, and the peer loses its power.
+#[test]
+fn a_write_without_a_barrier_ack_is_synced_although_the_disk_was_away() {
+    let mut pair = Pair::synced();
+    let config = ResourceConfig {
+        on_no_data: OnNoData::SuspendIo,
+    };
+    let request = AdminRequest::ResourceOptions { config };
+    assert_eq!(pair.command(true, request), 101);
+    let before = pair.b.disk.data[BLOCK * 4096];
+    pair.a.write(SECTOR, 4096, 9);
+    while pair.round() {}
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.cut = true;
+    detach(&mut pair, true, true);
+    notice_cut(&mut pair);
+    assert!(pair.a.state().susp_nod);
+    attach(&mut pair);
+    assert_eq!(pair.a.state().disk, DiskState::Consistent);
+    pair.b.disk.data[BLOCK * 4096..][..4096].fill(before);
+    pair.cut = false;
+    assert_equal(&mut pair);
+}
+
+/// Only the first volume has to be fenced. The disk of the second one does not tell that the peer
+/// has lost its power.
+#[test]
+fn a_write_without_a_barrier_ack_is_synced_although_another_volume_is_frozen() {
+    let mut pair = frozen_for_two_reasons();
+    // Nobody fences the peer.
+    pair.a.hold_helpers = false;
+    pair.a.exits.clear();
+    let before = pair.b.volume(W).disk.data[BLOCK * 4096];
+    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
+    while pair.round() {}
+    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
+    pair.cut = true;
+    pair.until("a notices", |pair| pair.a.state().susp_fen);
+    pair.b.crash(77);
+    pair.b.volume(W).disk.data[BLOCK * 4096..][..4096].fill(before);
+    pair.run();
+    pair.b.attach_volume(W, DiskConfig::DEFAULT);
+    pair.run();
+    let (config, digests) = (NetConfig::DEFAULT, DigestLengths::default());
+    pair.b.admin(AdminRequest::Connect { config, digests });
+    pair.cut = false;
+    pair.until("thawed", |pair| !pair.a.state().susp_fen);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("equal", Pair::in_sync);
+    assert!(pair.a.volume(W).disk.data == pair.b.volume(W).disk.data);
 }
