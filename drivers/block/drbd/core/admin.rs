@@ -290,6 +290,9 @@ impl Control<'_> {
             // It would count as compared.
             return Step::Wait;
         }
+        if meaning == Meaning::Blocked && self.writes_before_full_sync(v, change) {
+            return Step::Wait;
+        }
         let code = match self.request(v, change, Flags::VERBOSE) {
             Answer::Pending => return Step::Wait,
             Answer::Ready(code) if code == StateError::InTransientState.code() => {

@@ -30,6 +30,7 @@ impl Control<'_> {
             JobKind::Attach(v, step, ..) => self.abandon_attach(v, step),
             JobKind::Change(v, _, Meaning::Blocked)
             | JobKind::Work(v, WorkStep::Invalidate { .. } | WorkStep::SetAll { .. }) => {
+                self.watch_all(false);
                 self.block(v, false);
             }
             JobKind::Work(v, WorkStep::Resize { flags, grown }) => {

@@ -127,6 +127,22 @@ impl Control<'_> {
         Step::Next(JobKind::Change(v, Change::conn(conn), Meaning::Blocked))
     }
 
+    /// The own data are going to be given up, and the peer may not have all writes of applications
+    /// for good yet. No more come in.
+    pub(super) fn writes_before_full_sync(&mut self, v: VolumeIndex, change: Change) -> bool {
+        let state = self.state(v);
+        let begins = change
+            .apply(state)
+            .is_some_and(|new| new.conn == ConnState::StartingSyncT);
+        let facts = self.vol(v).facts;
+        let busy = facts.app_in_flight != 0 || facts.ended_unsettled;
+        let waits = begins && busy && state.conn == ConnState::Connected && !state.suspended();
+        if begins {
+            self.watch_all(waits);
+        }
+        waits
+    }
+
     pub(super) fn start_verify(
         &mut self,
         v: VolumeIndex,

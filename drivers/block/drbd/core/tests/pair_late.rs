@@ -598,3 +598,34 @@ fn a_disk_that_waits_for_the_peer_is_not_good_because_it_is_to_be_outdated() {
     pair.until("synced", Pair::in_sync);
     assert_eq!(pair.b.disk.data[800 * 512], 9);
 }
+
+/// It may have it in a cache only, and the own data are going to be overwritten.
+#[test]
+fn a_primary_gives_up_its_data_when_the_peer_has_its_writes_for_good() {
+    let mut pair = Pair::synced();
+    pair.a.write(800, 4096, 9);
+    while pair.round() {}
+    assert_eq!(pair.a.ended, [Ok(())]);
+    let volume = V;
+    pair.a.admin(AdminRequest::Invalidate { volume });
+    while pair.round() {}
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+    // The barrier has not been sent, and the peer loses its power.
+    pair.break_now();
+    pair.b.crash(77);
+    pair.b.disk.data[800 * 512..][..4096].fill(0x11);
+    pair.run();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.b.admin(AdminRequest::Connect {
+        config: NetConfig::DEFAULT,
+        digests: DigestLengths::default(),
+    });
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.disk.data[800 * 512], 9);
+    pair.a.write(808, 4096, 9);
+    while pair.round() {}
+    assert_eq!(pair.command(true, AdminRequest::Invalidate { volume }), 1);
+    pair.until("in sync again", Pair::in_sync);
+}
