@@ -216,8 +216,9 @@ impl<M: Memory> DataPlane<M> {
         while let Some(slot) = at {
             at = self.log.after(&self.requests, slot);
             let request = &self.requests[slot];
-            let fencing = self.volumes[request.volume.slot()].view.disk.fencing;
-            let kept = keep_fenced && fencing != Fencing::DontCare;
+            let place = &self.volumes[request.volume.slot()];
+            let fences = place.has_disk() && place.view.disk.fencing != Fencing::DontCare;
+            let kept = keep_fenced && fences;
             if !kept && request.completed && request.barrier == Barrier::Pending {
                 self.apply(slot, Event::ConnectionLost, now);
             }

@@ -113,7 +113,9 @@ fn attached_alone(o: VolumeState, n: VolumeState) -> bool {
     let unsure = matches!(o.disk, DiskState::Consistent | DiskState::Outdated);
     let taken = unsure && n.conn == ConnState::Connected;
     let attached = matches!(o.disk, DiskState::Attaching | DiskState::Negotiating);
-    (attached || taken) && no_peer_data(n)
+    // A helper may have called the peer's disk Inconsistent.
+    let alone = no_peer_data(n) || n.conn < ConnState::Connected;
+    (attached || taken) && alone
 }
 
 /// A list of consequences without duplicates.

@@ -476,3 +476,37 @@ fn a_write_without_a_barrier_ack_is_synced_although_another_volume_is_frozen() {
     pair.until("equal", Pair::in_sync);
     assert!(pair.a.volume(W).disk.data == pair.b.volume(W).disk.data);
 }
+
+/// Run 520386 of pairs with two volumes. The peer has begun a generation for the diskless Primary,
+/// which does not hear of that. What the helper says of the node need not be true of each disk.
+#[test]
+fn a_disk_that_is_attached_beside_one_called_inconsistent_begins_a_generation() {
+    let mut pair = two_volumes();
+    let (volume, config) = (V, DOUBTFUL);
+    let request = AdminRequest::DiskOptions { volume, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.a.exits.insert("fence-peer", 3);
+    pair.b.sends_left = Some(0);
+    let (volume, force) = (W, true);
+    assert_eq!(
+        pair.command(true, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.run();
+    pair.break_now();
+    pair.cut = true;
+    pair.run();
+    pair.b.sends_left = None;
+    assert_eq!(pair.a.state_of(W).pdsk, DiskState::Inconsistent);
+    pair.a.attach_volume(W, DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state_of(W).disk, DiskState::UpToDate);
+    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
+    pair.run();
+    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
+    pair.cut = false;
+    pair.until("refused", |pair| {
+        pair.a.state().conn == ConnState::StandAlone || pair.b.state().conn == ConnState::StandAlone
+    });
+    assert!(said(&pair.a.log, "Split-Brain detected"));
+}
