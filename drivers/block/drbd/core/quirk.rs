@@ -31,8 +31,8 @@ pub enum Quirk {
     DiskNotCompared,
     /// A peer that attached during the handshake is told nothing (`reference/states.md` A9).
     AttachUnanswered,
-    /// A node without a disk does not answer when the peer loses its own one
-    /// (`reference/states.md` A16).
+    /// A node without a disk, or with one that was to be compared, does not answer when the peer
+    /// loses its own one (`reference/states.md` A16).
     LossUnanswered,
     /// A former Primary does not mind that its last writes are on their way when it loses the peer
     /// (`reference/states.md` 4, step 4, and A11).

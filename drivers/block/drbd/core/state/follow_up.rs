@@ -288,7 +288,10 @@ fn tell_peer(o: VolumeState, n: VolumeState, context: &Context, list: &mut Follo
         // doubt if it was about to sync it when its own one went.
         n.conn == Connected
             && o.disk == Negotiating
-            && (n.disk == Outdated || (n.disk > Negotiating && n.pdsk < Inconsistent)),
+            && (n.disk == Outdated
+                || (n.disk > Negotiating
+                    && n.pdsk < Inconsistent
+                    && !quirk(Quirk::LossUnanswered))),
     ];
     list.add(news.contains(&true), FollowUp::SendState);
     list.add(
