@@ -8,7 +8,7 @@ use super::jobs::{Then, VolumeJob};
 use super::packets::{Handled, Pending};
 use super::Control;
 use crate::generation::FLAG_INCONSISTENT;
-use crate::link::{LinkError, Order, VolumeIndex};
+use crate::link::{LinkError, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
 use crate::quirk::{quirk, Quirk};
