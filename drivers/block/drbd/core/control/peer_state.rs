@@ -104,6 +104,8 @@ impl Control<'_> {
             PeerDisk::Is(disk) => disk,
             PeerDisk::EndsRun if put_back(Bug::EndOfResyncMissed) => return Handled::Done,
             PeerDisk::EndsRun => {
+                // The peer may have stepped back since the end.
+                self.set_state(v, Change::peer(ps.role), Flags::HARD);
                 self.target_ended(v, ps.disk);
                 return Handled::Done;
             }
