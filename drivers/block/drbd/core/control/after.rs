@@ -6,6 +6,7 @@ use super::engine::{Flags, Work};
 use super::jobs::{Detach, Then, VolumeJob};
 use super::Control;
 use crate::action::{Action, Handler};
+use crate::generation::Uuids;
 use crate::link::{Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::quirk::{quirk, Quirk};
@@ -69,6 +70,7 @@ impl Control<'_> {
             }
         }
         self.note_peer_behind(v, o, n);
+        self.note_generation_told(v, o, n);
         if o.conn >= ConnState::Connected && n.conn < ConnState::Connected {
             self.diskless_peer_went(v);
         }
@@ -112,6 +114,22 @@ impl Control<'_> {
             // Before a resync has a bitmap UUID nothing is mirrored either.
             let marks = volume.disk.is_some_and(|disk| disk.uuids.bitmap != 0);
             volume.peer_behind |= marks || o.conn > ConnState::Connected;
+        }
+    }
+
+    /// A Primary loses its disk, and goes on with the peer's. Word of the generation that the peer
+    /// has begun for that may have come before its consent, which takes the other socket.
+    fn note_generation_told(&mut self, v: VolumeIndex, o: VolumeState, n: VolumeState) {
+        let lost = o.disk >= DiskState::Inconsistent && n.disk < DiskState::Inconsistent;
+        let through_peer = n.conn >= ConnState::Connected && n.pdsk == DiskState::UpToDate;
+        let goes_on = lost && through_peer && n.role == Role::Primary;
+        let volume = self.vol_mut(v);
+        let exposed = volume.exposed_uuid & !1;
+        let begun = |told: &Uuids| exposed != 0 && told.bitmap & !1 == exposed;
+        if let Some(told) = volume.peer.uuids.filter(|told| goes_on && begun(told)) {
+            let (text, uuid) = ("effective data uuid: ", told.current);
+            volume.exposed_uuid = uuid;
+            self.log(v, Line::Uuid { text, uuid });
         }
     }
 

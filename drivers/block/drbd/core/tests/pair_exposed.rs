@@ -504,3 +504,57 @@ fn a_node_without_a_disk_is_not_promoted_with_the_outdated_disk_of_its_peer() {
     let promote = pair.role(true, Role::Primary, false);
     assert_eq!(promote, -2);
 }
+
+/// The disk goes, and the word of the generation that the peer has begun for it comes before the
+/// consent, which takes the other socket. Nothing is written before the link breaks.
+fn detached_after_word_of_a_generation() -> Pair {
+    let mut pair = Pair::synced();
+    // The peer hears that its disk is good.
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    let before = pair.a.answers.len();
+    pair.a.admin(detach(false));
+    for _ in 0..20 {
+        pair.a.step();
+        pair.b.step();
+        let Pair { a, b, .. } = &mut pair;
+        b.data_in.append(&mut a.data_out);
+        a.data_in.append(&mut b.data_out);
+    }
+    assert!(said(&pair.b.log, "new current UUID"));
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+    pair.run();
+    assert_eq!(pair.a.answers[before].1, 1);
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    pair.break_now();
+    pair
+}
+
+#[test]
+fn a_generation_told_before_the_consent_to_a_detach_is_that_of_the_data_in_use() {
+    let mut pair = detached_after_word_of_a_generation();
+    pair.until("connected again or refused", |pair| {
+        pair.a.state().conn == ConnState::Connected || refuses(pair)
+    });
+    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+}
+
+/// Or it would begin another generation beside that of the peer: a split brain.
+#[test]
+fn a_disk_of_the_generation_before_a_detach_is_not_attached_alone() {
+    let mut pair = detached_after_word_of_a_generation();
+    pair.cut = true;
+    pair.run();
+    let before = pair.a.answers.len();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("an answer", |pair| pair.a.answers.len() > before);
+    assert_eq!(pair.a.answers[before].1, 150);
+    pair.cut = false;
+    pair.until("connected again", |pair| {
+        pair.a.state().conn == ConnState::Connected
+    });
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+}
