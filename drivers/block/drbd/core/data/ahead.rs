@@ -8,6 +8,7 @@
 
 use drbd_format::types::ConnState;
 use drbd_format::units::{BitIndex, SectorRange};
+use drbd_format::wire::features::{FeatureFlags, Terms};
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::BlockRange;
 
@@ -24,8 +25,6 @@ use crate::time::{Duration, Instant};
 const LEAVE_AFTER: Duration = Duration(1_000_000_000);
 /// When to look again while something is still on its way.
 const LOOK_AGAIN: Duration = Duration(100_000_000);
-/// Blocks that one packet may name; the C driver marks no more than 128 MiB at once.
-const BLOCKS_MAX: u64 = 32768;
 
 /// How far a volume in state Ahead is on its way out of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,6 +75,17 @@ impl<M: Memory> VolumeSlot<M> {
             Leave::No | Leave::Telling(_) => None,
         }
     }
+}
+
+/// Blocks that one packet may name: the C driver ignores one that names more than its version could
+/// write or discard at once.
+fn blocks_max(terms: &Terms) -> u64 {
+    let most = if terms.features.contains(FeatureFlags::TRIM) {
+        terms.discard_bytes_max()
+    } else {
+        terms.version.request_bytes_max()
+    };
+    u64::from(most >> 12)
 }
 
 impl<M: Memory> DataPlane<M> {
@@ -216,7 +226,7 @@ impl<M: Memory> DataPlane<M> {
                 self.all_told(volume, now);
                 continue;
             };
-            let most = first.0.saturating_add(BLOCKS_MAX);
+            let most = first.0.saturating_add(blocks_max(&self.terms));
             let end = disk.bitmap.find_next_clear(first).0.min(most);
             let range = block_range(first.0, end, disk.bitmap.capacity());
             let number = place.number?.0;

@@ -522,3 +522,41 @@ fn an_old_answer_does_not_make_a_block_equal_in_the_next_run() {
     assert!(pair.in_sync(), "{} {}", pair.a.state(), pair.b.state());
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
+
+/// Lengths of the P_OUT_OF_SYNC that a node has sent, in bytes.
+fn marks_told(node: &Node) -> Vec<u32> {
+    let heads = ["8620ec20 00000028", "83740267 00280010"];
+    let packets = node
+        .told
+        .iter()
+        .filter_map(|line| line.strip_prefix("data "));
+    let packets = packets.filter_map(|line| line.split_once(" bytes "));
+    let marks = packets.filter(|(_, packet)| heads.iter().any(|head| packet.starts_with(head)));
+    // Nothing but zeroes follows the length.
+    let len = |packet: &str| u32::from_str_radix(packet.rsplit(' ').next()?, 16).ok();
+    marks.filter_map(|(_, packet)| len(packet)).collect()
+}
+
+/// `reference/io.md` 8.4: one that gets more at once marks nothing.
+#[test]
+fn a_peer_is_told_of_no_more_out_of_sync_blocks_at_once_than_it_marks() {
+    for (version, most) in [(99, 128 << 10), (100, 1 << 20), (101, 128 << 20)] {
+        let mut pair = Pair::with_volumes(1, LARGE);
+        pair.version = version;
+        pair.attach();
+        pair.connect(config(1, 0));
+        assert_eq!(pair.role(true, Role::Primary, true), 1);
+        pair.rounds_until("source", |pair| {
+            pair.a.state().conn == ConnState::SyncSource
+        });
+        pair.a.write(80, 4096, 2);
+        pair.a.write(160, 4096, 3);
+        while pair.a.step() {}
+        assert_eq!(pair.a.state().conn, ConnState::Ahead, "{version}");
+        pair.until("in sync", Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data);
+        let told = marks_told(&pair.a);
+        assert!(told.iter().any(|&len| len > 64 << 10), "{told:?}");
+        assert!(told.iter().all(|&len| len <= most), "{version}: {told:?}");
+    }
+}
