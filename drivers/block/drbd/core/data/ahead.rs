@@ -17,7 +17,7 @@ use crate::bitmap::block_range;
 use crate::link::{Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::Ack;
-use crate::request::{Barrier, Remote};
+use crate::request::Remote;
 use crate::resync::extents::{Begin, ASK_LIMIT};
 use crate::time::{Duration, Instant};
 
@@ -189,7 +189,9 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The fate of writes or of resync data is not known yet. Loops over the transfer log.
+    /// The fate of writes or of resync data is not known yet. The own disk is waited for, too: a
+    /// write that fails there alone is marked then, and nobody would tell the peer. Loops over the
+    /// transfer log.
     fn is_under_way(&self, volume: VolumeIndex) -> bool {
         let place = &self.volumes[volume.slot()];
         if place.in_flight_sectors != 0 || place.unanswered != 0 || place.replies_unacked != 0 {
@@ -198,10 +200,7 @@ impl<M: Memory> DataPlane<M> {
         let mut at = self.log.head();
         while let Some(slot) = at {
             let request = &self.requests[slot];
-            if request.volume == volume
-                && request.remote == Remote::Data
-                && request.barrier == Barrier::Pending
-            {
+            if request.volume == volume && request.remote == Remote::Data {
                 return true;
             }
             at = self.log.after(&self.requests, slot);

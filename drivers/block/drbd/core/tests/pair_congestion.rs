@@ -9,9 +9,9 @@ use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::data::PeerIo;
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::VolumeIndex;
-use drbd_core::request::Op;
+use drbd_core::request::{Op, RequestId};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, OnCongestion, Protocol, Role};
+use drbd_format::types::{ConnState, DiskState, OnCongestion, OnIoError, Protocol, Role};
 use pair::both::{Pair, SECTORS};
 use pair::node::{Node, V};
 
@@ -559,4 +559,46 @@ fn a_peer_is_told_of_no_more_out_of_sync_blocks_at_once_than_it_marks() {
         assert!(told.iter().any(|&len| len > 64 << 10), "{told:?}");
         assert!(told.iter().all(|&len| len <= most), "{version}: {told:?}");
     }
+}
+
+/// The write is with the target, and fails on the own disk, which stays, when all has been told.
+#[test]
+fn a_resync_out_of_ahead_waits_for_writes_that_the_own_disk_has_not_ended() {
+    let mut pair = Pair::with_volumes(1, SECTORS);
+    for node in [&mut pair.a, &mut pair.b] {
+        node.attach(DiskConfig {
+            on_io_error: OnIoError::PassOn,
+            ..DiskConfig::DEFAULT
+        });
+    }
+    pair.run();
+    pair.connect(config(1, 0));
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair.a.volume(V).hold_local = true;
+    pair.a.write(80, 4096, 2);
+    pair.run();
+    pair.a.volume(V).hold_local = false;
+    pair.a.write(160, 4096, 3);
+    pair.run();
+    assert_eq!(pair.a.state().conn, ConnState::Ahead);
+    pair.a.hold_helpers = true;
+    for _ in 0..30 {
+        pair.pass(Duration::from_millis(100));
+    }
+    let now = pair.a.now;
+    for (generation, slot) in (0..50).flat_map(|at| (0..64).map(move |slot| (at, slot))) {
+        let id = RequestId::from_wire(generation << 32 | slot);
+        pair.a.core.local_done(id, false, now);
+    }
+    pair.a.hold_helpers = false;
+    pair.run();
+    if !pair.a.running.is_empty() {
+        pair.a.end_helper();
+    }
+    for _ in 0..100 {
+        pair.pass(Duration::from_millis(100));
+    }
+    let state = pair.a.state();
+    assert_eq!(state.conn, ConnState::Connected, "{state}");
 }
