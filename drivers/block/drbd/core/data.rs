@@ -172,6 +172,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) replies_unacked: u16,
     /// Answers that are due to what was asked in the run before this one.
     pub(crate) answers_due: u16,
+    /// Applications have written here since those answers were asked for.
+    pub(crate) answers_stale: bool,
 }
 
 impl<M: Memory> Default for VolumeSlot<M> {
@@ -225,6 +227,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             leave_at: 0,
             replies_unacked: 0,
             answers_due: 0,
+            answers_stale: false,
         }
     }
 }
@@ -531,7 +534,7 @@ impl<M: Memory> DataPlane<M> {
             ConnState::SyncTarget | ConnState::PausedSyncT
         );
         if !syncs && view.state.conn != ConnState::Behind {
-            slot.answers_due = 0;
+            (slot.answers_due, slot.answers_stale) = (0, false);
         }
         slot.bits_known |= syncs || view.state.disk == DiskState::UpToDate;
         slot.bits_known &=

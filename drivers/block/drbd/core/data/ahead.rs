@@ -112,6 +112,7 @@ impl<M: Memory> DataPlane<M> {
         }
         *due -= 1;
         if *due == 0 {
+            self.volumes[volume.slot()].answers_stale = false;
             self.wants.sender = true;
             self.resync_progressed(volume, now);
         }
@@ -120,7 +121,7 @@ impl<M: Memory> DataPlane<M> {
 
     /// Resync data are here, which [`Self::takes_resync`] allows (`taken`) or not. Those that were
     /// asked for in the run before have been read in this one, and are taken as if they had been
-    /// asked for now.
+    /// asked for now; unless applications have written here since, whom no extent has kept off.
     pub(crate) fn expects_resync(
         &mut self,
         volume: VolumeIndex,
@@ -132,6 +133,7 @@ impl<M: Memory> DataPlane<M> {
             return taken;
         }
         let extent = range.start().resync_extent().0;
+        let taken = taken && !self.volumes[volume.slot()].answers_stale;
         let locked = taken && self.begin_extent(volume, extent, ASK_LIMIT) == Begin::Locked;
         let session = self.volumes[volume.slot()].session.as_mut();
         if let Some(session) = session.filter(|_| locked) {

@@ -343,6 +343,7 @@ impl<M: Memory> DataPlane<M> {
         if local && !state.may_write() {
             return Admission::Failed(IoError::NoData);
         }
+        place.answers_stale |= place.answers_due != 0;
         let forgets = state.conn == ConnState::WfBitMapS && put_back(Bug::WriteWhileBitmapsTravel);
         let newly = if state.sends_out_of_sync() && !forgets {
             place.set_out_of_sync(range)

@@ -602,3 +602,63 @@ fn a_resync_out_of_ahead_waits_for_writes_that_the_own_disk_has_not_ended() {
     let state = pair.a.state();
     assert_eq!(state.conn, ConnState::Connected, "{state}");
 }
+
+/// The nodes have changed roles, and applications write to the target what it has asked for in the
+/// run before: the answer, which was read before that, comes behind the ack of the write.
+#[test]
+fn an_old_answer_does_not_undo_a_write_of_the_target() {
+    let mut pair = hasty_with(LARGE, 1, 0);
+    away(&mut pair);
+    pair.cut = false;
+    let mut kept = Vec::new();
+    pair.rounds_until("ready", |pair| pair.a.state().conn == ConnState::SyncSource);
+    for _ in 0..20 {
+        pair.round_or_time();
+        kept.extend(pair.a.data_in.drain(..));
+    }
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    assert!(!kept.is_empty());
+    pair.a.write(40_000, 4096, 9);
+    for _ in 0..65 {
+        pair.round_or_time();
+        kept.extend(pair.a.data_in.drain(..));
+    }
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    // The disk of `a` has read, and says so later.
+    pair.a.hold_peer_io = true;
+    pair.a.data_in.extend(kept);
+    pair.run();
+    let now = pair.a.now;
+    let mut read = Vec::new();
+    while let Some(io) = pair.a.core.next_peer_io(now) {
+        let PeerIo::Read {
+            id,
+            sector,
+            len_bytes,
+            ..
+        } = io
+        else {
+            panic!("{io:?}");
+        };
+        let at = sector.0 as usize * 512;
+        let data = pair.a.disk.data[at..at + len_bytes as usize].to_vec();
+        pair.a.pages.insert(id.slot, data);
+        read.push((id, sector.0));
+    }
+    pair.a.hold_peer_io = false;
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    assert!(read.iter().any(|&(_, sector)| sector == 80));
+    pair.b.write(80, 4096, 0x77);
+    pair.run();
+    pair.pass(Duration::from_millis(100));
+    assert_eq!(pair.b.ended.last(), Some(&Ok(())));
+    for (id, _) in read {
+        pair.a.core.peer_io_done(id, true, now);
+    }
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.b.disk.data[80 * 512], 0x77);
+}
