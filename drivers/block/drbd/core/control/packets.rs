@@ -119,12 +119,13 @@ impl Control<'_> {
                 matches!(decided, Some((_, Some(_))))
             }
             Some(Pending::SyncUuid { volume, marks, .. }) => {
-                let state = self.vol(volume).state;
+                let volume = self.vol(volume);
+                let state = volume.state;
                 let due = matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind);
-                let written = !marks || self.vol(volume).bitmap_io != Progress::Running;
+                let written = !marks || volume.bitmap_io != Progress::Running;
                 (due && written)
                     || state.conn < ConnState::Connected
-                    || has_no_use_for_sync_uuid(&state)
+                    || has_no_use_for_sync_uuid(volume)
                     || is_in_another_run(&state)
             }
             Some(Pending::EarlySizes { volume, .. }) => !self.is_early_for_size(volume),

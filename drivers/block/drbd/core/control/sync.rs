@@ -6,7 +6,7 @@ use drbd_format::types::{ConnState, DiskState, Fencing, Role};
 use super::engine::{Flags, SUCCESS};
 use super::jobs::{StartSync, VolumeJob};
 use super::packets::{Handled, Pending};
-use super::{Control, Progress, Run};
+use super::{Control, Progress, Run, Volume};
 use crate::action::Handler;
 use crate::admin::JobKind;
 use crate::handshake::Fence;
@@ -158,7 +158,7 @@ impl Control<'_> {
             return Handled::Fail(LinkError::ProtocolError);
         }
         if !matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind) {
-            if has_no_use_for_sync_uuid(&state) {
+            if has_no_use_for_sync_uuid(self.vol(v)) {
                 return Handled::Done;
             }
             if is_in_another_run(&state) {
@@ -470,10 +470,16 @@ impl Control<'_> {
 }
 
 /// A disk went away meanwhile, ours or that of the source, or is another one: there is nothing to
-/// begin.
-pub(super) fn has_no_use_for_sync_uuid(state: &VolumeState) -> bool {
+/// begin. Nor before the peer's bitmap is there, which comes behind it on the same socket: the
+/// resync is that of the disk before (`reference/states.md` 3.12).
+pub(super) fn has_no_use_for_sync_uuid(volume: &Volume) -> bool {
+    let state = &volume.state;
     let source_is_gone = state.conn == ConnState::Connected && state.pdsk < DiskState::Inconsistent;
-    state.disk <= DiskState::Negotiating || source_is_gone
+    let before_bitmap = match state.conn {
+        ConnState::WfBitMapT => !volume.bitmap_due,
+        conn => conn == ConnState::WfBitMapS,
+    };
+    state.disk <= DiskState::Negotiating || source_is_gone || before_bitmap
 }
 
 /// The end of a verify, or of a resync from here, does not lead to one from the peer.

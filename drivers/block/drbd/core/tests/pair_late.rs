@@ -653,3 +653,53 @@ fn a_source_hears_that_its_target_has_stepped_back_at_the_end_of_the_resync() {
     assert_eq!(pair.b.state().peer, Role::Secondary);
     assert_eq!(pair.role(false, Role::Primary, false), 1);
 }
+
+/// What one node has sent arrives, and both work until nothing of that is left to do.
+fn arrives(pair: &mut Pair, at_a: bool) {
+    for _ in 0..10 {
+        pair.a.step();
+        pair.b.step();
+        let (from, to) = match at_a {
+            true => (&mut pair.b, &mut pair.a),
+            false => (&mut pair.a, &mut pair.b),
+        };
+        to.data_in.append(&mut from.data_out);
+        to.meta_in.append(&mut from.meta_out);
+    }
+}
+
+/// Found by the storms of `pair_storm.rs`: an answer to a state from before the disk went made the
+/// next disk a target, and behind it came the UUID of the resync that the former disk was to have.
+/// It waited for the bitmap, which came behind it.
+#[test]
+fn the_uuid_of_a_resync_of_the_former_disk_holds_up_nothing() {
+    let (volume, force) = (V, true);
+    let detach = AdminRequest::Detach { volume, force };
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, detach), 1);
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    // Both disks are attached at once, and `b` hears that the other one was away only then.
+    for node in [&mut pair.a, &mut pair.b] {
+        if node.state().disk != DiskState::Diskless {
+            node.admin(detach);
+        }
+        node.step();
+        node.attach(DiskConfig::DEFAULT);
+    }
+    arrives(&mut pair, true);
+    assert_eq!(pair.a.state().conn, ConnState::WfBitMapS);
+    arrives(&mut pair, false);
+    assert_eq!(pair.b.state().conn, ConnState::WfSyncUuid);
+    arrives(&mut pair, true);
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    pair.b.admin(detach);
+    pair.b.step();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.b.step();
+    arrives(&mut pair, false);
+    assert_eq!(pair.b.state().conn, ConnState::WfBitMapT);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
