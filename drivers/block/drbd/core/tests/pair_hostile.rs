@@ -305,6 +305,42 @@ fn the_start_of_a_resync_during_another_run_ends_the_connection() {
     }
 }
 
+/// The first one is that of a run of the disk before: the bitmap would never come, which is behind
+/// it on the same socket. The other one is the start of this run.
+#[test]
+fn only_a_sync_uuid_behind_the_bitmap_is_waited_with() {
+    let packet = Packet::SyncUuid(SyncUuid { uuid: Uuid(0x1234) });
+    for (on_a, has_bitmap) in [(true, false), (false, false), (false, true)] {
+        let mut pair = Pair::synced();
+        pair.cut = true;
+        pair.a.write(80, 4096, 0x71);
+        pair.until("both notice", |pair| {
+            let states = [pair.a.state(), pair.b.state()];
+            states.iter().all(|state| state.conn < ConnState::Connected)
+        });
+        pair.cut = false;
+        while pair.b.state().conn != ConnState::WfBitMapT {
+            let compared = pair.a.state().conn == ConnState::WfBitMapS;
+            pair.a.sends_left = compared.then_some(0);
+            pair.round_or_time();
+        }
+        if has_bitmap {
+            pair.a.sends_left = None;
+            pair.b.sends_left = Some(0);
+            pair.run();
+        }
+        let before = pair.node(on_a).state();
+        let incoming = receive(pair.node(on_a), &packet);
+        assert_eq!(incoming == Incoming::Wait, has_bitmap, "{incoming:?}");
+        assert_eq!(pair.node(on_a).state(), before);
+        if !has_bitmap {
+            pair.a.sends_left = None;
+            pair.until("in sync", Pair::in_sync);
+            assert!(pair.a.disk.data == pair.b.disk.data);
+        }
+    }
+}
+
 /// Seed 9593 with a C peer: a target had all the data when the answer to its request came late,
 /// and called the disk good that it was going to detach. What was written meanwhile is not on it.
 #[test]
