@@ -224,6 +224,8 @@ pub struct Volume {
     pub facts: Facts,
     /// Running resync or verify.
     pub run: Run,
+    /// UUIDs of the source of the resync that this node is the target of, when it began.
+    pub source: Option<Uuids>,
     /// First sector and stop sector of the next verify.
     pub verify: (u64, u64),
     /// The wait-for-connection timeout is the degraded one.
@@ -310,6 +312,7 @@ impl Volume {
             given_up: false,
             keeps_ended: false,
         },
+        source: None,
         run: Run {
             started: Instant(0),
             paused_at: None,

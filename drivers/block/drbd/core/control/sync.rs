@@ -9,6 +9,7 @@ use super::packets::{Handled, Pending};
 use super::{Control, Progress, Run, Volume};
 use crate::action::Handler;
 use crate::admin::JobKind;
+use crate::generation::Uuids;
 use crate::handshake::Fence;
 use crate::link::{ControlKind, LinkError, Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
@@ -185,7 +186,9 @@ impl Control<'_> {
             return Handled::Wait;
         }
         let primary = state.role == Role::Primary;
-        if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+        let volume = self.vol_mut(v);
+        volume.source = volume.peer.uuids;
+        if let Some(disk) = volume.disk.as_mut() {
             disk.uuids.begin_target(uuid, primary);
             self.log_uuids(v, "updated sync uuid");
             self.dirty(v);
@@ -328,8 +331,14 @@ impl Control<'_> {
     }
 
     /// UUIDs at the clean end of a resync (`reference/metadata.md` 5.4).
+    /// A source that has begun a generation since the run began has left this disk out of it:
+    /// another P_UUIDS does not count (`reference/io.md` 6.7, step 5).
     fn rotate_after_resync(&mut self, v: VolumeIndex, source: bool, primary: bool) {
-        let peer = self.vol(v).peer.uuids;
+        let told = self.vol(v).peer.uuids;
+        let began = self.vol(v).source;
+        let another = |told: &Uuids| began.is_some_and(|began| began.current != told.current);
+        let left_out = !source && told.is_some_and(|told| another(&told));
+        let peer = if left_out { began } else { told };
         let Some(disk) = self.vol_mut(v).disk.as_mut() else {
             return;
         };
@@ -339,7 +348,7 @@ impl Control<'_> {
             disk.uuids.finish_target(&peer, primary);
         }
         let uuids = disk.uuids;
-        if peer.is_some() {
+        if peer.is_some() && !left_out {
             // Both sets are equal now.
             self.vol_mut(v).peer.uuids = Some(uuids);
         }
