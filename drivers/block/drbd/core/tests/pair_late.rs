@@ -10,6 +10,7 @@ use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::request::Op;
 use drbd_core::state::VolumeState;
+use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Protocol, Role, Uuid, UuidSet};
 use drbd_format::wire::command::Command;
@@ -702,4 +703,41 @@ fn the_uuid_of_a_resync_of_the_former_disk_holds_up_nothing() {
     assert_eq!(pair.b.state().conn, ConnState::WfBitMapT);
     pair.until("in sync", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Found by the storms of `pair_storm.rs`: the source agrees to a detach of its target, and begins
+/// a generation without it. The target, which has all data by then, ends its run first.
+#[test]
+fn a_target_that_is_left_out_of_a_generation_does_not_take_it_at_the_end_of_its_resync() {
+    let (volume, force) = (V, false);
+    let mut pair = Pair::before_sync_uuid();
+    pair.rounds_until("begun", |pair| pair.b.state().conn == ConnState::SyncTarget);
+    // The ping that ends the run is sent before; its answer and the consent come together.
+    for round in 0..60 {
+        if round == 20 {
+            pair.b.admin(AdminRequest::Detach { volume, force });
+        }
+        for node in [&mut pair.a, &mut pair.b] {
+            node.now = node.now.after(Duration::from_millis(4));
+            node.step();
+        }
+        pair.a.data_in.append(&mut pair.b.data_out);
+        pair.a.meta_in.append(&mut pair.b.meta_out);
+        pair.b.data_in.append(&mut pair.a.data_out);
+    }
+    assert_eq!(pair.a.state().pdsk, DiskState::Failed);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    arrives(&mut pair, false);
+    assert!(!said(&pair.b.log, "Resync aborted"), "{:?}", pair.b.log);
+    assert_eq!(pair.b.state().disk, DiskState::Diskless);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.b.step();
+    assert_eq!(pair.b.state().disk, DiskState::Negotiating);
+    pair.a.write(800, 4096, 0x21);
+    pair.break_now();
+    pair.cut = true;
+    pair.until("apart", |pair| pair.b.state().conn < ConnState::Connected);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.cut = false;
+    pair.until("known", |pair| said(&pair.a.log, "Split-Brain detected"));
 }
