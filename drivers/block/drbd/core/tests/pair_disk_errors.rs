@@ -8,6 +8,7 @@ mod pair {
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::data::PeerIo;
 use drbd_core::input::AdminRequest;
+use drbd_core::peer_request::PeerId;
 use drbd_core::request::{Op, RequestId};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
@@ -343,9 +344,8 @@ fn target_at_its_end() -> Pair {
     pair
 }
 
-#[test]
-fn a_write_that_fails_at_the_end_of_a_resync_is_made_up_for() {
-    let mut pair = target_at_its_end();
+/// `a` has written, and the disk of `b` is at it. Nothing that `b` sends arrives meanwhile.
+fn write_at_the_peers_disk(pair: &mut Pair) -> PeerId {
     pair.b.hold_peer_io = true;
     pair.a.write(800, 4096, 0x71);
     let mut write = None;
@@ -359,6 +359,13 @@ fn a_write_that_fails_at_the_end_of_a_resync_is_made_up_for() {
     let Some(PeerIo::Write { id, .. }) = write else {
         panic!("the write goes to the disk: {write:?}");
     };
+    id
+}
+
+#[test]
+fn a_write_that_fails_at_the_end_of_a_resync_is_made_up_for() {
+    let mut pair = target_at_its_end();
+    let id = write_at_the_peers_disk(&mut pair);
     assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
     let now = pair.b.now;
     pair.b.core.peer_io_done(id, false, now);
@@ -378,19 +385,7 @@ fn a_disk_that_fails_behind_the_end_of_its_resync_is_not_good_for_the_source() {
     pair.rounds_until("done", |pair| {
         pair.b.state().conn == ConnState::Connected && pair.a.state().is_sync_source()
     });
-    pair.b.hold_peer_io = true;
-    pair.a.write(800, 4096, 0x71);
-    let mut write = None;
-    for _ in 0..20 {
-        pair.a.step();
-        pair.b.data_in.append(&mut pair.a.data_out);
-        pair.b.step();
-        let now = pair.b.now;
-        write = write.or(pair.b.core.next_peer_io(now));
-    }
-    let Some(PeerIo::Write { id, .. }) = write else {
-        panic!("the write goes to the disk: {write:?}");
-    };
+    let id = write_at_the_peers_disk(&mut pair);
     let now = pair.b.now;
     pair.b.core.peer_io_done(id, false, now);
     pair.b.hold_peer_io = false;

@@ -352,16 +352,46 @@ fn frozen_for_two_reasons() -> Pair {
 
 /// The disk of the second volume is back, and in doubt, when the peer has been fenced.
 fn fence_beside_doubt(pair: &mut Pair) {
-    pair.until("both notice", |pair| {
-        pair.a.state().susp_fen && pair.b.state().conn < ConnState::Connected
-    });
+    both_notice(pair);
     assert!(pair.a.state().susp_nod);
     attach_volume(pair, W);
     assert_eq!(pair.a.state_of(W).disk, DiskState::Consistent);
+    fence(pair);
+}
+
+fn both_notice(pair: &mut Pair) {
+    pair.until("both notice", |pair| {
+        pair.a.state().susp_fen && pair.b.state().conn < ConnState::Connected
+    });
+}
+
+/// The peer has been fenced; the second volume has no data still.
+fn fence(pair: &mut Pair) {
     pair.a.hold_helpers = false;
     pair.a.end_helper();
     pair.run();
     assert!(!pair.a.state().susp_fen && pair.a.state().susp_nod);
+}
+
+/// Applications are done with a write, and then the peer is out of reach. Returns with what the
+/// block was filled before.
+fn ends_before_the_cut(pair: &mut Pair) -> u8 {
+    let before = pair.b.volume(W).disk.data[BLOCK * 4096];
+    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
+    while pair.round() {}
+    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
+    pair.cut = true;
+    before
+}
+
+/// Applications are done with a write whose barrier nobody has acknowledged, the peer is gone and
+/// so is the own disk. Returns with what the block was filled before.
+fn kept_without_a_disk() -> (Pair, u8) {
+    let mut pair = frozen_for_two_reasons();
+    let before = ends_before_the_cut(&mut pair);
+    let (volume, force) = (W, true);
+    pair.a.admin(AdminRequest::Detach { volume, force });
+    (pair, before)
 }
 
 #[test]
@@ -383,14 +413,7 @@ fn a_write_that_is_given_up_as_another_volume_is_fenced_is_synced() {
 /// The application is done with it, and the peer loses what its disk has in its cache.
 #[test]
 fn a_write_that_was_kept_while_another_volume_was_fenced_is_synced() {
-    let mut pair = frozen_for_two_reasons();
-    let before = pair.b.volume(W).disk.data[BLOCK * 4096];
-    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
-    while pair.round() {}
-    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
-    pair.cut = true;
-    let (volume, force) = (W, true);
-    pair.a.admin(AdminRequest::Detach { volume, force });
+    let (mut pair, before) = kept_without_a_disk();
     pair.run();
     fence_beside_doubt(&mut pair);
     pair.b.volume(W).disk.data[BLOCK * 4096..][..4096].fill(before);
@@ -402,21 +425,9 @@ fn a_write_that_was_kept_while_another_volume_was_fenced_is_synced() {
 /// As above, but the disk comes back when nothing is kept any more.
 #[test]
 fn a_write_that_was_kept_until_another_volume_was_fenced_is_synced() {
-    let mut pair = frozen_for_two_reasons();
-    let before = pair.b.volume(W).disk.data[BLOCK * 4096];
-    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
-    while pair.round() {}
-    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
-    pair.cut = true;
-    let (volume, force) = (W, true);
-    pair.a.admin(AdminRequest::Detach { volume, force });
-    pair.until("both notice", |pair| {
-        pair.a.state().susp_fen && pair.b.state().conn < ConnState::Connected
-    });
-    pair.a.hold_helpers = false;
-    pair.a.end_helper();
-    pair.run();
-    assert!(!pair.a.state().susp_fen && pair.a.state().susp_nod);
+    let (mut pair, before) = kept_without_a_disk();
+    both_notice(&mut pair);
+    fence(&mut pair);
     attach_volume(&mut pair, W);
     assert_eq!(pair.a.state_of(W).disk, DiskState::Consistent);
     pair.b.volume(W).disk.data[BLOCK * 4096..][..4096].fill(before);
@@ -457,11 +468,7 @@ fn a_write_without_a_barrier_ack_is_synced_although_another_volume_is_frozen() {
     // Nobody fences the peer.
     pair.a.hold_helpers = false;
     pair.a.exits.clear();
-    let before = pair.b.volume(W).disk.data[BLOCK * 4096];
-    assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
-    while pair.round() {}
-    assert_eq!(pair.a.volume(W).ended, [Ok(())]);
-    pair.cut = true;
+    let before = ends_before_the_cut(&mut pair);
     pair.until("a notices", |pair| pair.a.state().susp_fen);
     pair.b.crash(77);
     pair.b.volume(W).disk.data[BLOCK * 4096..][..4096].fill(before);
