@@ -17,7 +17,7 @@ fn syncing(s: VolumeState) -> bool {
     s.conn >= ConnState::SyncSource && s.conn <= ConnState::PausedSyncT
 }
 
-fn verifying(s: VolumeState) -> bool {
+pub(super) fn verifying(s: VolumeState) -> bool {
     matches!(s.conn, ConnState::VerifyS | ConnState::VerifyT)
 }
 
@@ -127,10 +127,15 @@ impl Control<'_> {
         let exposed = volume.exposed_uuid & !1;
         let begun = |told: &Uuids| exposed != 0 && told.bitmap & !1 == exposed;
         if let Some(told) = volume.peer.uuids.filter(|told| goes_on && begun(told)) {
-            let (text, uuid) = ("effective data uuid: ", told.current);
-            volume.exposed_uuid = uuid;
-            self.log(v, Line::Uuid { text, uuid });
+            self.expose(v, told.current);
         }
+    }
+
+    /// The data in use are of another generation, which the peer has begun for us.
+    pub(super) fn expose(&mut self, v: VolumeIndex, uuid: u64) {
+        self.vol_mut(v).exposed_uuid = uuid;
+        let text = "effective data uuid: ";
+        self.log(v, Line::Uuid { text, uuid });
     }
 
     /// A Primary without a disk that has taken the data of this disk is going to write.

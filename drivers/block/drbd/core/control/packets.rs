@@ -5,6 +5,7 @@ use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::StateChange;
 use drbd_format::wire::settings::{self, Sizes};
 
+use super::after::verifying;
 use super::engine::{Flags, SUCCESS};
 use super::jobs::VolumeJob;
 use super::sync::{has_no_use_for_sync_uuid, is_in_another_run};
@@ -15,7 +16,7 @@ use crate::link::{LinkError, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::quirk::{quirk, Quirk};
 use crate::state::transition::StateError;
-use crate::state::{mask, Change, VolumeState};
+use crate::state::{mask, Change};
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -245,15 +246,7 @@ impl Control<'_> {
         {
             // The peer has begun a new generation for us, perhaps before our failed disk is let
             // go. (A peer without good data has a UUID that says nothing about ours.)
-            volume.exposed_uuid = set.current;
-            let uuid = set.current;
-            self.log(
-                v,
-                Line::Uuid {
-                    text: "effective data uuid: ",
-                    uuid,
-                },
-            );
+            self.expose(v, set.current);
         }
         Handled::Done
     }
@@ -338,11 +331,9 @@ impl Control<'_> {
     /// would sync the new space.
     fn would_miss_size(&self, v: VolumeIndex, change: Change) -> bool {
         let volume = self.vol(v);
-        let verifies =
-            |new: VolumeState| matches!(new.conn, ConnState::VerifyS | ConnState::VerifyT);
         volume.resize_asked
             && change.names(mask::CONN)
-            && change.apply(volume.state).is_some_and(verifies)
+            && change.apply(volume.state).is_some_and(verifying)
     }
 
     /// What the peer asks for needs a disk that is not there, or not good, which it may not know

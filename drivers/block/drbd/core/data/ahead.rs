@@ -22,9 +22,9 @@ use crate::resync::extents::{Begin, ASK_LIMIT};
 use crate::time::{Duration, Instant};
 
 /// How long nothing has been in flight when the resync begins.
-const LEAVE_AFTER: Duration = Duration(1_000_000_000);
+const LEAVE_AFTER: Duration = Duration::from_secs(1);
 /// When to look again while something is still on its way.
-const LOOK_AGAIN: Duration = Duration(100_000_000);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How far a volume in state Ahead is on its way out of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -196,18 +196,10 @@ impl<M: Memory> DataPlane<M> {
     /// transfer log.
     fn is_under_way(&self, volume: VolumeIndex) -> bool {
         let place = &self.volumes[volume.slot()];
-        if place.in_flight_sectors != 0 || place.unanswered != 0 || place.replies_unacked != 0 {
-            return true;
-        }
-        let mut at = self.log.head();
-        while let Some(slot) = at {
-            let request = &self.requests[slot];
-            if request.volume == volume && request.remote == Remote::Data {
-                return true;
-            }
-            at = self.log.after(&self.requests, slot);
-        }
-        false
+        place.in_flight_sectors != 0
+            || place.unanswered != 0
+            || place.replies_unacked != 0
+            || self.has_request(volume, |request| request.remote == Remote::Data)
     }
 
     fn all_told(&mut self, volume: VolumeIndex, now: Instant) {

@@ -3,7 +3,7 @@
 use super::DataPlane;
 use crate::link::{Facts, VolumeIndex};
 use crate::memory::Memory;
-use crate::request::{Answer, Barrier, Remote};
+use crate::request::{Answer, Barrier, Remote, Request};
 use crate::resync::session::Job;
 
 impl<M: Memory> DataPlane<M> {
@@ -52,25 +52,29 @@ impl<M: Memory> DataPlane<M> {
 
     /// Loops over all requests: the peer has refused one, or was gone.
     fn has_given_up(&self, volume: VolumeIndex) -> bool {
-        let mut at = self.log.head();
-        while let Some(slot) = at {
-            let request = &self.requests[slot];
+        self.has_request(volume, |request| {
             let over = request.remote == Remote::Data && request.answer == Answer::Failed;
-            if over && request.volume == volume && !request.completed {
-                return true;
-            }
-            at = self.log.after(&self.requests, slot);
-        }
-        false
+            over && !request.completed
+        })
     }
 
     /// Loops over all requests.
     fn keeps_ended(&self, volume: VolumeIndex) -> bool {
+        self.has_request(volume, |request| {
+            request.completed && request.barrier == Barrier::Pending
+        })
+    }
+
+    /// Tells whether the transfer log has such a request of a volume. Loops over all requests.
+    pub(super) fn has_request(
+        &self,
+        volume: VolumeIndex,
+        is_such: impl Fn(&Request) -> bool,
+    ) -> bool {
         let mut at = self.log.head();
         while let Some(slot) = at {
             let request = &self.requests[slot];
-            let kept = request.completed && request.barrier == Barrier::Pending;
-            if kept && request.volume == volume {
+            if request.volume == volume && is_such(request) {
                 return true;
             }
             at = self.log.after(&self.requests, slot);
