@@ -98,7 +98,7 @@ impl Cluster {
     /// Applications had a volume through the peer's disk last, but both disks are gone by now and
     /// that one was never told of its generation: after a loss of power the Primary's disk counts
     /// as that of a crashed Primary (seed 1200225).
-    fn is_forgotten(&mut self, node: usize) -> [bool; VOLUMES] {
+    pub(super) fn is_forgotten(&mut self, node: usize) -> [bool; VOLUMES] {
         let holds = node == self.holder;
         core::array::from_fn(|volume| {
             let gone = [0, 1].into_iter().all(|node| {
@@ -109,6 +109,14 @@ impl Cluster {
             let [a, b] = [a, b].map(|node| node.disks.get(volume).and_then(generation_on_disk));
             holds && gone && a == b
         })
+    }
+
+    /// The same if that node steps back (seed 208446).
+    pub(super) fn lost_with_the_role(&mut self, node: usize, volume: usize) {
+        if self.is_forgotten(node)[volume] {
+            let disk = &self.world.nodes[node].disks[volume].live;
+            self.world.oracle.lost_in_the_cache(volume, disk);
+        }
     }
 
     /// The Primary has only the disk of a node that has lost power, or the one that it had itself

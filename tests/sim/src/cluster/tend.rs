@@ -143,10 +143,22 @@ impl Cluster {
         admin.add(Command::Connect(!worthy));
     }
 
+    /// Both disks have gone, and that of the Primary before it could write down that it was alone:
+    /// no node can tell that this one is older. Who knows it attaches the other one first (seed
+    /// 204913).
+    fn comes_second(&mut self, node: usize, volume: usize) -> bool {
+        let promises = self.world.oracle.promises[volume];
+        let worse = promises[node] == Promise::Nothing && promises[1 - node] != Promise::Nothing;
+        self.healed && worse && node != self.holder && self.is_forgotten(self.holder)[volume]
+    }
+
     pub(super) fn may_attach(&mut self, node: usize, volume: usize) -> bool {
         let disk = &self.world.nodes[node].disks[volume];
         let works = !disk.fail_reads && !disk.fail_writes && !disk.fail_flushes;
-        works && self.is_closed(node, volume) && (self.healed || self.world.random.chance(30))
+        works
+            && self.is_closed(node, volume)
+            && !self.comes_second(node, volume)
+            && (self.healed || self.world.random.chance(30))
     }
 
     pub(crate) fn tend_roles(&mut self) {
@@ -289,6 +301,9 @@ impl Cluster {
                 self.promoted(node, usize::from(volume));
             }
             Command::Resize(_) => self.resized_ns = Some(self.world.now_ns),
+            Command::Secondary(volume) if is_success(code) => {
+                self.lost_with_the_role(node, usize::from(volume));
+            }
             Command::Attach(volume) if code == RetCode::DATA_NOT_CURRENT.0 => {
                 self.step_back(node, usize::from(volume));
             }
