@@ -100,11 +100,13 @@ impl Uuids {
     }
 
     /// Tells whether this disk left the generation of `peer`, in which the peer has ended a resync
-    /// from here, or not begun it. The bitmap tells in both cases what the peer lacks.
+    /// from here, or not begun it. The bitmap tells in both cases what the peer lacks. Before that
+    /// it may have been the source, and not have heard of the end.
     fn has_left(&self, peer: &Self) -> bool {
-        let [_, left] = self.history;
+        let [younger, left] = self.history;
+        let was_source = plain(peer.bitmap) == plain(younger);
         self.bitmap != 0
-            && peer.bitmap == 0
+            && (peer.bitmap == 0 || was_source)
             && plain(left) == plain(peer.current)
             && plain(self.current) == branch_of(left)
     }
