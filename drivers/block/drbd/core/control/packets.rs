@@ -347,6 +347,9 @@ impl Control<'_> {
         let promoted = new.peer == Role::Primary && old.peer != Role::Primary;
         let error = if begins && old.disk <= DiskState::Failed {
             StateError::NoRemoteDisk
+        } else if begins && old.disk == DiskState::Negotiating {
+            // The peer has asked before it heard of the disk: a comparison comes first.
+            StateError::InTransientState
         } else if begins && old.pdsk <= DiskState::Failed {
             StateError::NoLocalDisk
         } else if promoted && old.pdsk <= DiskState::Failed && old.disk == DiskState::Outdated {
