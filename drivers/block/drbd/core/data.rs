@@ -160,8 +160,6 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) unstable_blocks: bool,
     /// A page of the bitmap is being written behind a flush that makes them stable.
     pub(crate) page_flush: bool,
-    /// A flush has failed since the disk was attached.
-    pub(crate) flush_failed: bool,
     pub(crate) read_toggle: bool,
     pub(crate) congested: bool,
     /// How far the volume is on its way out of Ahead ([`ahead::Leave`]): which step, and its time
@@ -170,9 +168,9 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) leave_at: u64,
     /// Resync data sent of which the peer has not said whether it has written them.
     pub(crate) replies_unacked: u16,
-    /// Answers that are due to what was asked in the run before this one.
+    /// Answers that are due to what was asked over this connection in runs that have ended.
     pub(crate) answers_due: u16,
-    /// Applications have written here since those answers were asked for.
+    /// They are of no use: applications have written here since, or the peer's disk has gone.
     pub(crate) answers_stale: bool,
 }
 
@@ -220,7 +218,6 @@ impl<M: Memory> Default for VolumeSlot<M> {
             unstable: Unstable::default(),
             unstable_blocks: false,
             page_flush: false,
-            flush_failed: false,
             read_toggle: false,
             congested: false,
             leave_step: ahead::Step::No,
@@ -533,15 +530,17 @@ impl<M: Memory> DataPlane<M> {
             view.state.conn,
             ConnState::SyncTarget | ConnState::PausedSyncT
         );
-        if !syncs && view.state.conn != ConnState::Behind {
-            (slot.answers_due, slot.answers_stale) = (0, false);
+        if view.state.conn < ConnState::Connected {
+            slot.forget_answers();
+        } else if !syncs && view.state.conn != ConnState::Behind {
+            // Whatever comes is about the data of a run that has ended.
+            slot.answers_stale |= slot.answers_due != 0;
         }
         slot.bits_known |= syncs || view.state.disk == DiskState::UpToDate;
         slot.bits_known &=
             view.state.disk >= DiskState::Inconsistent && view.state.conn != ConnState::WfBitMapT;
         let good = |view: &View| view.state.pdsk == DiskState::UpToDate;
         slot.peer_missed &= good(&old) || !good(view);
-        slot.flush_failed &= old.disk == view.disk;
         let given_up = slot.disk.is_some() && view.state.disk < DiskState::Inconsistent;
         if given_up {
             slot.bitmap_send = slot.bitmap_send.given_up();
@@ -658,8 +657,7 @@ impl<M: Memory> DataPlane<M> {
         let mut ordering = WriteOrdering::Flush;
         for volume in self.present_volumes().filter(|volume| volume.has_disk()) {
             let disk = &volume.view.disk;
-            let flushes = disk.disk_flushes && !volume.flush_failed;
-            if ordering == WriteOrdering::Flush && !flushes {
+            if ordering == WriteOrdering::Flush && !disk.disk_flushes {
                 ordering = WriteOrdering::Drain;
             }
             if ordering == WriteOrdering::Drain && !disk.disk_drain {

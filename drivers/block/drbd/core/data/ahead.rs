@@ -23,6 +23,9 @@ use crate::time::{Duration, Instant};
 
 /// How long nothing has been in flight when the resync begins.
 const LEAVE_AFTER: Duration = Duration::from_secs(1);
+/// How long a run waits for what was asked in the run before: nothing stays in a connection for
+/// longer, see `timeout` and `ko-count`.
+const ANSWERED_AFTER: Duration = Duration::from_secs(45);
 /// When to look again while something is still on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -66,6 +69,19 @@ impl<M: Memory> VolumeSlot<M> {
             Leave::Telling(bit) => (Step::Telling, bit.0),
             Leave::Told(at) => (Step::Told, at.0),
         };
+    }
+
+    /// What was asked in the run before is not waited for any more.
+    pub(crate) fn forget_answers(&mut self) {
+        (self.answers_due, self.answers_stale) = (0, false);
+    }
+
+    /// Until when a run of this volume asks for nothing: answers to what was asked in the run
+    /// before may still come, and look like those to come. A disk that hangs never gives them.
+    pub(crate) fn waits_for_answers(&self, now: Instant) -> Option<Instant> {
+        let started = self.session.as_ref()?.started;
+        let latest = started.after(ANSWERED_AFTER);
+        (self.answers_due != 0 && now < latest).then_some(latest)
     }
 
     /// When [`DataPlane::leave_ahead`] has something to do.
@@ -112,7 +128,7 @@ impl<M: Memory> DataPlane<M> {
         }
         *due -= 1;
         if *due == 0 {
-            self.volumes[volume.slot()].answers_stale = false;
+            self.volumes[volume.slot()].forget_answers();
             self.wants.sender = true;
             self.resync_progressed(volume, now);
         }

@@ -455,7 +455,6 @@ impl<M: Memory> DataPlane<M> {
         };
         place.totals = super::Totals::default();
         place.cache_dirty = true;
-        place.flush_failed = false;
         let capacity = place.view.capacity;
         if let Some(disk) = &mut place.disk {
             disk.attached = true;

@@ -331,7 +331,8 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// A flush has ended. After one that failed the barrier is not acknowledged unless the disk is
-    /// given up, and the method is drain until the disk is attached again or its options change.
+    /// given up. If it stays (`on-io-error pass_on`) the connection ends; over the next one it is
+    /// flushed as before: the failure of a moment must not make all later writes unstable.
     pub fn flush_done(&mut self, token: FlushToken, ok: bool, now: Instant) {
         let _ = now;
         let Some(place) = self.volumes.get_mut(token.volume.slot()) else {
@@ -340,7 +341,6 @@ impl<M: Memory> DataPlane<M> {
         place.local_in_flight = place.local_in_flight.saturating_sub(1);
         // A disk that is given up already has nothing to lose.
         let failed = !ok && place.has_disk();
-        place.flush_failed |= failed;
         let kept = place.view.disk.on_io_error == OnIoError::PassOn;
         let current = token.connection == self.connection;
         if failed {

@@ -51,10 +51,14 @@ impl<M: Memory> DataPlane<M> {
                 (Job::Resync, Side::Source) | (Job::Verify, Side::Target) => continue,
             };
             let place = &self.volumes[volume.slot()];
-            let waits = place.view.state.conn != runs || place.answers_due != 0;
-            if waits || !place.has_disk() {
+            if place.view.state.conn != runs || !place.has_disk() {
                 continue;
             }
+            if let Some(until) = place.waits_for_answers(now) {
+                self.resync_timer = earliest(self.resync_timer, Some(until));
+                continue;
+            }
+            self.volumes[volume.slot()].forget_answers();
             let len = match job {
                 Job::Resync => self.ask_for_data(volume, buf, now),
                 Job::Verify => self.ask_for_digest(volume, buf, now),
@@ -388,7 +392,11 @@ impl<M: Memory> DataPlane<M> {
         let range = self.ack_range(volume, ack);
         let different = ack.block_id == BlockId::OUT_OF_SYNC;
         let place = &mut self.volumes[volume.slot()];
-        if different {
+        // From a verify that has ended, after our bitmap has gone to a target: that one would
+        // never ask for the block. It has found the difference, and has marked it itself.
+        let late =
+            place.view.state.conn == ConnState::WfBitMapS || place.view.state.is_sync_source();
+        if different && !late {
             place.set_out_of_sync(range);
         }
         if let Some(session) = &mut place.session {
