@@ -36,6 +36,9 @@ struct History {
     newest: u64,
     /// Its last acknowledged write was lost in a way that the protocol allows.
     anything: bool,
+    /// That was so before the versions that are here now: until one of them is flushed, a loss of
+    /// power brings back what is not among them (seed 300210).
+    bottomless: bool,
     /// Somebody has chosen older data, and nobody has written since.
     older_chosen: bool,
     /// Versions may be in flight.
@@ -47,6 +50,7 @@ impl History {
         versions: Vec::new(),
         newest: 0,
         anything: false,
+        bottomless: false,
         older_chosen: false,
         flying: false,
     };
@@ -72,6 +76,7 @@ impl History {
         self.anything
             || self.older_chosen
             || self.newest == value
+            || (self.bottomless && self.counted(promise, flushed).is_none())
             || self.versions[self.oldest(promise, flushed)..]
                 .iter()
                 .any(is)
@@ -79,12 +84,30 @@ impl History {
 
     /// Index of the oldest version that may be there.
     fn oldest(&self, promise: Promise, flushed: u64) -> usize {
+        self.counted(promise, flushed).unwrap_or(0)
+    }
+
+    /// What was before the versions to come need not be known.
+    fn begin_anew(&mut self) {
+        self.bottomless |= std::mem::take(&mut self.anything);
+    }
+
+    /// Forgets what is older than the last version that is flushed.
+    fn forget_older(&mut self, flushed: u64) {
+        if let Some(oldest) = self.counted(Promise::Flushed, flushed) {
+            self.versions.drain(..oldest);
+            self.bottomless = false;
+        }
+    }
+
+    /// Index of the last version that the promise counts.
+    fn counted(&self, promise: Promise, flushed: u64) -> Option<usize> {
         let counts = |version: &Version| match promise {
             Promise::Everything => version.acked > 0,
             Promise::Flushed => version.acked > 0 && (version.durable || version.acked <= flushed),
             Promise::Nothing => false,
         };
-        self.versions.iter().rposition(counts).unwrap_or(0)
+        self.versions.iter().rposition(counts)
     }
 }
 
@@ -253,7 +276,7 @@ impl Oracle {
             let Some(history) = self.sectors[volume].get_mut(write.sector + at) else {
                 continue;
             };
-            history.anything = false;
+            history.begin_anew();
             history.older_chosen = false;
             let value = write.value_at(at);
             let versions = &mut history.versions;
@@ -274,8 +297,7 @@ impl Oracle {
             version.durable = durable;
             version.in_flight = false;
             versions[..=at].sort_by_key(|version| version.in_flight);
-            let oldest = history.oldest(Promise::Flushed, self.flushed[volume]);
-            history.versions.drain(..oldest);
+            history.forget_older(self.flushed[volume]);
             history.newest = history.versions.last().map_or(0, |last| last.value);
         }
     }
@@ -408,10 +430,9 @@ impl Oracle {
         self.acks += 1;
         let (acks, flushed) = (self.acks, self.flushed[volume]);
         for (sector, history) in self.sectors[volume].iter_mut() {
-            let oldest = history.oldest(Promise::Flushed, flushed);
-            history.versions.drain(..oldest);
+            history.forget_older(flushed);
             let value = disk.get(sector);
-            history.anything = false;
+            history.begin_anew();
             let other = history.versions.iter().any(|v| v.value != value);
             history.older_chosen &= history.newest == value;
             history.older_chosen |= stale && other;
