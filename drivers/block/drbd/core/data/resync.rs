@@ -7,7 +7,7 @@ use drbd_format::wire::features::FeatureFlags;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{BlockAck, BlockId, BlockRequest};
 
-use super::{DataPlane, Outgoing, Payload, SentToken};
+use super::{DataPlane, Outgoing, Payload, SentToken, VolumeSlot};
 use crate::chance::{chance, Unlikely};
 use crate::link::{Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
@@ -27,6 +27,15 @@ const CANCELLED_FOR: Duration = Duration::from_secs(1);
 /// peer, who asks as much, must leave some for answers and writes: otherwise two nodes that ask
 /// each other, about two volumes, both wait for the other one to read.
 const OWN_EIGHTHS: u32 = 3;
+
+impl<M: Memory> VolumeSlot<M> {
+    /// The target of a resync from here has got our bitmap. What is marked here alone from now on
+    /// it would never ask for: a verify that has been given up tells both nodes what it finds.
+    fn bits_are_told(&self) -> bool {
+        let state = self.view.state;
+        state.conn == ConnState::WfBitMapS || state.is_sync_source()
+    }
+}
 
 impl<M: Memory> DataPlane<M> {
     /// Generates the next request of a resync or verify, as far as its limits allow.
@@ -372,7 +381,7 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn verify_compared(&mut self, slot: u32, same: bool, now: Instant) {
         let (volume, range) = (self.peers[slot].volume, self.peers[slot].range());
         let place = &mut self.volumes[volume.slot()];
-        if !same {
+        if !same && !place.bits_are_told() {
             place.set_out_of_sync(range);
         }
         if let Some(session) = &mut place.session {
@@ -392,11 +401,7 @@ impl<M: Memory> DataPlane<M> {
         let range = self.ack_range(volume, ack);
         let different = ack.block_id == BlockId::OUT_OF_SYNC;
         let place = &mut self.volumes[volume.slot()];
-        // From a verify that has ended, after our bitmap has gone to a target: that one would
-        // never ask for the block. It has found the difference, and has marked it itself.
-        let late =
-            place.view.state.conn == ConnState::WfBitMapS || place.view.state.is_sync_source();
-        if different && !late {
+        if different && !place.bits_are_told() {
             place.set_out_of_sync(range);
         }
         if let Some(session) = &mut place.session {
