@@ -68,9 +68,10 @@ impl Uuids {
         self.current = plain(self.current) | u64::from(primary);
     }
 
-    /// Begins a new generation `random`; the old one becomes the base of the bitmap.
+    /// Begins a new generation `random`; the old one becomes the base of the bitmap. A base that
+    /// there was goes into the history: the data would seem to be unrelated to those of that disk.
     pub fn new_current(&mut self, random: u64, primary: bool) {
-        self.bitmap = self.current;
+        self.set_bitmap(self.current);
         self.current = random;
         self.mark_primary(primary);
     }

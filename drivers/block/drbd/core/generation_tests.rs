@@ -263,3 +263,21 @@ fn a_branch_of_a_source_is_not_far_from_a_target_that_had_not_begun() {
     let rest = compare(&mut source, &mut younger.clone(), &NOW);
     assert_eq!((rest.result, rest.rule), (-100, 100));
 }
+
+/// The target of a resync is promoted by force, and two generations begin at once: the second one
+/// is for what is written alone.
+#[test]
+fn two_generations_at_once_do_not_make_the_data_unrelated() {
+    let mut source = Uuids::from_array([0xc0, 0xb0, 0, 0]);
+    let mut target = Uuids::from_array([0xb0, 0, 0, 0]);
+    let sync = source.begin_source(0x70);
+    target.begin_target(sync, false);
+    target.new_current(0xd0, true);
+    target.new_current(0xe0, true);
+    // The source, for its part, begins with another disk what it never ends.
+    source.set_bitmap(0x10);
+    for (mut own, mut peer) in [(source, target), (target, source)] {
+        let seen = compare(&mut own, &mut peer, &NOW);
+        assert_eq!((seen.result, seen.rule), (-100, 100));
+    }
+}
