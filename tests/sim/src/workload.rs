@@ -562,7 +562,8 @@ pub fn is_replicating(world: &mut World, node: usize, volume: usize) -> bool {
         return false;
     };
     let state = core.state(VolumeIndex(volume as u8));
-    state.conn == ConnState::Connected
+    use ConnState::{Connected, VerifyS, VerifyT};
+    matches!(state.conn, Connected | VerifyS | VerifyT)
         && state.pdsk == DiskState::UpToDate
         && state.role == Role::Primary
 }
