@@ -400,6 +400,7 @@ impl Cluster {
         }
         self.note_breaks();
         self.workload.lost_with_the_disk(&mut self.world);
+        self.note_splits();
         self.settle_claims();
         self.hurry();
         self.break_early();

@@ -18,14 +18,17 @@ pub(super) struct Split {
 }
 
 impl Cluster {
-    /// Reads which volumes keep the nodes from connecting.
+    /// Reads which volumes keep the nodes from connecting, and of which data are given up.
     pub(super) fn note_splits(&mut self) {
         let log = &self.world.log;
         for said in log.get(self.split.seen..).unwrap_or(&[]) {
+            let Some(volume) = said.volume else { continue };
+            let solved = "Split-Brain detected, manually solved. Sync from peer node";
             if said.text.starts_with("Split-Brain detected but unresolved") {
-                if let Some(volume) = said.volume {
-                    self.split.dropped[volume.slot()] = true;
-                }
+                self.split.dropped[volume.slot()] = true;
+            } else if said.text.starts_with(solved) {
+                // Told to discard its data before anybody knew of the split brain (seed 395634).
+                self.split.claims[volume.slot()] = Some(1 - said.node);
             }
         }
         self.split.seen = log.len();

@@ -11,7 +11,6 @@ use crate::oracle::{Promise, Write};
 
 impl Cluster {
     pub(super) fn tend(&mut self) {
-        self.note_splits();
         for node in 0..2 {
             self.give_up_split(node);
             self.tend_node(node);
