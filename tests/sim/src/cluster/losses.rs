@@ -1,5 +1,6 @@
 //! What is lost with a connection or a node: writes on their way, and what caches held.
 
+use drbd_core::state::VolumeState;
 use drbd_format::types::{DiskState, Role};
 
 use super::Cluster;
@@ -95,25 +96,42 @@ impl Cluster {
         }
     }
 
-    /// Applications had a volume through the peer's disk last, but both disks are gone by now and
-    /// that one was never told of its generation: after a loss of power the Primary's disk counts
-    /// as that of a crashed Primary (seed 1200225).
-    pub(super) fn is_forgotten(&mut self, node: usize) -> [bool; VOLUMES] {
+    /// Applications had a volume through the peer's disk last, but that is gone, too, or its node
+    /// has not heard of it, and was never told of its generation: after a loss of power the
+    /// Primary's disk counts as that of a crashed Primary (seeds 1200225, 416053).
+    fn is_forgotten(&mut self, node: usize) -> [bool; VOLUMES] {
+        let both = self.are_both_forgotten(node);
+        core::array::from_fn(|volume| {
+            let gone = |state: &VolumeState| state.disk < DiskState::Inconsistent;
+            let own = self.state(node, volume).is_some_and(|state| gone(&state));
+            let peer = self.state(1 - node, volume);
+            let unheard = peer.is_some_and(|peer| peer.pdsk >= DiskState::Inconsistent);
+            both[volume] || (node == self.holder && own && unheard && self.is_of_one(volume))
+        })
+    }
+
+    /// Both disks of a volume are gone, and neither was told of another generation.
+    pub(super) fn are_both_forgotten(&mut self, node: usize) -> [bool; VOLUMES] {
         let holds = node == self.holder;
         core::array::from_fn(|volume| {
             let gone = [0, 1].into_iter().all(|node| {
                 let state = self.state(node, volume);
                 state.is_some_and(|state| state.disk < DiskState::Inconsistent)
             });
-            let [a, b] = &self.world.nodes;
-            let [a, b] = [a, b].map(|node| node.disks.get(volume).and_then(generation_on_disk));
-            holds && gone && a == b
+            holds && gone && self.is_of_one(volume)
         })
+    }
+
+    /// Both disks hold the same generation.
+    fn is_of_one(&self, volume: usize) -> bool {
+        let [a, b] = &self.world.nodes;
+        let [a, b] = [a, b].map(|node| node.disks.get(volume).and_then(generation_on_disk));
+        a == b
     }
 
     /// The same if that node steps back (seed 208446).
     pub(super) fn lost_with_the_role(&mut self, node: usize, volume: usize) {
-        if self.is_forgotten(node)[volume] {
+        if self.are_both_forgotten(node)[volume] {
             let disk = &self.world.nodes[node].disks[volume].live;
             self.world.oracle.lost_in_the_cache(volume, disk);
         }

@@ -148,7 +148,7 @@ impl Cluster {
     fn comes_second(&mut self, node: usize, volume: usize) -> bool {
         let promises = self.world.oracle.promises[volume];
         let worse = promises[node] == Promise::Nothing && promises[1 - node] != Promise::Nothing;
-        self.healed && worse && node != self.holder && self.is_forgotten(self.holder)[volume]
+        self.healed && worse && node != self.holder && self.are_both_forgotten(self.holder)[volume]
     }
 
     pub(super) fn may_attach(&mut self, node: usize, volume: usize) -> bool {
