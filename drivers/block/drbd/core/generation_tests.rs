@@ -281,3 +281,35 @@ fn two_generations_at_once_do_not_make_the_data_unrelated() {
         assert_eq!((seen.result, seen.rule), (-100, 100));
     }
 }
+
+/// Seed 262348: the target of a resync ran ahead and was then left alone, all before its source had
+/// heard of the end. It took the source for a disk that had been left long ago, and synced all.
+#[test]
+fn a_branch_of_a_target_is_not_far_from_its_source_that_had_not_heard_of_the_end() {
+    let (c, x, random) = (0xc0, 0x80, 0x7770);
+    for base in [0, 0xb0] {
+        let mut source = Uuids::from_array([c, base, x, 0x90]);
+        let told = source;
+        let mut target = Uuids::from_array([if base == 0 { c } else { base }, 0, x, 0x90]);
+        let sync = source.begin_source(0x5550);
+        target.begin_target(sync, true);
+        target.finish_target(&told, true);
+        assert_eq!(plain(target.history[0]), source.bitmap);
+        // It pulls ahead, and leaves Ahead as the source of the next resync.
+        assert_eq!(target.begin_source(random), random);
+        target.branch(true);
+        let (mut own, mut peer) = (target, source);
+        let here = compare(&mut own, &mut peer, &NOW);
+        assert_eq!((here.result, here.rule), (1, 75), "{base:x}");
+        assert_eq!([own.bitmap, own.history[0]], [c | 1, random]);
+        let (mut own, mut peer) = (source, target);
+        let there = compare(&mut own, &mut peer, &NOW);
+        assert_eq!((there.result, there.rule), (-1, 55), "{base:x}");
+        assert_eq!(peer.bitmap, c | 1);
+        // The bitmap of one that has gone on from there is not about what this one lacks.
+        let mut gone_on = source;
+        gone_on.new_current(0xe0, true);
+        let rest = compare(&mut target.clone(), &mut gone_on, &NOW);
+        assert_eq!((rest.result, rest.rule), (-100, 100), "{base:x}");
+    }
+}
