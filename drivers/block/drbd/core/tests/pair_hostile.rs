@@ -537,6 +537,36 @@ fn a_disk_that_is_not_compared_yet_is_the_source_of_no_resync() {
     assert_eq!(pair.a.state().disk, DiskState::Negotiating);
 }
 
+/// Seed 310512: the peer had asked for a verify before it heard of the disk, which lacked what was
+/// written meanwhile, and counted as UpToDate without a comparison.
+#[test]
+fn a_disk_that_is_not_compared_yet_is_not_verified() {
+    let mut pair = Pair::synced_with_verify();
+    detach(&mut pair, true);
+    pair.a.write(800, 4096, 0x71);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.b.sends_left = Some(0);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    let verify = ConnState::VerifyS.to_wire() << 4;
+    receive(
+        &mut pair.a,
+        &Packet::StateChgReq(change(mask::CONN, verify)),
+    );
+    assert_eq!(reply(&mut pair.a), -18);
+    let state = pair.a.state();
+    assert_eq!(
+        [state.disk, state.pdsk],
+        [DiskState::Negotiating, DiskState::UpToDate]
+    );
+    assert_eq!(state.conn, ConnState::Connected);
+    pair.b.sends_left = None;
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[800 * 512], 0x71);
+}
+
 /// The code of the answer to a request of the peer.
 fn reply(node: &mut Node) -> i32 {
     let mut reply = [0; 64];
