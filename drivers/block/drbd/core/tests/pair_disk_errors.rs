@@ -5,9 +5,9 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::data::PeerIo;
-use drbd_core::input::AdminRequest;
+use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::peer_request::PeerId;
 use drbd_core::request::{Op, RequestId};
 use drbd_core::time::Duration;
@@ -494,5 +494,79 @@ fn what_is_written_without_a_peer_whose_disk_had_failed_is_of_a_new_generation()
     assert!(said(&pair.a.log, "new current UUID"), "{:#?}", pair.a.log);
     pair.cut = false;
     pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// A few rounds, of which what arrives on the meta socket of `b` is kept.
+fn rounds_without_acks(pair: &mut Pair, kept: &mut Vec<u8>, rounds: usize) {
+    for _ in 0..rounds {
+        pair.round_or_time();
+        kept.extend(pair.b.meta_in.drain(..));
+    }
+}
+
+fn is_marked(pair: &Pair, bit: u64) -> [bool; 2] {
+    [&pair.a, &pair.b].map(|node| node.core.bit_is_set(V, bit))
+}
+
+/// `b` has asked, with checksums, for the blocks of which only `a` knew that they are written, and
+/// the disk of `a`, the source, has gone and come. Returns with the answers that `b` has not seen:
+/// block 10 is the same on both nodes, block 20 was not.
+fn source_that_came_back() -> (Pair, Vec<u8>) {
+    let mut pair = Pair::synced();
+    let digests = DigestLengths {
+        csums: 4,
+        ..DigestLengths::default()
+    };
+    for on_a in [true, false] {
+        let config = NetConfig {
+            csums_alg: Name::new(b"crc32c").unwrap(),
+            ..NetConfig::DEFAULT
+        };
+        let request = AdminRequest::NetOptions { config, digests };
+        assert_eq!(pair.command(on_a, request), 101);
+    }
+    pair.cut = true;
+    pair.a.write(80, 4096, 0x11);
+    pair.a.write(160, 4096, 8);
+    pair.until("both notice", |pair| {
+        let states = [pair.a.state(), pair.b.state()];
+        states.iter().all(|state| state.conn < ConnState::Connected)
+    });
+    pair.cut = false;
+    pair.rounds_until("target", |pair| {
+        pair.b.state().conn == ConnState::SyncTarget
+    });
+    let mut kept = Vec::new();
+    rounds_without_acks(&mut pair, &mut kept, 20);
+    assert!(!kept.is_empty());
+    assert!(pair.b.core.bit_is_set(V, 10) && !pair.b.core.bit_is_set(V, 20));
+    let (volume, force) = (V, true);
+    pair.a.admin(AdminRequest::Detach { volume, force });
+    rounds_without_acks(&mut pair, &mut kept, 20);
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    assert_eq!(pair.b.state().conn, ConnState::Connected);
+    pair.b.sent.clear();
+    pair.a.attach(DiskConfig::DEFAULT);
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    let conns = [pair.a.state(), pair.b.state()].map(|state| state.conn);
+    assert_eq!(conns, [ConnState::SyncSource, ConnState::SyncTarget]);
+    (pair, kept)
+}
+
+/// Seed 264293: the target forgot the block, and its source, which has marked it anew, never did.
+#[test]
+fn an_old_answer_of_a_source_whose_disk_was_away_clears_nothing() {
+    let (mut pair, kept) = source_that_came_back();
+    assert_eq!(is_marked(&pair, 10), [true; 2]);
+    pair.b.sends_left = Some(0);
+    pair.b.meta_in.extend(kept);
+    while pair.round() {}
+    assert_eq!(is_marked(&pair, 10), [true; 2]);
+    pair.b.sends_left = None;
+    pair.until("in sync", Pair::in_sync);
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 0);
+    }
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
