@@ -12,6 +12,7 @@ use drbd_core::peer_request::PeerId;
 use drbd_core::request::{Op, RequestId};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
+use drbd_format::wire::command::Command;
 use pair::both::Pair;
 use pair::node::V;
 
@@ -568,5 +569,39 @@ fn an_old_answer_of_a_source_whose_disk_was_away_clears_nothing() {
     for node in [&pair.a, &pair.b] {
         assert_eq!(node.core.counters(V).out_of_sync_bits, 0);
     }
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// How long the run is under way when `b` asks for a block.
+fn asks_after(pair: &mut Pair) -> Duration {
+    let asked = Command::CsumRsRequest.to_wire();
+    pair.rounds_until("asking", |pair| pair.b.sent.contains(&asked));
+    let session = pair.b.core.data.session(V).expect("it is under way");
+    pair.b.now.since(session.started)
+}
+
+/// A disk that hangs gives no answer: the target would be behind for as long as the connection is.
+#[test]
+fn a_target_whose_old_questions_are_not_answered_asks_after_45_seconds() {
+    let (mut pair, _) = source_that_came_back();
+    let after = asks_after(&mut pair);
+    let limit = Duration::from_secs(45);
+    assert!(
+        after >= limit && after < Duration::from_secs(46),
+        "{after:?}"
+    );
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    let features = Command::ConnectionFeatures.to_wire();
+    assert!(!pair.b.sent.contains(&features), "over the same connection");
+}
+
+/// No answer comes over another connection than its question.
+#[test]
+fn a_target_asks_at_once_over_the_next_connection() {
+    let (mut pair, _) = source_that_came_back();
+    pair.break_now();
+    assert!(asks_after(&mut pair) < Duration::from_secs(1));
+    pair.until("in sync", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
