@@ -605,3 +605,37 @@ fn a_target_asks_at_once_over_the_next_connection() {
     pair.until("in sync", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
+
+/// Seed 276416: the disk of the other node had failed in the verify, and had lost what it marked.
+/// The result came when the bitmaps had been exchanged, and the source waited for ever for an ack.
+#[test]
+fn a_late_result_of_a_verify_does_not_hold_up_the_source_of_a_resync() {
+    for wanted in [ConnState::WfBitMapS, ConnState::SyncSource] {
+        let mut pair = Pair::synced_with_verify();
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        assert_eq!(pair.role(false, Role::Primary, false), 1);
+        pair.run();
+        pair.a.fail_peer_io = true;
+        pair.a.admin(VERIFY);
+        let mut kept = Vec::new();
+        rounds_without_acks(&mut pair, &mut kept, 40);
+        assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+        // Nor could it write its bitmap.
+        pair.a.fail_peer_io = false;
+        pair.a.disk.bitmap.clear();
+        pair.b.write(8000, 4096, 0x71);
+        pair.a.attach(DiskConfig::DEFAULT);
+        while pair.b.state().conn != wanted {
+            rounds_without_acks(&mut pair, &mut kept, 1);
+        }
+        assert_eq!(is_marked(&pair, 0), [false; 2], "{wanted:?}");
+        pair.b.meta_in.extend(kept);
+        while pair.b.step() {}
+        assert_eq!(pair.b.state().conn, wanted);
+        assert!(pair.b.meta_in.is_empty(), "{wanted:?}");
+        pair.until("in sync", Pair::in_sync);
+        for node in [&pair.a, &pair.b] {
+            assert_eq!(node.core.counters(V).out_of_sync_bits, 0, "{wanted:?}");
+        }
+    }
+}
