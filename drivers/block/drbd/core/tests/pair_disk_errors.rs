@@ -11,7 +11,7 @@ use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::peer_request::PeerId;
 use drbd_core::request::{Op, RequestId};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
+use drbd_format::types::{ConnState, DiskState, OnIoError, Role, WriteOrdering};
 use drbd_format::wire::command::Command;
 use pair::both::Pair;
 use pair::node::V;
@@ -638,4 +638,48 @@ fn a_late_result_of_a_verify_does_not_hold_up_the_source_of_a_resync() {
             assert_eq!(node.core.counters(V).out_of_sync_bits, 0, "{wanted:?}");
         }
     }
+}
+
+/// How often `b` has flushed its disk for a barrier.
+fn flushes(pair: &Pair) -> usize {
+    let lines = pair.b.told.iter();
+    lines.filter(|line| line.contains("disk Flush")).count()
+}
+
+/// Seed 285221: its disk was not flushed any more, and a loss of power took acknowledged writes.
+#[test]
+fn a_disk_that_stays_when_a_flush_fails_is_flushed_over_the_next_connection() {
+    let mut pair = pass_on();
+    pair.b.hold_peer_io = true;
+    pair.a.write(800, 4096, 0x71);
+    let now = pair.b.now;
+    let mut flush = None;
+    for _ in 0..20 {
+        pair.round_or_time();
+        match pair.b.core.next_peer_io(now) {
+            Some(PeerIo::Write { id, .. }) => pair.b.core.peer_io_done(id, true, now),
+            Some(PeerIo::Flush { token, .. }) => flush = Some(token),
+            Some(PeerIo::Free { .. }) | None => {}
+            Some(io) => panic!("{io:?}"),
+        }
+    }
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.b
+        .core
+        .flush_done(flush.expect("for its barrier"), false, now);
+    pair.b.hold_peer_io = false;
+    pair.b.sent.clear();
+    pair.until("in sync", Pair::in_sync);
+    let features = Command::ConnectionFeatures.to_wire();
+    assert!(pair.b.sent.contains(&features), "over another connection");
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    for number in 0..3 {
+        let before = flushes(&pair);
+        pair.a.write(1600 + 80 * number, 4096, 0x72);
+        pair.run();
+        pair.pass(Duration::from_millis(10));
+        assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+        assert_eq!(flushes(&pair), before + 1, "{number}");
+    }
+    assert_eq!(pair.b.core.data.ordering(), WriteOrdering::Flush);
 }
