@@ -683,3 +683,47 @@ fn a_disk_that_stays_when_a_flush_fails_is_flushed_over_the_next_connection() {
     }
     assert_eq!(pair.b.core.data.ordering(), WriteOrdering::Flush);
 }
+
+/// What was read for the run before is sent in the next one: an old peer cancels nothing. The disk
+/// of the target was away meanwhile, and has not got what was written to the block since.
+#[test]
+fn old_data_that_come_after_the_disk_was_away_are_not_taken() {
+    let mut pair = Pair::new();
+    pair.version = 95;
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair.cut = true;
+    pair.a.write(800, 4096, 0x21);
+    pair.until("both notice", |pair| {
+        let states = [pair.a.state(), pair.b.state()];
+        states.iter().all(|state| state.conn < ConnState::Connected)
+    });
+    pair.cut = false;
+    pair.a.hold_peer_io = true;
+    pair.rounds_until("a read", |pair| {
+        pair.a.state().conn == ConnState::SyncSource && pair.a.core.data.has_peer_io()
+    });
+    let now = pair.a.now;
+    let Some(PeerIo::Read { id, sector, .. }) = pair.a.core.next_peer_io(now) else {
+        panic!("a read");
+    };
+    assert_eq!(sector.0, 800);
+    pair.a.pages.insert(id.slot, vec![0x21; 4096]);
+    let (volume, force) = (V, true);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    pair.run();
+    pair.a.write(800, 4096, 0x22);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    let conns = [pair.a.state(), pair.b.state()].map(|state| state.conn);
+    assert_eq!(conns, [ConnState::SyncSource, ConnState::SyncTarget]);
+    pair.a.core.peer_io_done(id, true, now);
+    pair.a.hold_peer_io = false;
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 0);
+    }
+}
