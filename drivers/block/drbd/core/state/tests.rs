@@ -590,3 +590,27 @@ fn a_field_taken_out_of_a_change_is_left_alone() {
     assert_eq!(change.without(mask::PDSK), Change::role(Role::Primary));
     assert_eq!(change.without(mask::DISK), change);
 }
+
+/// The verify was asked for before a disk failed, and the peer's consent comes after it: the states
+/// of a verify would make both disks UpToDate (seed 458816).
+#[test]
+fn nothing_but_good_disks_is_verified() {
+    use DiskState::{Inconsistent, UpToDate};
+    let connected = |disk, pdsk| VolumeState {
+        conn: ConnState::Connected,
+        disk,
+        pdsk,
+        ..VolumeState::INITIAL
+    };
+    for conn in [ConnState::VerifyS, ConnState::VerifyT] {
+        for (disk, pdsk) in [(Inconsistent, UpToDate), (UpToDate, Inconsistent)] {
+            let old = connected(disk, pdsk);
+            let new = VolumeState { conn, ..old };
+            let seen = check_soft(old, new, &Rules::NONE);
+            assert_eq!(seen, Err(StateError::NoUpToDateDisk), "{new}");
+        }
+        let old = connected(UpToDate, UpToDate);
+        let new = VolumeState { conn, ..old };
+        assert_eq!(check_soft(old, new, &Rules::NONE), Ok(()));
+    }
+}

@@ -472,12 +472,14 @@ pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), S
         Connected, Disconnecting, StandAlone, StartingSyncS, StartingSyncT, SyncSource, SyncTarget,
         Unconnected, VerifyS, VerifyT, WfConnection, WfReportParams,
     };
-    use DiskState::{Attaching, Diskless, Negotiating, Outdated};
+    use DiskState::{Attaching, Diskless, Negotiating, Outdated, UpToDate};
     let starting = matches!(n.conn, StartingSyncS | StartingSyncT);
     // What the disk is worth only the peer knows.
     let unknown = starting && o.disk == Negotiating && !quirk(Quirk::DiskNotCompared);
     let verify = matches!(n.conn, VerifyS | VerifyT);
     let conn_changes = n.conn != o.conn;
+    // In these states both disks count as good.
+    let good = o.disk == UpToDate && o.pdsk == UpToDate || quirk(Quirk::DiskNotCompared);
     let refusals = [
         (starting && o.conn > Connected, StateError::ResyncRunning),
         (unknown, StateError::InTransientState),
@@ -508,6 +510,7 @@ pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), S
             StateError::InTransientState,
         ),
         (promoted_before_sync(o, n), StateError::InTransientState),
+        (verify && conn_changes && !good, StateError::NoUpToDateDisk),
         (verify && o.conn < Connected, StateError::NeedConnection),
         (
             verify && conn_changes && o.conn > Connected,
