@@ -530,12 +530,7 @@ impl<M: Memory> DataPlane<M> {
             view.state.conn,
             ConnState::SyncTarget | ConnState::PausedSyncT
         );
-        if view.state.conn < ConnState::Connected {
-            slot.forget_answers();
-        } else if !syncs && view.state.conn != ConnState::Behind {
-            // Whatever comes is about the data of a run that has ended.
-            slot.answers_stale |= slot.answers_due != 0;
-        }
+        slot.age_answers();
         slot.bits_known |= syncs || view.state.disk == DiskState::UpToDate;
         slot.bits_known &=
             view.state.disk >= DiskState::Inconsistent && view.state.conn != ConnState::WfBitMapT;

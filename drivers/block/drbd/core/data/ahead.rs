@@ -71,6 +71,18 @@ impl<M: Memory> VolumeSlot<M> {
         };
     }
 
+    /// The state has changed: what becomes of the answers that are due.
+    pub(crate) fn age_answers(&mut self) {
+        use ConnState::{Behind, Connected, PausedSyncT, SyncTarget};
+        let conn = self.view.state.conn;
+        if conn < Connected {
+            self.forget_answers();
+        } else if !matches!(conn, SyncTarget | PausedSyncT | Behind) {
+            // Whatever comes is about the data of a run that has ended.
+            self.answers_stale |= self.answers_due != 0;
+        }
+    }
+
     /// What was asked in the run before is not waited for any more.
     pub(crate) fn forget_answers(&mut self) {
         (self.answers_due, self.answers_stale) = (0, false);

@@ -29,11 +29,12 @@ const CANCELLED_FOR: Duration = Duration::from_secs(1);
 const OWN_EIGHTHS: u32 = 3;
 
 impl<M: Memory> VolumeSlot<M> {
-    /// The target of a resync from here has got our bitmap. What is marked here alone from now on
-    /// it would never ask for: a verify that has been given up tells both nodes what it finds.
+    /// The target of a resync from here has got our bitmap, or is told of it (Ahead). What is
+    /// marked here alone from now on it would never ask for: a verify that has been given up tells
+    /// both nodes what it finds.
     fn bits_are_told(&self) -> bool {
         let state = self.view.state;
-        state.conn == ConnState::WfBitMapS || state.is_sync_source()
+        matches!(state.conn, ConnState::WfBitMapS | ConnState::Ahead) || state.is_sync_source()
     }
 }
 
@@ -384,7 +385,8 @@ impl<M: Memory> DataPlane<M> {
         if !same && !place.bits_are_told() {
             place.set_out_of_sync(range);
         }
-        if let Some(session) = &mut place.session {
+        let verify = |session: &&mut Session| session.job == Job::Verify;
+        if let Some(session) = place.session.as_mut().filter(verify) {
             session.verify_left = session.verify_left.saturating_sub(1);
             session.failed += u64::from(!same);
             let left = session.verify_left;
