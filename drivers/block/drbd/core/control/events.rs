@@ -136,6 +136,8 @@ impl Control<'_> {
             OnCongestion::Block => {}
             // While disks are compared the peer needs the bitmap, or the answers to its questions.
             OnCongestion::PullAhead if !runs_ahead_from(state.conn) => {}
+            // In Ahead the peer would not hear of the size (seed 527190).
+            OnCongestion::PullAhead if self.is_early_for_size(v) || self.size_is_open(v) => {}
             OnCongestion::PullAhead => {
                 self.text(v, Level::Info, "Congestion-fill threshold reached");
                 self.set_state(v, Change::conn(ConnState::Ahead), quiet);
