@@ -207,6 +207,13 @@ impl Control<'_> {
         if !was_written_since(&now, correction) || quirk(Quirk::CrashUnheeded) {
             return Ok(result);
         }
+        let missed = correction == Some(Correction::SelfMissedFinish);
+        self.vol_mut(v).crashed_primary &= !missed;
+        let now = Situation {
+            self_crashed: !missed,
+            peer_crashed: missed,
+            ..now
+        };
         self.compare_corrected(v, &now)
     }
 
@@ -523,11 +530,13 @@ impl Control<'_> {
 }
 
 /// The source of a resync missed its end, and the target was Primary when it crashed: it may have
-/// written since. The corrected generations are equal, and then the crash tells.
+/// written since. The corrected generations are equal, and then the crash tells. One of the source
+/// does not count: at the end of the resync that of the target was forgotten, so it has crashed
+/// since, and a source that is promoted without the target begins another generation.
 fn was_written_since(now: &Situation, correction: Option<Correction>) -> bool {
     match correction {
-        Some(Correction::SelfMissedFinish) => now.peer_crashed && !now.self_crashed,
-        Some(Correction::PeerMissedFinish) => now.self_crashed && !now.peer_crashed,
+        Some(Correction::SelfMissedFinish) => now.peer_crashed,
+        Some(Correction::PeerMissedFinish) => now.self_crashed,
         _ => false,
     }
 }
