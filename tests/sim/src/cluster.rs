@@ -85,6 +85,8 @@ pub struct Cluster {
     /// The node through which applications used each volume last: not the holder if that could not
     /// be promoted for it.
     pub(crate) users: [usize; VOLUMES],
+    /// A node has lost power since its disk of a volume was synced.
+    cold: [[bool; VOLUMES]; 2],
     /// Volumes of which the nodes have different data.
     split: split::Split,
     /// Nothing goes wrong any more.
@@ -201,6 +203,7 @@ impl Cluster {
             admins: [Admin::default(), Admin::default()],
             holder: 0,
             users: [0; VOLUMES],
+            cold: [[false; VOLUMES]; 2],
             healed: false,
             happened: 0,
             crash: None,

@@ -24,7 +24,14 @@ impl Cluster {
         } else if state.disk > DiskState::Outdated {
             self.users[volume] = node;
         } else if state.pdsk == DiskState::UpToDate {
-            self.users[volume] = 1 - node;
+            let peer = 1 - node;
+            if self.users[volume] != peer && self.cold[peer][volume] && self.is_of_one(volume) {
+                // The own disk has gone before anybody knew that the peer had lost power (seed
+                // 525301).
+                let disk = &self.world.nodes[peer].disks[volume].live;
+                self.world.oracle.lost_in_the_cache(volume, disk);
+            }
+            self.users[volume] = peer;
         }
     }
 
@@ -57,6 +64,9 @@ impl Cluster {
             let done = "conn( SyncTarget -> Connected ) disk( Inconsistent -> UpToDate )";
             if said.text.starts_with(done) {
                 oracle.synced(volume.slot());
+                for cold in &mut self.cold {
+                    cold[volume.slot()] = false;
+                }
             }
         }
         self.log_seen = log.len();
@@ -78,6 +88,7 @@ impl Cluster {
         world.nodes[node].alive = None;
         world.hung_until_ns[node] = [0; VOLUMES];
         self.workload.lost_with_the_disk(world);
+        self.cold[node] = [true; VOLUMES];
         world.net.set_life(node, None);
         let mut random = Random::new(world.random.draw());
         for disk in &mut world.nodes[node].disks {
