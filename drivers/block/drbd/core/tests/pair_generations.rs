@@ -28,7 +28,7 @@ const BRANCH: u64 = 1 << 32;
 /// A name, the UUIDs and flags of both nodes, and whether the first one is Primary.
 type Case = (&'static str, [u64; 4], u32, [u64; 4], u32, bool);
 
-const CASES: [Case; 27] = [
+const CASES: [Case; 29] = [
     (
         "10 both just created",
         [4, 0, 0, 0],
@@ -83,6 +83,22 @@ const CASES: [Case; 27] = [
         CRASHED,
         [0xc0, 0xb0, 0xa0, 0x90],
         GOOD,
+        false,
+    ),
+    (
+        "34 missed the end, both crashed",
+        [0xc0, 0xb0, 0xa0, 0x90],
+        CRASHED,
+        [0xc0, 0, 0xb0, 0xa0],
+        CRASHED,
+        false,
+    ),
+    (
+        "35 the peer missed it, both crashed",
+        [0xc0, 0, 0xb0, 0xa0],
+        CRASHED,
+        [0xc0, 0xb0, 0xa0, 0x90],
+        CRASHED,
         false,
     ),
     (
