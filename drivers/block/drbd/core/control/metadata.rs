@@ -50,10 +50,13 @@ pub struct MetadataIo {
 
 impl Disk {
     /// The superblock shall say that there is a Primary. The one on disk does not, or the one that
-    /// is being written takes it back.
+    /// is being written takes it back; or it is still that of `apply-al`, which says that the
+    /// activity log is empty (seed 586699).
     pub(crate) const fn primary_is_due(&self) -> bool {
+        let clean = self.stable_flags & flag::AL_CLEAN != 0;
         let on_disk = self.stable_flags & self.written_flags;
-        self.flags & !on_disk & flag::PRIMARY_IND != 0
+        let needed = self.flags & flag::PRIMARY_IND != 0;
+        needed && (clean || on_disk & flag::PRIMARY_IND == 0)
     }
 
     /// The generation is not that of the superblock on disk.

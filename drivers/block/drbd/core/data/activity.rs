@@ -209,10 +209,15 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Reserves extents for waiting application requests, in order. Those that are stopped by a
-    /// resync are passed over; one that finds no slot stops the rest.
+    /// resync are passed over; one that finds no slot stops the rest. None before the superblock
+    /// says that there is a Primary with a log: after an attach it is that of `apply-al`, and
+    /// nobody would look at the log after a crash.
     fn reserve_for_requests(&mut self, volume: VolumeIndex) {
         let v = volume.slot();
         let suspended = self.volumes[v].al_suspended;
+        if !suspended && self.volumes[v].view.log_is_void {
+            return;
+        }
         let mut at = self.volumes[v].al_wait.head();
         while let Some(slot) = at {
             at = self.volumes[v].al_wait.after(&self.requests, slot);
