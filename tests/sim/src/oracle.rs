@@ -87,9 +87,15 @@ impl History {
         self.counted(promise, flushed).unwrap_or(0)
     }
 
-    /// What was before the versions to come need not be known.
+    /// What was before the versions to come need not be known: a flush that comes now says nothing
+    /// about those that there were (seed 614901).
     fn begin_anew(&mut self) {
-        self.bottomless |= std::mem::take(&mut self.anything);
+        if std::mem::take(&mut self.anything) {
+            self.bottomless = true;
+            for version in &mut self.versions {
+                version.acked = 0;
+            }
+        }
     }
 
     /// Forgets what is older than the last version that is flushed.

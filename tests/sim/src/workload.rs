@@ -522,10 +522,14 @@ pub(crate) fn has_disk(world: &mut World, node: usize, volume: usize) -> bool {
     core.is_some_and(|core| core.state(VolumeIndex(volume as u8)).disk >= DiskState::Inconsistent)
 }
 
-/// Tells whether the disk of a node is being synced.
+/// Tells whether the disk of a node is being synced, or about to be.
 fn is_target(world: &mut World, node: usize, volume: usize) -> bool {
-    let core = world.core(node);
-    core.is_some_and(|core| core.state(VolumeIndex(volume as u8)).is_sync_target())
+    use ConnState::{WfBitMapT, WfSyncUuid};
+    let Some(core) = world.core(node) else {
+        return false;
+    };
+    let state = core.state(VolumeIndex(volume as u8));
+    state.is_sync_target() || matches!(state.conn, WfBitMapT | WfSyncUuid)
 }
 
 /// Tells whether the disk of a node is worth being read when the peer's is not there.
