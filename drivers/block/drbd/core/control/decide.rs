@@ -207,6 +207,18 @@ impl Control<'_> {
         if !was_written_since(&now, correction) || quirk(Quirk::CrashUnheeded) {
             return Ok(result);
         }
+        self.compare_corrected(v, now, correction)
+    }
+
+    /// The source of a resync missed its end, and the target has been written to since. The crash
+    /// of that Primary tells, once both compare the corrected generations: a peer that attaches its
+    /// disk is told them, another one has compared the old ones already.
+    fn compare_corrected(
+        &mut self,
+        v: VolumeIndex,
+        now: Situation,
+        correction: Option<Correction>,
+    ) -> Result<i32, Decision> {
         let missed = correction == Some(Correction::SelfMissedFinish);
         self.vol_mut(v).crashed_primary &= !missed;
         let now = Situation {
@@ -214,13 +226,6 @@ impl Control<'_> {
             peer_crashed: missed,
             ..now
         };
-        self.compare_corrected(v, &now)
-    }
-
-    /// The source of a resync missed its end, and the target has been written to since. The crash
-    /// of that Primary tells, once both compare the corrected generations: a peer that attaches its
-    /// disk is told them, another one has compared the old ones already.
-    fn compare_corrected(&mut self, v: VolumeIndex, now: &Situation) -> Result<i32, Decision> {
         let volume = self.vol(v);
         let (Some(disk), Some(mut peer)) = (volume.disk, volume.peer.uuids) else {
             return Err(Decision::Refused);
@@ -231,7 +236,7 @@ impl Control<'_> {
             return Err(Decision::Anew);
         }
         let mut own = disk.uuids;
-        let Comparison { result, rule, .. } = compare(&mut own, &mut peer, now);
+        let Comparison { result, rule, .. } = compare(&mut own, &mut peer, &now);
         self.log(v, Line::Compared { result, rule });
         Ok(result)
     }
