@@ -18,6 +18,8 @@ use crate::world::{Heard, World, MILLI};
 struct Pending {
     node: usize,
     life: u32,
+    /// Incarnation of the peer when it was submitted.
+    peer_life: u32,
     volume: usize,
     op: Op,
     write: Write,
@@ -267,6 +269,7 @@ impl Workload {
         let pending = Pending {
             node,
             life: world.nodes[node].life,
+            peer_life: world.nodes[1 - node].life,
             volume,
             op,
             write,
@@ -435,8 +438,8 @@ impl Workload {
         let nowhere = !here && !there && self.protocol == Protocol::C;
         // What the target of a resync has is overwritten by the source, as far as it is marked.
         let there_only = !here || !has_good_disk(world, node, volume);
-        let crashed = world.nodes[peer].alive.is_none()
-            || (pending.replicated).is_some_and(|then| then.life != now.life);
+        let crashed =
+            world.nodes[peer].alive.is_none() || pending.peer_life != world.nodes[peer].life;
         let lost = crashed || (given_up && !here && self.protocol != Protocol::C);
         if !there && there_only && lost && !durable {
             // The ack was on its way, or held back by suspend-io (seed 69814), when the only disk
