@@ -5,7 +5,7 @@ use drbd_format::types::{ConnState, DiskState, Role};
 use super::Step;
 use crate::action::Action;
 use crate::control::engine::{Answer, Flags, NOTHING_TO_DO, SUCCESS};
-use crate::control::Control;
+use crate::control::{Control, Disk};
 use crate::handshake::Fence;
 use crate::link::{Order, VolumeIndex};
 use crate::log::Level;
@@ -268,7 +268,10 @@ impl Control<'_> {
                 net.discard_my_data = false;
             }
             let state = self.vol(v).state;
-            if job.forced {
+            // The loss of the peer may have begun one already: a second one would push the base of
+            // the bitmap into the history, and the peer would get all blocks (seed 760964).
+            let begun = |disk: Disk| disk.alone && disk.uuids.bitmap != 0;
+            if job.forced && !self.vol(v).disk.is_some_and(begun) {
                 self.new_current_uuid(v);
             } else if state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed {
                 self.leave_generation(v);

@@ -319,6 +319,10 @@ fn an_invalidate_is_refused_while_a_full_sync_is_about_to_begin() {
 #[test]
 fn the_peer_hears_of_a_failed_disk_before_it_gets_a_write_that_is_not_on_it() {
     let mut pair = Pair::synced();
+    // Its extent is in the log from now on, which nothing new gets into while no superblock says
+    // that there is a Primary.
+    pair.a.write(800, 4096, 0x50);
+    pair.run();
     assert_eq!(pair.role(true, Role::Secondary, false), 1);
     pair.a.hold_metadata = true;
     let (volume, role) = (V, Role::Primary);
