@@ -100,6 +100,16 @@ impl Uuids {
         self.bitmap = left;
     }
 
+    /// The UUID of the last resync did not get to its target. A generation that this one has left
+    /// is not kept: behind the next resync this one would still count as a branch that nobody
+    /// else has.
+    fn take_sync_back(&mut self) {
+        let [h0, h1] = self.history;
+        let branch = plain(self.current) == branch_of(h1);
+        self.bitmap = h0;
+        self.history = if branch { [0; 2] } else { [h1; 2] };
+    }
+
     /// Tells whether this disk left the generation of `peer`, in which the peer has ended a resync
     /// from here, or not begun it. The bitmap tells in both cases what the peer lacks. Before that
     /// it may have been the source, and not have heard of the end.
@@ -288,6 +298,12 @@ fn compare_equal(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comparis
         }
         return corrected(-1, 37, Correction::SelfFailedSyncUuid);
     }
+    // Two that have left one generation, each by itself.
+    let left = |of: &Uuids| plain(of.current) == branch_of(of.history[1]);
+    let both = own.bitmap != 0 && plain(own.bitmap) != plain(peer.bitmap);
+    if both && left(own) && left(peer) {
+        return decided(-100, 100);
+    }
     if !now.self_crashed && !now.peer_crashed {
         return decided(0, 40);
     }
@@ -333,9 +349,7 @@ fn compare_different(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comp
         if now.version < 91 {
             return decided(NEEDS_91, 51);
         }
-        let [h0, h1] = peer.history;
-        peer.bitmap = h0;
-        peer.history = [h1, h1];
+        peer.take_sync_back();
         return corrected(-1, 51, Correction::LostSyncUuid);
     }
     if peer.has_left(own) {
@@ -357,9 +371,7 @@ fn compare_different(own: &mut Uuids, peer: &mut Uuids, now: &Situation) -> Comp
         if now.version < 91 {
             return decided(NEEDS_91, 71);
         }
-        let [h0, h1] = own.history;
-        own.bitmap = h0;
-        own.history = [h1, h1];
+        own.take_sync_back();
         return corrected(1, 71, Correction::SyncUuidNotDelivered);
     }
     if own.has_left(peer) {

@@ -313,3 +313,38 @@ fn a_branch_of_a_target_is_not_far_from_its_source_that_had_not_heard_of_the_end
         assert_eq!((rest.result, rest.rule), (-100, 100), "{base:x}");
     }
 }
+
+/// The UUID of a resync is lost, the source goes on alone, and begins once more: the target gets
+/// its generation, and it must leave that if it does not hear of the end.
+#[test]
+fn a_branch_that_has_been_synced_is_not_alone_any_more() {
+    let mut target = Uuids::from_array([0xb0, 0, 0, 0]);
+    let mut source = Uuids::from_array([0xc0, 0xb0, 0, 0]);
+    source.begin_source(0x70);
+    source.branch(true);
+    let seen = compare(&mut source, &mut target, &NOW);
+    assert_eq!((seen.result, seen.rule), (1, 71));
+    let sync = source.begin_source(0x71);
+    target.begin_target(sync, false);
+    let told = source;
+    target.finish_target(&told, false);
+    assert!(source.may_be_elsewhere());
+    source.branch(true);
+    target.new_current(0xe0, true);
+    let seen = compare(&mut source, &mut target, &NOW);
+    assert_eq!(seen.result, -100, "{seen:?}");
+}
+
+/// The target had gone Ahead of its source, which had not heard of the end: both leave the
+/// generation that they have in common.
+#[test]
+fn two_branches_of_one_generation_are_a_split_brain() {
+    let mut source = Uuids::from_array([0xc0, 0xb0, 0x80, 0x90]);
+    let mut target = Uuids::from_array([0xc0, 0x70, 0xb0, 0x80]);
+    source.branch(true);
+    target.branch(true);
+    for (mut own, mut peer) in [(source, target), (target, source)] {
+        let seen = compare(&mut own, &mut peer, &NOW);
+        assert_eq!((seen.result, seen.rule), (-100, 100));
+    }
+}
