@@ -289,10 +289,15 @@ impl Control<'_> {
         volume.peer.disk_sectors = sizes.disk.0;
         volume.peer.user_sectors = sizes.user.0;
         // What is no command may be the answer to the own one.
-        volume.resize_asked &= sizes.current.0 == 0;
+        let answered = volume.resize_asked && sizes.current.0 != 0;
+        volume.resize_asked &= !answered;
         volume.peer.max_bio_bytes = max_bio_bytes;
         if let Some(disk) = volume.disk.as_mut() {
             disk.facts.la_peer_max_bio_bytes = max_bio_bytes;
+        }
+        if answered {
+            // Congestion is looked for once more.
+            self.order(Order::View(v));
         }
     }
 
