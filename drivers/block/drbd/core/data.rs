@@ -160,6 +160,8 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) unstable_blocks: bool,
     /// A page of the bitmap is being written behind a flush that makes them stable.
     pub(crate) page_flush: bool,
+    /// The connection over which a flush failed last, and none has succeeded since; or 0.
+    pub(crate) flush_failed_in: u32,
     pub(crate) read_toggle: bool,
     pub(crate) congested: bool,
     /// How far the volume is on its way out of Ahead ([`ahead::Leave`]): which step, and its time
@@ -218,6 +220,7 @@ impl<M: Memory> Default for VolumeSlot<M> {
             unstable: Unstable::default(),
             unstable_blocks: false,
             page_flush: false,
+            flush_failed_in: 0,
             read_toggle: false,
             congested: false,
             leave_step: ahead::Step::No,

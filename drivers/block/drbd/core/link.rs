@@ -331,6 +331,8 @@ pub enum LocalError {
     Metadata,
     /// The disk did not answer within `disk-timeout`.
     Timeout,
+    /// A flush for the peer, over one connection after the other.
+    Flush,
 }
 
 /// Why the connection ends (`reference/wire.md` 10.3).

@@ -467,6 +467,7 @@ impl Control<'_> {
             LocalError::Write => ("write", true),
             LocalError::Metadata => ("metadata", false),
             LocalError::Timeout => ("disk-timeout", false),
+            LocalError::Flush => ("flush", false),
         };
         if error == LocalError::Read {
             self.vol_mut(v).read_error = true;

@@ -23,8 +23,7 @@ use crate::time::{Duration, Instant};
 
 /// How long nothing has been in flight when the resync begins.
 const LEAVE_AFTER: Duration = Duration::from_secs(1);
-/// How long a run waits for what was asked in the run before: nothing stays in a connection for
-/// longer, see `timeout` and `ko-count`.
+/// How long a run waits for what was asked in the run before; then the connection ends.
 const ANSWERED_AFTER: Duration = Duration::from_secs(45);
 /// When to look again while something is still on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -90,10 +89,9 @@ impl<M: Memory> VolumeSlot<M> {
 
     /// Until when a run of this volume asks for nothing: answers to what was asked in the run
     /// before may still come, and look like those to come. A disk that hangs never gives them.
-    pub(crate) fn waits_for_answers(&self, now: Instant) -> Option<Instant> {
-        let started = self.session.as_ref()?.started;
-        let latest = started.after(ANSWERED_AFTER);
-        (self.answers_due != 0 && now < latest).then_some(latest)
+    pub(crate) fn waits_for_answers(&self) -> Option<Instant> {
+        let session = self.session.as_ref().filter(|_| self.answers_due != 0)?;
+        Some(session.started.after(ANSWERED_AFTER))
     }
 
     /// When [`DataPlane::leave_ahead`] has something to do.

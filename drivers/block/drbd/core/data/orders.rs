@@ -455,6 +455,7 @@ impl<M: Memory> DataPlane<M> {
         };
         place.totals = super::Totals::default();
         place.cache_dirty = true;
+        place.flush_failed_in = 0;
         let capacity = place.view.capacity;
         if let Some(disk) = &mut place.disk {
             disk.attached = true;

@@ -332,7 +332,8 @@ impl<M: Memory> DataPlane<M> {
 
     /// A flush has ended. After one that failed the barrier is not acknowledged unless the disk is
     /// given up. If it stays (`on-io-error pass_on`) the connection ends; over the next one it is
-    /// flushed as before: the failure of a moment must not make all later writes unstable.
+    /// flushed as before: the failure of a moment must not make all later writes unstable. If that
+    /// fails, too, it is given up after all: the connection would never last.
     pub fn flush_done(&mut self, token: FlushToken, ok: bool, now: Instant) {
         let _ = now;
         let Some(place) = self.volumes.get_mut(token.volume.slot()) else {
@@ -341,13 +342,21 @@ impl<M: Memory> DataPlane<M> {
         place.local_in_flight = place.local_in_flight.saturating_sub(1);
         // A disk that is given up already has nothing to lose.
         let failed = !ok && place.has_disk();
-        let kept = place.view.disk.on_io_error == OnIoError::PassOn;
         let current = token.connection == self.connection;
+        let before = place.flush_failed_in;
+        if current {
+            place.flush_failed_in = if failed { self.connection } else { 0 };
+        }
+        let again = current && before != 0 && before != self.connection;
+        let kept = !again && place.view.disk.on_io_error == OnIoError::PassOn;
         if failed {
-            self.upcall(Upcall::LocalIoFailed {
-                volume: token.volume,
-                error: LocalError::Write,
-            });
+            let error = if again {
+                LocalError::Flush
+            } else {
+                LocalError::Write
+            };
+            let volume = token.volume;
+            self.upcall(Upcall::LocalIoFailed { volume, error });
         }
         if failed && kept && current {
             // The peer must not rely on what it was told: it marks all writes of which it does not

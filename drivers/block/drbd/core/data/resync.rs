@@ -9,7 +9,7 @@ use drbd_format::wire::payload::{BlockAck, BlockId, BlockRequest};
 
 use super::{DataPlane, Outgoing, Payload, SentToken, VolumeSlot};
 use crate::chance::{chance, Unlikely};
-use crate::link::{Side, Upcall, VolumeIndex};
+use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage};
 use crate::put_back::{put_back, Bug};
@@ -64,11 +64,18 @@ impl<M: Memory> DataPlane<M> {
             if place.view.state.conn != runs || !place.has_disk() {
                 continue;
             }
-            if let Some(until) = place.waits_for_answers(now) {
-                self.resync_timer = earliest(self.resync_timer, Some(until));
-                continue;
+            match place.waits_for_answers() {
+                Some(until) if now < until => {
+                    self.resync_timer = earliest(self.resync_timer, Some(until));
+                    continue;
+                }
+                Some(_) => {
+                    // Nothing that comes over another connection is about the run before.
+                    self.upcall(Upcall::LinkFailed(LinkError::NetworkFailure));
+                    return None;
+                }
+                None => {}
             }
-            self.volumes[volume.slot()].forget_answers();
             let len = match job {
                 Job::Resync => self.ask_for_data(volume, buf, now),
                 Job::Verify => self.ask_for_digest(volume, buf, now),
