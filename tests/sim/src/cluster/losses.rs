@@ -140,7 +140,8 @@ impl Cluster {
         a == b
     }
 
-    /// The same if that node steps back (seed 208446).
+    /// A Primary has stepped back whose generation neither disk was told of: what only the peer's
+    /// one has is lost (seed 208446).
     pub(super) fn lost_with_the_role(&mut self, node: usize, volume: usize) {
         if self.are_both_forgotten(node)[volume] {
             let disk = &self.world.nodes[node].disks[volume].live;

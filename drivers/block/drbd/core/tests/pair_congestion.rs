@@ -5,9 +5,9 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::data::PeerIo;
-use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::{Op, RequestId};
 use drbd_core::time::Duration;
@@ -470,29 +470,7 @@ fn a_target_asks_when_all_is_answered_that_it_has_asked_in_the_run_before() {
 #[test]
 fn an_old_answer_does_not_make_a_block_equal_in_the_next_run() {
     let mut pair = hasty_with(LARGE, 1, 0);
-    let digests = DigestLengths {
-        csums: 4,
-        ..DigestLengths::default()
-    };
-    for on_a in [true, false] {
-        let config = NetConfig {
-            csums_alg: Name::new(b"crc32c").unwrap(),
-            ..config(1, 0)
-        };
-        let request = AdminRequest::NetOptions { config, digests };
-        assert_eq!(pair.command(on_a, request), 101);
-    }
-    pair.cut = true;
-    pair.a.write(80, 4096, 0x11);
-    pair.a.write(160, 4096, 8);
-    pair.until("both notice", |pair| {
-        let states = [pair.a.state(), pair.b.state()];
-        states.iter().all(|state| state.conn < ConnState::Connected)
-    });
-    pair.cut = false;
-    pair.rounds_until("target", |pair| {
-        pair.b.state().conn == ConnState::SyncTarget
-    });
+    pair.sync_with_checksums(config(1, 0));
     let mut kept = Vec::new();
     for _ in 0..20 {
         pair.round_or_time();

@@ -5,9 +5,9 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::data::PeerIo;
-use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::input::AdminRequest;
 use drbd_core::peer_request::PeerId;
 use drbd_core::request::{Op, RequestId};
 use drbd_core::time::Duration;
@@ -515,29 +515,7 @@ fn is_marked(pair: &Pair, bit: u64) -> [bool; 2] {
 /// block 10 is the same on both nodes, block 20 was not.
 fn source_that_came_back() -> (Pair, Vec<u8>) {
     let mut pair = Pair::synced();
-    let digests = DigestLengths {
-        csums: 4,
-        ..DigestLengths::default()
-    };
-    for on_a in [true, false] {
-        let config = NetConfig {
-            csums_alg: Name::new(b"crc32c").unwrap(),
-            ..NetConfig::DEFAULT
-        };
-        let request = AdminRequest::NetOptions { config, digests };
-        assert_eq!(pair.command(on_a, request), 101);
-    }
-    pair.cut = true;
-    pair.a.write(80, 4096, 0x11);
-    pair.a.write(160, 4096, 8);
-    pair.until("both notice", |pair| {
-        let states = [pair.a.state(), pair.b.state()];
-        states.iter().all(|state| state.conn < ConnState::Connected)
-    });
-    pair.cut = false;
-    pair.rounds_until("target", |pair| {
-        pair.b.state().conn == ConnState::SyncTarget
-    });
+    pair.sync_with_checksums(NetConfig::DEFAULT);
     let mut kept = Vec::new();
     rounds_without_acks(&mut pair, &mut kept, 20);
     assert!(!kept.is_empty());

@@ -278,18 +278,49 @@ impl Pair {
         self.until("first sync", Pair::in_sync);
     }
 
+    /// The link is cut, `a` writes these blocks (sector and byte), and once both have noticed the
+    /// network is up again.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn write_while_away(&mut self, blocks: &[(u64, u8)]) {
+        self.cut = true;
+        for &(sector, byte) in blocks {
+            self.a.write(sector, 4096, byte);
+        }
+        self.until("both notice", |pair| {
+            let states = [pair.a.state(), pair.b.state()];
+            states.iter().all(|state| state.conn < ConnState::Connected)
+        });
+        self.cut = false;
+    }
+
+    /// `b` becomes the target of a resync that compares checksums, with these options besides, of
+    /// block 10, which is the same on both nodes, and block 20, which is not.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn sync_with_checksums(&mut self, options: NetConfig) {
+        let digests = DigestLengths {
+            csums: 4,
+            ..DigestLengths::default()
+        };
+        let config = NetConfig {
+            csums_alg: Name::new(b"crc32c").unwrap(),
+            ..options
+        };
+        for on_a in [true, false] {
+            let request = AdminRequest::NetOptions { config, digests };
+            assert_eq!(self.command(on_a, request), 101);
+        }
+        self.write_while_away(&[(80, 0x11), (160, 8)]);
+        self.rounds_until("target", |pair| {
+            pair.b.state().conn == ConnState::SyncTarget
+        });
+    }
+
     /// `b` was away while `a` wrote the block at sector 80 with `8`, is back and in sync. The
     /// source has not heard of that when the link is lost.
     #[allow(dead_code, reason = "each test file uses a part of it")]
     pub(crate) fn synced_unheard() -> Self {
         let mut pair = Self::synced();
-        pair.cut = true;
-        pair.a.write(80, 4096, 8);
-        pair.until("both notice", |pair| {
-            let states = [pair.a.state(), pair.b.state()];
-            states.iter().all(|state| state.conn < ConnState::Connected)
-        });
-        pair.cut = false;
+        pair.write_while_away(&[(80, 8)]);
         pair.rounds_until("done", |pair| {
             let state = pair.b.state();
             state.disk == DiskState::UpToDate && state.conn == ConnState::Connected
