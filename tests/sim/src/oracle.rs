@@ -24,6 +24,8 @@ struct Version {
     acked_at_ns: u64,
     /// Written with forced unit access.
     durable: bool,
+    /// The node that wrote it, if its own disk did not have it.
+    missed_by: Option<usize>,
     /// It has not ended, and its node is up.
     in_flight: bool,
 }
@@ -60,6 +62,7 @@ impl History {
         acked: 0,
         acked_at_ns: 0,
         durable: false,
+        missed_by: None,
         in_flight: false,
     };
 
@@ -308,6 +311,29 @@ impl Oracle {
         }
     }
 
+    /// A write that was acknowledged is not on the own disk of the node that wrote it.
+    pub fn missed(&mut self, volume: usize, write: &Write, node: usize) {
+        for at in 0..write.count {
+            let Some(history) = self.sectors[volume].get_mut(write.sector + at) else {
+                continue;
+            };
+            let value = write.value_at(at);
+            let mut newest = history.versions.iter_mut().rev();
+            if let Some(version) = newest.find(|v| v.acked > 0 && v.value == value) {
+                version.missed_by = Some(node);
+            }
+        }
+    }
+
+    /// A resync has made both disks equal: none misses anything.
+    pub fn equalled(&mut self, volume: usize) {
+        for (_, history) in self.sectors[volume].iter_mut() {
+            for version in &mut history.versions {
+                version.missed_by = None;
+            }
+        }
+    }
+
     /// A write that was acknowledged has been lost on both nodes, as its protocol allows.
     pub fn lost(&mut self, volume: usize, write: &Write) {
         for at in 0..write.count {
@@ -317,16 +343,18 @@ impl Oracle {
         }
     }
 
-    /// The only good disk has lost power: what was acknowledged and is not on it any more is lost,
-    /// unless it was written with forced unit access. A flush makes only the own disk stable.
-    pub fn lost_in_the_cache(&mut self, volume: usize, disk: &Sectors) {
+    /// The only good disk, that of `node`, has lost power: what was acknowledged and is not on it
+    /// any more is lost, unless it was written there with forced unit access. A flush makes only
+    /// the own disk stable.
+    pub fn lost_in_the_cache(&mut self, volume: usize, node: usize, disk: &Sectors) {
         for (sector, history) in self.sectors[volume].iter_mut() {
             let Some(last) = history.versions.iter().rposition(|v| v.acked > 0) else {
                 continue;
             };
             let there = disk.get(sector);
             let found = history.versions[last..].iter().any(|v| v.value == there);
-            history.anything |= !found && !history.versions[last].durable;
+            let last = &history.versions[last];
+            history.anything |= !found && (!last.durable || last.missed_by == Some(node));
         }
     }
 
@@ -561,6 +589,24 @@ mod tests {
         let read = |value| oracle.check_read(0, ONE.sector, &[value]);
         assert!(read(flying.value).is_ok());
         assert!(read(late.value).is_err());
+    }
+
+    /// Forced unit access concerns the disks that have the write.
+    #[test]
+    fn what_is_forced_on_the_disk_of_the_peer_alone_is_lost_with_that_disk() {
+        let lost = |missed: bool, node| {
+            let mut oracle = Oracle::new(1);
+            oracle.submitted(0, &ONE);
+            oracle.acked(0, &ONE, true, 0);
+            if missed {
+                oracle.missed(0, &ONE, 0);
+            }
+            oracle.lost_in_the_cache(0, node, &Sectors::default());
+            oracle.check_read(0, ONE.sector, &[0]).is_ok()
+        };
+        assert!(!lost(false, 0));
+        assert!(!lost(true, 1));
+        assert!(lost(true, 0));
     }
 
     #[test]

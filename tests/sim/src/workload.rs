@@ -416,6 +416,7 @@ impl Workload {
         let replicating = is_replicating(world, node, volume);
         if !here {
             world.oracle.promises[volume][node] = Promise::Nothing;
+            world.oracle.missed(volume, &write, node);
         }
         // What a target of a resync writes is sent to the source, and the ack says that it is
         // there.

@@ -204,3 +204,44 @@ fn nobody_has_seen_what_is_on_a_disk_that_fails_at_the_promotion() {
     }
     assert!(tried > 0);
 }
+
+/// Seed 148209: the Primary's disk fails, the peer does not hear of it, and both lose power. The
+/// peer's disk alone has what was written with forced unit access, and is the one to be
+/// overwritten: that of the Primary counts as that of a crashed one.
+#[test]
+fn what_was_forced_on_the_peers_disk_alone_is_lost_if_its_node_has_not_heard_of_that() {
+    let blocks = 0..8;
+    let has_them = |cluster: &Cluster, node: usize| {
+        let disk = &cluster.world.nodes[node].disks[0].live;
+        blocks.clone().all(|block| disk.get(64 * block) != 0)
+    };
+    let mut tried = 0;
+    for seed in 1..40 {
+        for first in 0..2 {
+            let mut faults = Faults::none();
+            faults.disk_latency_ns = (MILLI, 40 * MILLI);
+            let mut scene = Scene::with_seed(seed, faults).unwrap();
+            for block in blocks.clone() {
+                scene.write(64 * block, 8);
+            }
+            scene
+                .until("on the peer", |cluster| has_them(cluster, 1))
+                .unwrap();
+            if has_them(&scene.cluster, 0) {
+                continue;
+            }
+            tried += 1;
+            scene.stall_data(1).unwrap();
+            scene.cluster.world.nodes[0].disks[0].fail_writes = true;
+            scene
+                .until("diskless", |cluster| loses_its_disk(cluster, 0))
+                .unwrap();
+            scene.written().unwrap();
+            for node in [first, 1 - first] {
+                scene.cluster.power_off(node);
+            }
+            assert_eq!(scene.end(), Ok(()), "seed {seed}, {first} first");
+        }
+    }
+    assert!(tried > 0);
+}

@@ -29,7 +29,7 @@ impl Cluster {
                 // The own disk has gone before anybody knew that the peer had lost power (seed
                 // 525301).
                 let disk = &self.world.nodes[peer].disks[volume].live;
-                self.world.oracle.lost_in_the_cache(volume, disk);
+                self.world.oracle.lost_in_the_cache(volume, peer, disk);
             }
             self.users[volume] = peer;
         }
@@ -64,6 +64,7 @@ impl Cluster {
             let done = "conn( SyncTarget -> Connected ) disk( Inconsistent -> UpToDate )";
             if said.text.starts_with(done) {
                 oracle.synced(volume.slot());
+                oracle.equalled(volume.slot());
                 for cold in &mut self.cold {
                     cold[volume.slot()] = false;
                 }
@@ -79,6 +80,7 @@ impl Cluster {
         }
         let users = self.users;
         let forgotten = self.is_forgotten(node);
+        self.deaf[node] = core::array::from_fn(|volume| self.is_deaf(node, volume));
         let world = &mut self.world;
         world.touched[node] = true;
         world.trace(node, || "POWER LOSS".to_string());
@@ -109,15 +111,22 @@ impl Cluster {
 
     /// Applications had a volume through the peer's disk last, but that is gone, too, or its node
     /// has not heard of it, and was never told of its generation: after a loss of power the
-    /// Primary's disk counts as that of a crashed Primary (seeds 1200225, 416053).
+    /// Primary's disk counts as that of a crashed Primary (seeds 1200225, 416053), also if the
+    /// peer had lost power before (seed 148209).
     fn is_forgotten(&mut self, node: usize) -> [bool; VOLUMES] {
-        let both = self.are_both_forgotten(node);
+        let holds = node == self.holder;
         core::array::from_fn(|volume| {
-            let gone = |state: &VolumeState| state.disk < DiskState::Inconsistent;
-            let own = self.state(node, volume).is_some_and(|state| gone(&state));
-            let peer = self.state(1 - node, volume);
-            let unheard = peer.is_some_and(|peer| peer.pdsk >= DiskState::Inconsistent);
-            both[volume] || (node == self.holder && own && unheard && self.is_of_one(volume))
+            let own = self.state(node, volume).is_some_and(is_gone);
+            holds && own && self.is_deaf(1 - node, volume) && self.is_of_one(volume)
+        })
+    }
+
+    /// The disk of a node is gone, or the node takes that of its peer for a good one; without
+    /// power: that was so when it lost it.
+    fn is_deaf(&mut self, node: usize, volume: usize) -> bool {
+        let state = self.state(node, volume);
+        state.map_or(self.deaf[node][volume], |state| {
+            is_gone(state) || state.pdsk >= DiskState::Inconsistent
         })
     }
 
@@ -125,10 +134,9 @@ impl Cluster {
     pub(super) fn are_both_forgotten(&mut self, node: usize) -> [bool; VOLUMES] {
         let holds = node == self.holder;
         core::array::from_fn(|volume| {
-            let gone = [0, 1].into_iter().all(|node| {
-                let state = self.state(node, volume);
-                state.is_some_and(|state| state.disk < DiskState::Inconsistent)
-            });
+            let gone = [0, 1]
+                .into_iter()
+                .all(|node| self.state(node, volume).is_some_and(is_gone));
             holds && gone && self.is_of_one(volume)
         })
     }
@@ -145,7 +153,7 @@ impl Cluster {
     pub(super) fn lost_with_the_role(&mut self, node: usize, volume: usize) {
         if self.are_both_forgotten(node)[volume] {
             let disk = &self.world.nodes[node].disks[volume].live;
-            self.world.oracle.lost_in_the_cache(volume, disk);
+            self.world.oracle.lost_in_the_cache(volume, node, disk);
         }
     }
 
@@ -160,8 +168,12 @@ impl Cluster {
         for volume in 0..self.faults.volumes {
             if forgotten[volume] || (node != self.holder && users[volume] == node) {
                 let disk = &self.world.nodes[node].disks[volume].live;
-                self.world.oracle.lost_in_the_cache(volume, disk);
+                self.world.oracle.lost_in_the_cache(volume, node, disk);
             }
         }
     }
+}
+
+fn is_gone(state: VolumeState) -> bool {
+    state.disk < DiskState::Inconsistent
 }
