@@ -11,6 +11,7 @@ use crate::features::Feature;
 use crate::node::Bio;
 use crate::numbered::Numbered;
 use crate::oracle::{Promise, Write};
+use crate::shell::is_later;
 use crate::world::{Heard, World, MILLI};
 
 /// One request in flight.
@@ -491,17 +492,25 @@ impl Workload {
 
     /// A disk that was given up gets nothing more of what its node has received. If both are, the
     /// write is lost: the peer had begun a new generation for it. So it is if the disk that has it
-    /// is the target of a resync, which overwrites it with what the lost disk holds.
+    /// is the target of a resync, which overwrites it with what the lost disk holds, or holds an
+    /// earlier generation than the lost disk, which will overwrite it when it is back: the disk
+    /// that has the write was away, too, before the peer's was given up (seed 865996).
     pub fn lost_with_the_disk(&mut self, world: &mut World) {
         let mut at = 0;
         while let Some((volume, peer, write)) = self.under_way.get(at).copied() {
             let reached = write.has_reached(&world.nodes[peer].disks[volume].live)
                 && !self.comes_behind(at, (volume, peer, write));
             let gone = !has_disk(world, peer, volume);
-            if gone && !reached && has_good_disk(world, 1 - peer, volume) {
-                world.oracle.promises[volume][peer] = Promise::Nothing;
-            } else if gone && !reached {
-                world.oracle.lost(volume, &write);
+            if gone && !reached {
+                let disk = |node: usize| &world.nodes[node].disks[volume];
+                let later = is_later(disk(peer), disk(1 - peer));
+                let kept = has_good_disk(world, 1 - peer, volume);
+                if kept {
+                    world.oracle.promises[volume][peer] = Promise::Nothing;
+                }
+                if !kept || later {
+                    world.oracle.lost(volume, &write);
+                }
             }
             if gone || reached {
                 self.under_way.remove(at);

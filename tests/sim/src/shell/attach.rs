@@ -86,6 +86,13 @@ pub fn generation_on_disk(disk: &Disk) -> Option<u64> {
     Some(superblock.uuids.current.0 & !1)
 }
 
+/// Tells by the metadata on two disks whether the first one holds a generation that was begun on
+/// the second one's.
+pub fn is_later(disk: &Disk, than: &Disk) -> bool {
+    let base = read_superblock(disk).map(|(superblock, _)| superblock.uuids.bitmap.0 & !1);
+    base.is_some_and(|base| base != 0) && base == generation_on_disk(than)
+}
+
 /// What the metadata on a disk say about blocks that may differ.
 #[derive(Clone, Debug)]
 pub struct Marks {

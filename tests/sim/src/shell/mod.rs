@@ -25,7 +25,8 @@ use crate::oracle::Promise;
 use crate::world::{Event, World};
 
 pub use attach::{
-    apply_activity_log, create_metadata, generation_on_disk, marks_on_disk, CreateAs, Marks,
+    apply_activity_log, create_metadata, generation_on_disk, is_later, marks_on_disk, CreateAs,
+    Marks,
 };
 
 impl World {
