@@ -19,8 +19,6 @@ use crate::world::{Heard, World, MILLI};
 struct Pending {
     node: usize,
     life: u32,
-    /// Incarnation of the peer when it was submitted.
-    peer_life: u32,
     volume: usize,
     op: Op,
     write: Write,
@@ -30,9 +28,13 @@ struct Pending {
     /// The node had a good disk when it was submitted: what a flush makes stable was on it.
     good_disk: bool,
     since_ns: u64,
-    /// Replication was on when it was submitted; state changes and failed writes of the peer's
-    /// disk seen so far.
-    replicated: Option<Steady>,
+    /// The peer and its disk when it was submitted: its incarnation, and the state changes and
+    /// failed writes seen so far.
+    then: Steady,
+    /// Replication was on.
+    replicated: bool,
+    /// It was on towards the source of a resync, or of one that was about to begin.
+    to_source: bool,
 }
 
 /// The application.
@@ -270,7 +272,6 @@ impl Workload {
         let pending = Pending {
             node,
             life: world.nodes[node].life,
-            peer_life: world.nodes[1 - node].life,
             volume,
             op,
             write,
@@ -279,8 +280,9 @@ impl Workload {
             mark: world.oracle.flush_mark(),
             good_disk: has_good_disk(world, node, volume),
             since_ns: world.now_ns,
-            replicated: is_replicating(world, node, volume)
-                .then(|| Steady::now(self.breaks, world, 1 - node, volume)),
+            then: Steady::now(self.breaks, world, 1 - node, volume),
+            replicated: is_replicating(world, node, volume),
+            to_source: is_target(world, node, volume),
         };
         self.pending.push(tag, pending);
         let data = match op {
@@ -320,7 +322,7 @@ impl Workload {
         let node = self
             .node
             .filter(|node| is_replicating(world, *node, volume));
-        let replicated = |p: &&Pending| p.op == Op::Write && p.replicated.is_some();
+        let replicated = |p: &&Pending| p.op == Op::Write && p.replicated;
         let mut writes = self
             .pending
             .values()
@@ -424,8 +426,9 @@ impl Workload {
         let received = self.protocol == Protocol::B && is_target(world, node, volume);
         let now = Steady::now(self.breaks, world, peer, volume);
         // The disk that it was sent to has been given up, and attached again, while the ack was on
-        // its way (seed 37751).
-        let given_up = (pending.replicated).is_some_and(|then| then.openings != now.openings);
+        // its way (seeds 37751, 891919).
+        let sent = pending.replicated || (pending.to_source && received);
+        let given_up = sent && pending.then.openings != now.openings;
         let under_way = ((replicating && self.protocol != Protocol::C) || received) && !given_up;
         if !(there || under_way) {
             world.oracle.promises[volume][peer] = Promise::Nothing;
@@ -440,9 +443,9 @@ impl Workload {
         let nowhere = !here && !there && self.protocol == Protocol::C;
         // What the target of a resync has is overwritten by the source, as far as it is marked.
         let there_only = !here || !has_good_disk(world, node, volume);
-        let crashed =
-            world.nodes[peer].alive.is_none() || pending.peer_life != world.nodes[peer].life;
-        let lost = crashed || (given_up && !here && self.protocol != Protocol::C);
+        let crashed = world.nodes[peer].alive.is_none() || pending.then.life != now.life;
+        let only_sent = given_up && (!here || pending.to_source) && self.protocol != Protocol::C;
+        let lost = crashed || only_sent;
         if !there && there_only && lost && !durable {
             // The ack was on its way, or held back by suspend-io (seed 69814), when the only disk
             // that counts lost power or was given up.
@@ -454,8 +457,10 @@ impl Workload {
         }
         // A write that the peer's disk has refused (P_NEG_ACK) ends with the local result, before
         // this node learns the state of that disk (`reference/io.md` 1.8, "negative ack").
-        let steady =
-            pending.replicated == Some(now) && replicating && has_disk(world, peer, volume);
+        let steady = pending.replicated
+            && pending.then == now
+            && replicating
+            && has_disk(world, peer, volume);
         if steady && !there && self.protocol == Protocol::C {
             world.fail_data(format!(
                 "protocol C acknowledged {write:?} at {} ms before the peer had it",
