@@ -71,6 +71,12 @@ impl Admin {
         self.queue.is_empty() && self.current.is_none()
     }
 
+    /// A command has been given, or is to be, and has no answer yet.
+    pub fn waits_for(&self, command: Command) -> bool {
+        let current = self.current.map(|(current, ..)| current);
+        current == Some(command) || self.queue.contains(&command)
+    }
+
     /// The node has lost power.
     pub fn reset(&mut self) {
         self.queue.clear();

@@ -115,6 +115,8 @@ pub struct Cluster {
     refused: u32,
     /// Attempts of a node to attach a disk that the peer's data kept apart, in a row.
     kept_out: [u32; 2],
+    /// A disk was invalidated before the command to invalidate the peer's one had its answer.
+    given_up: [bool; VOLUMES],
     /// Looks of the administrators, in a row, at a node that its own defect makes wait.
     stuck: u32,
     /// How often somebody had to disconnect it.
@@ -220,6 +222,7 @@ impl Cluster {
             rested: None,
             refused: 0,
             kept_out: [0; 2],
+            given_up: [false; VOLUMES],
             stuck: 0,
             helped: 0,
             conns: [None; 2],
@@ -755,7 +758,9 @@ impl Cluster {
                 if good != Promise::Everything || !usable {
                     return;
                 }
-                self.admins[node].add(Command::Invalidate(volume));
+                let command = Command::Invalidate(volume);
+                self.given_up[one.slot()] |= self.admins[1 - node].waits_for(command);
+                self.admins[node].add(command);
                 return;
             }
             Fault::Verify if self.is_in_sync(volume.into()) => {

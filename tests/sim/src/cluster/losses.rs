@@ -65,6 +65,7 @@ impl Cluster {
             if said.text.starts_with(done) {
                 oracle.synced(volume.slot());
                 oracle.equalled(volume.slot());
+                self.given_up[volume.slot()] = false;
                 for cold in &mut self.cold {
                     cold[volume.slot()] = false;
                 }

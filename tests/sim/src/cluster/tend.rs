@@ -198,7 +198,8 @@ impl Cluster {
         }
         for volume in 0..self.faults.volumes {
             let new = self.faults.full_sync && self.is_new(volume);
-            let force = new || (node == self.holder && self.is_failed_everywhere(volume));
+            let failed = node == self.holder && self.is_failed_everywhere(volume);
+            let force = new || failed || self.is_given_up(node, volume);
             self.admins[node].add(Command::Primary(volume as u8, force));
         }
     }
@@ -217,10 +218,37 @@ impl Cluster {
 
     /// Nobody has ever written anything to the volume.
     pub(super) fn is_new(&mut self, volume: usize) -> bool {
+        self.are_both_inconsistent(volume)
+    }
+
+    fn are_both_inconsistent(&mut self, volume: usize) -> bool {
         (0..2).all(|node| {
             self.state(node, volume)
                 .is_some_and(|state| state.disk == DiskState::Inconsistent)
         })
+    }
+
+    /// Both disks were invalidated at once, each while the other one still counted as good: neither
+    /// will be the source of a resync. The administrator says that the one of this node is good
+    /// all the same, if it holds no less of what was acknowledged than the other one (seed 869484).
+    fn is_given_up(&mut self, node: usize, volume: usize) -> bool {
+        let promises = self.world.oracle.promises[volume];
+        let useful = promises[node] != Promise::Nothing && !is_poorer(promises, node);
+        self.given_up[volume] && useful && self.are_both_inconsistent(volume)
+    }
+
+    /// Both disks of a volume were given up, and that of this node holds more of it; there is no
+    /// volume of which it holds less.
+    fn is_better_given_up(&mut self, node: usize) -> bool {
+        let mut better = false;
+        for volume in 0..self.faults.volumes {
+            let promises = self.world.oracle.promises[volume];
+            if is_poorer(promises, node) {
+                return false;
+            }
+            better |= is_poorer(promises, 1 - node) && self.is_given_up(node, volume);
+        }
+        better
     }
 
     /// The node to be promoted next.
@@ -238,6 +266,9 @@ impl Cluster {
             .promises
             .iter()
             .all(|promises| promises[other] == Promise::Everything);
+        if self.is_better_given_up(other) {
+            return Some(other);
+        }
         let good = !self.would_go_back(holder);
         if alive(self, holder) && good && !self.world.random.chance(20) {
             return Some(holder);
@@ -420,4 +451,14 @@ impl Cluster {
             (state.pdsk == DiskState::UpToDate).then_some(1 - node)
         }
     }
+}
+
+/// What the disk of a node holds of a volume is less than what the other one does.
+fn is_poorer(promises: [Promise; 2], node: usize) -> bool {
+    let rank = |promise| match promise {
+        Promise::Everything => 0,
+        Promise::Flushed => 1,
+        Promise::Nothing => 2,
+    };
+    rank(promises[node]) > rank(promises[1 - node])
 }

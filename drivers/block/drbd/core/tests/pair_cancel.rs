@@ -7,10 +7,10 @@ mod pair {
 
 use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, NetConfig};
-use drbd_core::input::{AdminRequest, Input};
+use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Role};
-use pair::both::{shape, Pair, SECTORS};
+use pair::both::{said, shape, Pair, SECTORS};
 use pair::node::{Node, V};
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -287,5 +287,49 @@ fn a_change_that_can_not_be_made_after_the_peer_agreed_makes_the_nodes_compare_a
         });
         let code = pair.a.answers.last().unwrap().1;
         assert_eq!(code, if loses_first { -2 } else { 1 });
+    }
+}
+
+/// Seeds 869484 and 891155: a node that had agreed to be the source was invalidated itself, before
+/// the answer got to the other one. Neither disk will do for a resync, and as with the C driver a
+/// forced promotion says which one is good.
+#[test]
+fn disks_that_are_both_given_up_at_once_are_of_use_again_by_a_forced_promotion() {
+    for on_a in [true, false] {
+        let mut pair = Pair::synced();
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        pair.run();
+        let invalidate = AdminRequest::Invalidate { volume: V };
+        begin(&mut pair.b, invalidate);
+        pair.a.data_in.append(&mut pair.b.data_out);
+        while pair.a.step() {}
+        assert!(pair.a.state().is_sync_source(), "it agreed");
+        let mut agreed = core::mem::take(&mut pair.a.meta_out);
+        begin(&mut pair.a, AdminRequest::Disconnect { force: true });
+        begin(&mut pair.a, invalidate);
+        assert_eq!(pair.a.answers.last().unwrap().1, 1);
+        pair.b.meta_in.append(&mut agreed);
+        while pair.b.step() {}
+        assert_eq!(pair.b.answers.last().unwrap().1, 1);
+        pair.run();
+        let disks = |pair: &mut Pair| [pair.a.state().disk, pair.b.state().disk];
+        assert_eq!(disks(&mut pair), [DiskState::Inconsistent; 2]);
+
+        let connect = AdminRequest::Connect {
+            config: NetConfig::DEFAULT,
+            digests: DigestLengths::default(),
+        };
+        begin(&mut pair.a, connect);
+        pair.until("refused", |pair| {
+            pair.a.state().conn == ConnState::StandAlone
+        });
+        assert!(said(&pair.a.log, "but I am inconsistent"));
+        assert_eq!(pair.role(on_a, Role::Primary, false), -2);
+        assert_eq!(pair.role(on_a, Role::Primary, true), 1);
+        begin(&mut pair.a, connect);
+        pair.until("in sync", Pair::in_sync);
+        assert_eq!(pair.node(on_a).state().role, Role::Primary);
+        let resynced = pair.node(on_a).core.counters(V).sent_sectors;
+        assert!(resynced >= SECTORS, "all of it from the good one");
     }
 }
