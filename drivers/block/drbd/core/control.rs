@@ -190,6 +190,9 @@ pub struct Volume {
     pub target_failed: bool,
     /// The peer has been told of a new size and has not answered.
     pub resize_asked: bool,
+    /// How many times the connected peer may still answer to a size that it was told of while it
+    /// had no disk, or before it lost one. It may have one again before it hears of the size.
+    pub late_answers: u8,
     /// The size, in sectors, before the last resize, or before all that have crossed it.
     pub resized_from: u64,
     /// Number of openers.
@@ -273,6 +276,7 @@ impl Volume {
         grown: false,
         target_failed: false,
         resize_asked: false,
+        late_answers: 0,
         resized_from: 0,
         opened: 0,
         blocks: 0,

@@ -249,8 +249,12 @@ impl Control<'_> {
         if self.vol(v).state.conn == ConnState::Connected {
             let volume = self.vol_mut(v);
             volume.grown |= grown;
-            // One that is only about to be given up may still answer.
+            // One that is only about to be given up may still answer. Without a disk nobody waits
+            // for an answer.
             volume.resize_asked = volume.state.pdsk >= DiskState::Failed;
+            if !volume.resize_asked {
+                volume.late_answers = volume.late_answers.saturating_add(1);
+            }
             self.send_uuids(v, 0);
             self.send_sizes(v, true, flags);
         }

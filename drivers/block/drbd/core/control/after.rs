@@ -47,9 +47,7 @@ impl Control<'_> {
         if exchanges && o.conn != n.conn {
             self.keep_bitmap(v);
         }
-        if n.conn < ConnState::Connected || n.pdsk < DiskState::Failed {
-            self.vol_mut(v).resize_asked = false;
-        }
+        self.forget_answer(v, n);
         self.vol_mut(v).lacks_writes &= n.conn >= ConnState::Connected;
         self.vol_mut(v).peer_refused &= n.conn >= ConnState::Connected;
         self.resync_edges(v, o, n);

@@ -148,6 +148,7 @@ impl Control<'_> {
         }
         let (peer_disk, peer_user) = (sizes.disk.0, sizes.user.0);
         let crosses = self.vol(v).resize_asked;
+        let late = self.may_be_late(v, sizes);
         self.note_peer_sizes(v, sizes);
         let disk = self
             .vol(v)
@@ -159,7 +160,11 @@ impl Control<'_> {
             return handled;
         };
         let own_user = disk.config.disk_size_sectors;
-        let user = self.agreed_limit(v, sizes, own_user, crosses);
+        let user = if late {
+            own_user
+        } else {
+            self.agreed_limit(v, sizes, own_user, crosses)
+        };
         let own = disk.facts.max_capacity_sectors;
         if peer_disk != 0 && own.abs_diff(peer_disk) > own / 8 {
             let peer = peer_disk;
@@ -285,12 +290,16 @@ impl Control<'_> {
     /// Remembers what the peer says about its disk.
     fn note_peer_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) {
         let max_bio_bytes = sizes.max_bio_bytes.clamp(BIO_MIN, BIO_MAX);
+        let late = self.may_be_late(v, sizes);
         let volume = self.vol_mut(v);
         volume.peer.disk_sectors = sizes.disk.0;
         volume.peer.user_sectors = sizes.user.0;
         // What is no command may be the answer to the own one.
         let answered = volume.resize_asked && sizes.current.0 != 0;
         volume.resize_asked &= !answered;
+        if late && !answered {
+            volume.late_answers -= 1;
+        }
         volume.peer.max_bio_bytes = max_bio_bytes;
         if let Some(disk) = volume.disk.as_mut() {
             disk.facts.la_peer_max_bio_bytes = max_bio_bytes;
@@ -298,6 +307,32 @@ impl Control<'_> {
         if answered {
             // Congestion is looked for once more.
             self.order(Order::View(v));
+        }
+    }
+
+    /// Tells whether the peer may have said this when it heard of a size other than the last one
+    /// it was told of. NEW: its limit counts for nothing then. The peer takes over the last one
+    /// when it hears of that, and the one it names would take that back here.
+    ///
+    /// Our nodes have not answered to sizes that they heard of without a disk. As many answers to
+    /// other sizes count as late then, to no harm: they name what was told here. What a peer says
+    /// first when it has a disk again is no answer: it is about that disk.
+    fn may_be_late(&self, v: VolumeIndex, sizes: &Sizes) -> bool {
+        let volume = self.vol(v);
+        let attaches = volume.state.pdsk < DiskState::Failed && sizes.disk.0 != 0;
+        volume.late_answers > 0 && sizes.current.0 != 0 && !attaches
+    }
+
+    /// Nobody waits any more for the answer to a size that the peer was told of, if it is gone or
+    /// its disk. In the latter case it may still come.
+    pub(crate) fn forget_answer(&mut self, v: VolumeIndex, n: VolumeState) {
+        let volume = self.vol_mut(v);
+        if n.conn < ConnState::Connected {
+            volume.resize_asked = false;
+            volume.late_answers = 0;
+        } else if n.pdsk < DiskState::Failed && volume.resize_asked {
+            volume.resize_asked = false;
+            volume.late_answers = volume.late_answers.saturating_add(1);
         }
     }
 

@@ -5,11 +5,16 @@ mod pair {
     pub(crate) mod node;
 }
 
+use std::collections::VecDeque;
+
 use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState};
+use drbd_format::units::SectorCount;
+use drbd_format::wire::packet::Packet;
+use drbd_format::wire::settings::{QueueLimits, SizeFlags, Sizes};
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -75,9 +80,29 @@ fn prepare(pair: &mut Pair, on_a: bool, deed: Deed) {
     }
 }
 
+/// Each node is told of sizes while it has no disk, to which it does not answer.
+fn told_without_disk(pair: &mut Pair) {
+    let (volume, force) = (V, false);
+    for on_a in [true, false] {
+        let detach = AdminRequest::Detach { volume, force };
+        assert_eq!(pair.command(!on_a, detach), 1);
+        for size in [FRONT + 8, FRONT + 16] {
+            assert_eq!(pair.command(on_a, resize(size)), 101);
+        }
+        pair.node(!on_a).attach(limited(FRONT + 16));
+        pair.until("in sync", Pair::in_sync);
+        assert_eq!(pair.command(on_a, resize(FRONT)), 101);
+        pair.until("in sync", Pair::in_sync);
+    }
+    assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT, FRONT));
+}
+
 /// Both nodes begin something, and their first packets cross in the way that `order` says.
-fn crossing(a: Deed, b: Deed, order: u32) -> Pair {
+fn crossing(a: Deed, b: Deed, order: u32, told: bool) -> Pair {
     let mut pair = Pair::synced_in_front(FRONT);
+    if told {
+        told_without_disk(&mut pair);
+    }
     prepare(&mut pair, true, a);
     prepare(&mut pair, false, b);
     pair.a.sends_left = Some(0);
@@ -117,13 +142,15 @@ fn sizes_that_cross_come_to_rest_at_the_same() {
     ];
     for (a, b, wanted) in cases {
         // One node first, the other one, both at once, and in turns.
-        for order in [0, 40, 80, 30, 61] {
-            let mut pair = crossing(a, b, order);
+        let orders = [0, 40, 80, 30, 61].map(|order| (order, false));
+        for (order, told) in orders.into_iter().chain([(40, true), (30, true)]) {
+            let mut pair = crossing(a, b, order, told);
             pair.run();
             for _ in 0..100 {
                 pair.pass(Duration::from_millis(100));
             }
-            let what = format!("{a:?} {b:?} {order}: {} {}", pair.a.state(), pair.b.state());
+            let states = [pair.a.state(), pair.b.state()];
+            let what = format!("{a:?} {b:?} {order} {told}: {} {}", states[0], states[1]);
             assert!(pair.in_sync(), "{what}");
             assert_eq!(
                 (pair.a.capacity, pair.b.capacity),
@@ -195,6 +222,174 @@ fn a_peer_that_is_about_to_detach_answers_to_a_size_before_the_next_one() {
     pair.b.attach(limited(FRONT + 16));
     pair.until("in sync", Pair::in_sync);
     assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT + 16, FRONT + 16));
+}
+
+/// Lets both nodes work for a while. What `a` sends on its data socket is held up.
+fn held_up(pair: &mut Pair, held: &mut VecDeque<u8>) {
+    for _ in 0..200 {
+        pair.a.step();
+        pair.b.step();
+        held.append(&mut pair.a.data_out);
+        pair.a.data_in.append(&mut pair.b.data_out);
+        pair.a.meta_in.append(&mut pair.b.meta_out);
+        pair.b.meta_in.append(&mut pair.a.meta_out);
+    }
+}
+
+/// Seed 864860: the peer has no disk, or gives it up, while it is told of one size after the other,
+/// and hears of all of them when it has its disk back. Its answer to an older one took the newest
+/// one back, under the hands of a Primary.
+#[test]
+fn answers_to_older_sizes_take_nothing_back() {
+    let sizes = [FRONT + 24, FRONT + 8, FRONT + 16, FRONT + 32];
+    let last = sizes[sizes.len() - 1];
+    for (writes, with_disk) in [(true, false), (false, false), (true, true), (false, true)] {
+        let what = format!("{writes} {with_disk}");
+        let mut pair = Pair::synced_in_front(FRONT);
+        let detach = AdminRequest::Detach {
+            volume: V,
+            force: false,
+        };
+        let mut held = VecDeque::new();
+        if with_disk {
+            pair.a.admin(resize(FRONT + 40));
+            held_up(&mut pair, &mut held);
+            pair.b.admin(detach);
+            held_up(&mut pair, &mut held);
+        } else {
+            assert_eq!(pair.command(false, detach), 1);
+        }
+        assert_eq!(pair.a.state().pdsk, DiskState::Diskless, "{what}");
+        if writes {
+            pair.a.write(800, 4096, 0x77);
+        }
+        for size in sizes {
+            pair.a.admin(resize(size));
+            held_up(&mut pair, &mut held);
+            let answer = pair.a.answers.last().map(|answer| answer.1);
+            assert_eq!((pair.a.capacity, answer), (size, Some(101)), "{what}");
+        }
+        pair.b.attach(limited(last));
+        held_up(&mut pair, &mut held);
+        assert!(pair.a.state().pdsk > DiskState::Diskless, "{what}");
+        let before = pair.a.told.len();
+        held.append(&mut pair.a.data_out);
+        pair.b.data_in.append(&mut held);
+        pair.until("in sync", Pair::in_sync);
+        assert_eq!((pair.a.capacity, pair.b.capacity), (last, last), "{what}");
+        let set = |line: &&String| line.starts_with("SetCapacity");
+        assert_eq!(
+            pair.a.told[before..].iter().filter(set).count(),
+            0,
+            "{what}"
+        );
+        let used = last as usize * 512;
+        assert!(
+            pair.a.disk.data[..used] == pair.b.disk.data[..used],
+            "{what}"
+        );
+        for node in [&mut pair.a, &mut pair.b] {
+            assert_eq!(node.core.counters(V).out_of_sync_bits, 0, "{what}");
+            assert!(!node.core.view(V).io_blocked, "{what}");
+        }
+        assert_eq!(pair.command(true, resize(FRONT + 40)), 101, "{what}");
+        pair.until("in sync", Pair::in_sync);
+        let grown = (FRONT + 40, FRONT + 40);
+        assert_eq!((pair.a.capacity, pair.b.capacity), grown, "{what}");
+    }
+}
+
+/// What `b` says of its disk if the device has this size, and is limited to it.
+fn says(pair: &mut Pair, disk: u64, limit: u64, current: u64) {
+    let [disk, user, current] = [disk, limit, current].map(SectorCount);
+    let sizes = Sizes {
+        disk,
+        user,
+        current,
+        max_bio_bytes: 1 << 20,
+        queue_order_type: 0,
+        flags: SizeFlags(0),
+        queue: Some(QueueLimits {
+            physical_block_size: 512,
+            logical_block_size: 512,
+            alignment_offset: 0,
+            io_min: 512,
+            io_opt: 0,
+            discard_enabled: true,
+            discard_zeroes_data: false,
+            write_same_capable: false,
+        }),
+    };
+    let terms = *pair.a.core.data.terms();
+    let mut bytes = [0; 128];
+    let packet = Packet::Sizes(sizes);
+    let len = packet.encode(&terms, 0, &mut bytes).expect("expressible");
+    pair.a.data_in.extend(&bytes[..len]);
+    while pair.a.step() {}
+    // Our peer would make sense of the answer.
+    pair.a.data_out.clear();
+}
+
+/// The C driver answers without a disk as well, other than our nodes.
+#[test]
+fn as_many_answers_count_as_late_as_may_come() {
+    for (answers, late) in [(0, 2), (1, 1), (2, 0), (3, 0)] {
+        let mut pair = Pair::synced_in_front(FRONT);
+        let (volume, force) = (V, false);
+        let detach = AdminRequest::Detach { volume, force };
+        assert_eq!(pair.command(false, detach), 1);
+        let size = FRONT + 16;
+        for size in [FRONT + 8, size] {
+            assert_eq!(pair.command(true, resize(size)), 101);
+        }
+        for _ in 0..answers {
+            says(&mut pair, 0, 0, size);
+        }
+        pair.b.attach(limited(size));
+        pair.until("in sync", Pair::in_sync);
+        for _ in 0..late {
+            says(&mut pair, SECTORS, FRONT, FRONT);
+            assert_eq!(pair.a.capacity, size, "{answers}");
+        }
+        says(&mut pair, SECTORS, FRONT, FRONT);
+        assert_eq!(pair.a.capacity, FRONT, "{answers}");
+    }
+}
+
+/// It may have another one when it hears of the size.
+#[test]
+fn a_peer_that_loses_its_disk_may_answer_late_to_a_size_from_before_that() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let size = FRONT + 16;
+    let mut held = VecDeque::new();
+    pair.a.admin(resize(size));
+    held_up(&mut pair, &mut held);
+    let (volume, force) = (V, false);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    held_up(&mut pair, &mut held);
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    pair.b.data_in.append(&mut held);
+    pair.run();
+    pair.b.attach(limited(size));
+    pair.until("in sync", Pair::in_sync);
+    says(&mut pair, SECTORS, FRONT, FRONT);
+    assert_eq!(pair.a.capacity, size);
+    says(&mut pair, SECTORS, FRONT, FRONT);
+    assert_eq!(pair.a.capacity, FRONT);
+}
+
+/// What is said of a disk that comes back is no answer to a size.
+#[test]
+fn a_disk_with_an_older_limit_is_refused_whatever_its_peer_was_told() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let (volume, force) = (V, false);
+    let detach = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(false, detach), 1);
+    assert_eq!(pair.command(true, resize(FRONT + 16)), 101);
+    pair.b.attach(limited(FRONT));
+    pair.run();
+    assert!(said(&pair.a.log, "disk size is too small"));
+    assert_eq!(pair.a.capacity, FRONT + 16);
 }
 
 /// Its own limit comes from before that.
