@@ -361,6 +361,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) write_pages: u32,
     /// Pages of reads for the peer.
     pub(crate) read_pages: u32,
+    /// Those of them for which there is memory: the disk has been asked.
+    pub(crate) read_pages_held: u32,
     pub(crate) stalled: receive::Stalled,
     pub(crate) bitmap_receive: Option<BitmapReceive>,
     /// Report when nothing for the peer is in flight any more.
@@ -417,6 +419,7 @@ impl<M: Memory> DataPlane<M> {
             to_flush: 0,
             write_pages: 0,
             read_pages: 0,
+            read_pages_held: 0,
             stalled: receive::Stalled::default(),
             bitmap_receive: None,
             draining: false,

@@ -206,6 +206,8 @@ pub struct PeerRequest {
     pub has_pages: bool,
     /// Its payload pages count against max-buffers.
     pub pages: u32,
+    /// It is a read of the peer, and there is memory for these pages.
+    pub holds_pages: bool,
     /// Sequence number of its epoch.
     pub epoch: u64,
     /// Order of arrival of writes.
@@ -260,6 +262,7 @@ impl Default for PeerRequest {
             counted: false,
             has_pages: false,
             pages: 0,
+            holds_pages: false,
             epoch: 0,
             arrival: 0,
             stamp: 0,

@@ -326,6 +326,10 @@ impl<M: Memory> DataPlane<M> {
             &mut self.read_pages
         };
         *counter = counter.saturating_sub(pages);
+        if core::mem::take(&mut self.peers[slot].holds_pages) {
+            self.read_pages_held = self.read_pages_held.saturating_sub(pages);
+            self.wants.peer_io |= !self.read_wait.is_empty() || !self.lock_wait.is_empty();
+        }
         self.wants.receiver |= pages != 0 && self.stalled.is_kept();
     }
 

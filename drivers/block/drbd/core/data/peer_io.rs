@@ -13,6 +13,9 @@ use crate::quirk::{quirk, Quirk};
 use crate::resync::extents::{Begin, SERVE_LIMIT};
 use crate::time::Instant;
 
+/// Reads of the peer for whose pages there is memory, in multiples of `max-buffers`.
+const READS_HELD_MAX: u32 = 8;
+
 impl<M: Memory> DataPlane<M> {
     /// Returns the next piece of work for the disk. Called until it answers `None`.
     pub fn next_peer_io(&mut self, now: Instant) -> Option<PeerIo> {
@@ -108,6 +111,15 @@ impl<M: Memory> DataPlane<M> {
         Some(PeerIo::Flush { token, volume })
     }
 
+    /// Tells whether a read of the peer has to wait for memory (`reference/io.md` 3.7, NEW). The
+    /// receiver goes on: the peer may be waiting for it before it takes the answers that hold the
+    /// memory.
+    fn lacks_read_memory(&self, slot: u32) -> bool {
+        let most = self.link.max_buffers.saturating_mul(READS_HELD_MAX);
+        let held = self.read_pages_held;
+        held != 0 && held.saturating_add(self.peers[slot].pages) > most
+    }
+
     /// Takes the first read of the peer out that overlaps no unfinished write that arrived before
     /// it. Looks at each waiting read once.
     fn next_read(&mut self) -> Option<u32> {
@@ -120,6 +132,9 @@ impl<M: Memory> DataPlane<M> {
                 other.arrival < peer.arrival
             });
             let writes = !place.peer_writes.is_empty();
+            if self.lacks_read_memory(slot) {
+                return None;
+            }
             if earlier.is_none() && !(writes && chance(Unlikely::ReadBehindWrite)) {
                 self.read_wait.remove(&mut self.peers, slot);
                 return Some(slot);
@@ -137,6 +152,9 @@ impl<M: Memory> DataPlane<M> {
         if !self.volumes[volume.slot()].has_disk() {
             self.lock_wait.remove(&mut self.peers, slot);
             return Some(slot);
+        }
+        if self.lacks_read_memory(slot) {
+            return None;
         }
         match self.begin_extent(volume, extent, SERVE_LIMIT) {
             Begin::Locked => {
@@ -218,6 +236,10 @@ impl<M: Memory> DataPlane<M> {
         peer.stage = Stage::InFlight;
         // They go with the request to the disk.
         peer.has_pages = false;
+        if !peer.kind.is_write() {
+            peer.holds_pages = true;
+            self.read_pages_held += peer.pages;
+        }
         let (volume, sector, len_bytes) = (peer.volume, peer.sector, peer.len_bytes);
         let place = &mut self.volumes[volume.slot()];
         place.local_in_flight += 1;

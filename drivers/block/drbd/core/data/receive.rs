@@ -35,10 +35,6 @@ pub(crate) struct Stalled {
 /// may wait for the peer's receiver and that one for us.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Reads of the peer for whose pages there is memory, in multiples of `max-buffers`. It takes many
-/// [`PATIENCE`]s without a single answer sent to get there.
-const READS_UNSENT_MAX: u32 = 8;
-
 /// Whether a read of the peer waits for the end of others.
 #[derive(Clone, Copy, Debug, Default)]
 enum Patience {
@@ -328,13 +324,14 @@ impl<M: Memory> DataPlane<M> {
         self.too_many_pages(in_use, pages) || (in_use != 0 && chance(Unlikely::NoWritePages))
     }
 
-    /// Tells whether a read of the peer has to wait for the end of others; not for ever
-    /// (`reference/io.md` 3.7). A peer that asks on and on and takes no answer has left.
-    fn waits_for_pages(&mut self, pages: u32, now: Instant) -> Result<bool, LinkError> {
+    /// Tells whether a read of the peer has to wait for the end of others before it is taken; not
+    /// for ever (`reference/io.md` 3.7). Memory for it is another matter
+    /// ([`Self::lacks_read_memory`]).
+    fn waits_for_pages(&mut self, pages: u32, now: Instant) -> bool {
         let waits = put_back(Bug::MaxBuffersDeadlock);
         let many = self.too_many_pages(self.read_pages, pages);
         if !many && (waits || !chance(Unlikely::NoReadPages)) {
-            return Ok(false);
+            return false;
         }
         if !waits {
             let _ = self.stalled.lose_patience(now);
@@ -342,15 +339,10 @@ impl<M: Memory> DataPlane<M> {
         match self.stalled.patience {
             Patience::Fresh => {
                 self.stalled.patience = Patience::Until(now.after(PATIENCE));
-                Ok(true)
+                true
             }
-            Patience::Over if waits => Ok(true),
-            Patience::Over => {
-                let most = self.link.max_buffers.saturating_mul(READS_UNSENT_MAX);
-                let wanted = self.read_pages.saturating_add(pages);
-                (wanted <= most).then_some(false).ok_or(LinkError::Timeout)
-            }
-            Patience::Until(_) => Ok(true),
+            Patience::Over => waits,
+            Patience::Until(_) => true,
         }
     }
 
@@ -645,7 +637,7 @@ impl<M: Memory> DataPlane<M> {
             PeerKind::Refused
         };
         let pages = request.len_bytes.div_ceil(4096);
-        if taken != PeerKind::Refused && self.waits_for_pages(pages, now)? {
+        if taken != PeerKind::Refused && self.waits_for_pages(pages, now) {
             return Ok(Incoming::Wait);
         }
         let Some(slot) = self.new_peer(volume, taken, request.sector, request.len_bytes) else {

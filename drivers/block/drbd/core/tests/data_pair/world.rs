@@ -41,7 +41,7 @@ pub(crate) struct World {
     writes: Vec<(u64, u64, u64)>,
     state: [VolumeState; 2],
     connected: bool,
-    max_buffers: u32,
+    pub(crate) max_buffers: [u32; 2],
     source: usize,
     bitmaps: [bool; 2],
 }
@@ -92,7 +92,7 @@ impl World {
             writes: Vec::new(),
             state: [state; 2],
             connected: false,
-            max_buffers,
+            max_buffers: [max_buffers; 2],
             source: 0,
             bitmaps: [false; 2],
         };
@@ -146,7 +146,7 @@ impl World {
                 digest_out_len: if self.random & 2 == 0 { 8 } else { 0 },
                 established: true,
                 protocol: self.protocol,
-                max_buffers: self.max_buffers,
+                max_buffers: self.max_buffers[at],
                 verify_len: 8,
                 csums_len: if self.checksums { 8 } else { 0 },
                 use_rle: self.random & 4 == 0,
