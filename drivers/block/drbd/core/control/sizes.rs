@@ -457,10 +457,13 @@ impl Control<'_> {
 
     /// A change of state finds new space. The peer that is to answer with its size may have changed
     /// its role before it heard of ours: until then only a single Primary knows that it is the
-    /// source. A peer that waits for our answer does not begin before it, either.
+    /// source. A peer that waits for our answer does not begin before it, either. If the nodes have
+    /// to connect anew, the peer is to have heard of the size: its older limit would win.
     pub(crate) fn sync_grown_early(&mut self, v: VolumeIndex) {
         let volume = self.vol(v);
-        let alone = volume.state.role == Role::Primary && volume.state.peer != Role::Primary;
+        let alone = volume.state.role == Role::Primary
+            && volume.state.peer != Role::Primary
+            && !volume.state.lacks_a_sync();
         if (alone || !volume.resize_asked) && !self.size_applies(v) {
             self.sync_grown(v);
         }
