@@ -303,6 +303,7 @@ impl Volume {
             verify_start: 0,
             verified_bits: 0,
             equal_bits: None,
+            refused_unmarked: false,
             ring_pending: false,
             missed_writes: false,
             lacks_ended: false,

@@ -417,6 +417,8 @@ pub struct Facts {
     pub verified_bits: u64,
     /// Bits of the run that goes on whose blocks had equal checksums, if it compares them.
     pub equal_bits: Option<u64>,
+    /// The peer has refused resync data of this run for blocks that are not marked here.
+    pub refused_unmarked: bool,
     /// The activity log ring is still being filled.
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.

@@ -304,9 +304,12 @@ impl Control<'_> {
             DiskState::Inconsistent
         };
         let (disk, pdsk) = if source { (good, other) } else { (other, good) };
+        // A write of the target's applications that failed on its disk clears the bit here only:
+        // what was sent for the block then has failed all the same (`reference/io.md` 6.7, step 4).
+        let unmarked = lost && self.vol(v).facts.refused_unmarked;
         if failed != 0 {
             self.log(v, Line::FailedBlocks { count: failed });
-        } else {
+        } else if !unmarked {
             self.rotate_after_resync(v, source, state.role == Role::Primary);
         }
         let change = Change::conn(ConnState::Connected)

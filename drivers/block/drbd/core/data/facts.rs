@@ -34,6 +34,10 @@ impl<M: Memory> DataPlane<M> {
                 session.total.saturating_sub(session.verify_left)
             }),
             equal_bits: compares.map(|session| session.same_checksum),
+            refused_unmarked: slot
+                .session
+                .as_ref()
+                .is_some_and(|run| run.refused_unmarked),
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
             lacks_ended: slot.lacks_ended,

@@ -71,6 +71,8 @@ pub struct Session {
     pub peer_asked: bool,
     /// The peer has said that the run is over.
     pub peer_ended: bool,
+    /// The peer has refused data of blocks that are not marked here.
+    pub refused_unmarked: bool,
     /// Use checksums.
     pub checksums: bool,
     /// Limits.
@@ -108,6 +110,7 @@ impl Session {
             reported: false,
             peer_asked: false,
             peer_ended: false,
+            refused_unmarked: false,
             checksums: false,
             rate: Rate::new(now, config),
             started: now,

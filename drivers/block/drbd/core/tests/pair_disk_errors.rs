@@ -412,6 +412,44 @@ fn a_disk_that_fails_behind_the_end_of_its_resync_is_not_good_for_the_source() {
     assert!(!said(&pair.a.log, "Split-Brain"));
 }
 
+/// `b`, Primary, is SyncTarget and has what it asked for; it waits for the answer to its ping.
+fn primary_target_at_its_end() -> Pair {
+    let mut pair = pass_on();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    sync_from_a(&mut pair);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.a.hold_peer_io = false;
+    pair.rounds_until("the end of the run", |pair| {
+        pair.b.state().is_sync_target() && pair.b.core.counters(V).out_of_sync_bits == 0
+    });
+    pair
+}
+
+/// The source has the write, and takes the block for one that is in sync: only the refusal of what
+/// it sends for it afterwards tells otherwise (`features=Flushes,PassOn`, seed 264).
+#[test]
+fn a_disk_that_took_no_write_behind_its_resync_needs_no_full_sync() {
+    let mut pair = primary_target_at_its_end();
+    pair.a.log.clear();
+    (pair.b.fail_local, pair.b.fail_peer_io) = (true, true);
+    pair.b.write(800, 4096, 0x71);
+    pair.until("the end", |pair| {
+        [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
+    });
+    assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+    assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+    assert_eq!(is_marked(&pair, 100), [false, true]);
+    assert!(!said(&pair.a.log, "updated UUIDs"));
+    (pair.b.fail_local, pair.b.fail_peer_io) = (false, false);
+    let (volume, force) = (V, false);
+    let detached = pair.command(false, AdminRequest::Detach { volume, force });
+    assert_eq!(detached, 1);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert!(!said(&pair.a.log, "full sync required"));
+}
+
 /// Whichever node it is, and whoever asked for the verify.
 #[test]
 fn a_node_whose_read_failed_in_a_verify_is_promoted_or_refuses() {
