@@ -41,8 +41,7 @@ impl<M: Memory> DataPlane<M> {
         if locked && put_back(Bug::ResizeAgainstActivityLog) {
             return AlStep::Idle;
         }
-        self.reserve_for_requests(volume);
-        self.reserve_for_peers(volume);
+        self.reserve(volume);
         if busy {
             return AlStep::Idle;
         }
@@ -208,8 +207,29 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
+    /// Reserves extents for all that wait. Who has part of what it needs goes first: two such would
+    /// wait for each other if there is no other slot.
+    fn reserve(&mut self, volume: VolumeIndex) {
+        let v = volume.slot();
+        let peer_first = |plane: &Self| {
+            let first = plane.volumes[v].peer_al.head();
+            first.is_some_and(|slot| plane.peers[slot].al_count != 0)
+        };
+        if peer_first(self) {
+            self.reserve_for_peers(volume);
+        }
+        if !peer_first(self) {
+            self.reserve_for_requests(volume);
+        }
+        let first = self.volumes[v].al_wait.head();
+        if first.is_none_or(|slot| self.requests[slot].al_count == 0) {
+            self.reserve_for_peers(volume);
+        }
+    }
+
     /// Reserves extents for waiting application requests, in order. Those that are stopped by a
-    /// resync are passed over; one that finds no slot stops the rest. None before the superblock
+    /// resync are passed over; one that finds no slot stops the rest, and is the first of all if it
+    /// has got some. None before the superblock
     /// says that there is a Primary with a log: after an attach it is that of `apply-al`, and
     /// nobody would look at the log after a crash.
     fn reserve_for_requests(&mut self, volume: VolumeIndex) {
@@ -242,7 +262,13 @@ impl<M: Memory> DataPlane<M> {
                     Reserved::Ready => {}
                     Reserved::Pending => wait = Wait::Commit,
                     Reserved::NoSlot if put_back(Bug::FullActivityLogIgnored) => {}
-                    Reserved::NoSlot => return,
+                    Reserved::NoSlot => {
+                        if request.al_count != 0 {
+                            place.al_wait.remove(&mut self.requests, slot);
+                            place.al_wait.push_front(&mut self.requests, slot);
+                        }
+                        return;
+                    }
                 }
             }
             place.al_wait.remove(&mut self.requests, slot);

@@ -142,6 +142,38 @@ fn a_small_activity_log_and_small_tables_only_delay() {
     }
 }
 
+/// A log of two slots, and two writes that need two each. The first of them is stopped by a resync
+/// until the second one has got a slot.
+#[test]
+fn writes_that_have_part_of_their_extents_do_not_wait_for_each_other() {
+    let mut world = World::with_limits(1, 8192 * 12, Protocol::C, 2, 64, 2048);
+    world.connect();
+    world.settle();
+    world.disconnect();
+    world.write(0, 8, 8);
+    world.settle();
+    world.reconnect_with_bitmaps(0);
+    world.run_until(|world| world.conn(1) == ConnState::SyncTarget);
+    let small = world.write(1, 64, 8);
+    assert!(world.nodes[1].writes_locally());
+    while world.nodes[1].send() {}
+    world.write(1, 8 * 8192, 8);
+    assert!(world.nodes[1].writes_locally());
+    let slow = world.nodes[1].jobs.pop();
+    let stopped = world.write(1, 8192 - 4, 8);
+    let other = world.write(1, 5 * 8192 - 4, 8);
+    world.run_until(|world| world.nodes[1].results.contains_key(&small));
+    world.nodes[1].writes_locally();
+    world.run_until(|world| world.nodes[1].weight() == 0);
+    world.settle();
+    assert_eq!(world.nodes[1].results.len(), 1);
+    world.nodes[1].jobs.extend(slow);
+    world.settle();
+    for write in [stopped, other] {
+        assert!(world.nodes[1].results.contains_key(&write));
+    }
+}
+
 #[test]
 fn a_full_sync_makes_disks_equal_while_the_source_is_written_to() {
     for seed in 0..6 {
