@@ -328,6 +328,11 @@ impl Control<'_> {
         self.end_job(v);
     }
 
+    /// A new size is being written.
+    pub(crate) fn is_relaid(&self, v: VolumeIndex) -> bool {
+        matches!(self.vol(v).job, VolumeJob::Relayout(_))
+    }
+
     fn step_relayout(&mut self, v: VolumeIndex, step: Relayout) -> bool {
         match step {
             Relayout::Guard { flags } => {
@@ -355,9 +360,15 @@ impl Control<'_> {
                 if !ok {
                     return self.relayout_failed(v);
                 }
-                if let Some(disk) = self.vol_mut(v).disk.as_mut() {
+                let volume = self.vol_mut(v);
+                let resuming = volume.al_resuming;
+                if let Some(disk) = volume.disk.as_mut() {
                     let kept = flag::FULL_SYNC | flag::AL_DISABLED;
                     disk.flags = disk.flags & !kept | flags & kept;
+                    // It may have been switched off meanwhile, or not be complete again yet.
+                    if !disk.config.al_updates || resuming {
+                        disk.flags |= flag::AL_DISABLED;
+                    }
                 }
                 self.dirty(v);
                 self.vol_mut(v).job = VolumeJob::Relayout(Relayout::Final);

@@ -377,9 +377,11 @@ impl Control<'_> {
         }
     }
 
-    /// The activity log is complete again. Returns whether anything was done.
+    /// The activity log is complete again. Returns whether anything was done. A size that is being
+    /// written ends with the flags that it began with, and this comes behind it.
     pub(crate) fn step_al_resuming(&mut self, v: VolumeIndex) -> bool {
-        if !self.vol(v).al_resuming || self.vol(v).facts.ring_pending {
+        let volume = self.vol(v);
+        if !volume.al_resuming || volume.facts.ring_pending || self.is_relaid(v) {
             return false;
         }
         self.vol_mut(v).al_resuming = false;

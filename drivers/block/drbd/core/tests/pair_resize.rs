@@ -1,0 +1,71 @@
+//! Resize beside what else may go on: other commands, other volumes, a disk that fails.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::DiskConfig;
+use drbd_core::input::AdminRequest;
+use drbd_format::disk::superblock::MdFlags;
+use pair::both::{grow, Pair, SECTORS};
+use pair::node::{Node, V};
+
+/// The size of the device before it grows by one block.
+const FRONT: u64 = SECTORS - 8;
+/// A disk of which only the front is used.
+const IN_FRONT: DiskConfig = DiskConfig {
+    disk_size_sectors: FRONT,
+    ..DiskConfig::DEFAULT
+};
+
+fn all_is_grown_and_in_sync(pair: &mut Pair) {
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    for node in [&mut pair.a, &mut pair.b] {
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 0);
+        assert!(!node.core.view(V).io_blocked);
+    }
+}
+
+/// Tells whether the superblock on disk says that nobody maintains the activity log.
+fn says_log_is_off(node: &Node) -> bool {
+    let written = node.superblocks.last().expect("one is there");
+    written.flags.contains(MdFlags::AL_DISABLED)
+}
+
+/// The log was off, and the superblock did not say so any more once the size was written: a crash
+/// would have lost track of what was being written.
+#[test]
+fn an_activity_log_that_is_switched_while_a_size_is_written_is_what_the_disk_says() {
+    for from in [true, false] {
+        for updates in [true, false] {
+            let what = format!("{from} {updates}");
+            let mut pair = Pair::synced_in_front(FRONT);
+            let volume = V;
+            let config = |al_updates| DiskConfig {
+                al_updates,
+                ..IN_FRONT
+            };
+            let options = |al_updates| AdminRequest::DiskOptions {
+                volume,
+                config: config(al_updates),
+            };
+            assert_eq!(pair.command(true, options(from)), 101, "{what}");
+            assert_eq!(says_log_is_off(&pair.a), !from, "{what}");
+            pair.a.hold_metadata = true;
+            pair.b.admin(grow(false));
+            pair.run();
+            assert!(pair.a.core.view(V).io_blocked, "{what}");
+            let before = pair.a.answers.len();
+            pair.a.admin(options(updates));
+            pair.run();
+            pair.a.release_metadata();
+            all_is_grown_and_in_sync(&mut pair);
+            assert_eq!(pair.a.answers[before].1, 101, "{what}");
+            assert_eq!(says_log_is_off(&pair.a), !updates, "{what}");
+            assert_eq!(pair.a.core.view(V).al_updates, updates, "{what}");
+        }
+    }
+}
