@@ -359,7 +359,8 @@ impl Control<'_> {
             return Step::Done(code::NOMEM_BITMAP);
         }
         if let Some(disk) = self.vol_mut(v).disk.as_mut() {
-            disk.facts.max_capacity_sectors = own;
+            // A size of the peer's must not be beyond the bitmap either.
+            disk.facts.max_capacity_sectors = own.min(disk.room_sectors);
             disk.config.disk_size_sectors = size_sectors;
         }
         let old = self.vol(v).capacity;

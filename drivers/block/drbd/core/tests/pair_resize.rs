@@ -8,7 +8,7 @@ mod pair {
 use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
 use drbd_format::disk::superblock::MdFlags;
-use pair::both::{grow, Pair, SECTORS};
+use pair::both::{grow, grow_volume, Pair, SECTORS};
 use pair::node::{Node, V};
 
 /// The size of the device before it grows by one block.
@@ -68,4 +68,35 @@ fn an_activity_log_that_is_switched_while_a_size_is_written_is_what_the_disk_say
             assert_eq!(pair.a.core.view(V).al_updates, updates, "{what}");
         }
     }
+}
+
+/// The disk has got larger than its bitmap can be without another attach.
+#[test]
+fn a_size_of_the_peer_is_not_beyond_the_room_for_the_bitmap() {
+    let mut pair = Pair::new();
+    pair.b = Node::with_volumes(1, 2, 2 * SECTORS, 0x22);
+    pair.b.make_volumes();
+    pair.sync_front(FRONT);
+    pair.a.disk.data.resize(2 * SECTORS as usize * 512, 0);
+    let larger = AdminRequest::Resize {
+        volume: V,
+        size_sectors: FRONT + 8,
+        force: false,
+        assume_clean: false,
+        max_capacity_sectors: 2 * SECTORS,
+    };
+    assert_eq!(pair.command(true, larger), 101);
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.command(false, grow_volume(V, 2 * SECTORS, false)), 101);
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.a.capacity, pair.b.capacity);
+    let end = pair.a.capacity;
+    let last = (end - 1) & !7;
+    let request = AdminRequest::Disconnect { force: false };
+    assert_eq!(pair.command(false, request), 101);
+    for sector in [800, last - 8] {
+        pair.a.write(sector, 4096, 0x71);
+    }
+    pair.run();
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 2);
 }
