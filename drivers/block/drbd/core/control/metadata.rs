@@ -154,11 +154,13 @@ impl Control<'_> {
     }
 
     fn overtakes(&self, v: VolumeIndex) -> bool {
-        self.is_urgent(v) && self.state(v).conn >= ConnState::Connected
+        let hurries = self.is_urgent(v) || (self.exists(v) && self.vol(v).resize_asked);
+        hurries && self.state(v).conn >= ConnState::Connected
     }
 
-    /// News of a failed disk do not wait for the superblock of another volume either. Behind the
-    /// handshake the packets of one volume mean nothing for those of another.
+    /// News of a failed disk do not wait for the superblock of another volume either, nor does a
+    /// new size: applications write to the new space already. Behind the handshake the packets of
+    /// one volume mean nothing for those of another.
     fn overtake_outbox(&mut self) {
         if self.outbox.is_empty() || !self.indices().any(|v| self.overtakes(v)) {
             return;
@@ -167,7 +169,8 @@ impl Control<'_> {
             let Some(held) = self.outbox.pop() else {
                 return;
             };
-            if !self.overtakes(held.volume) || self.orders.room() < 8 {
+            let due = self.is_stable(&held) || self.is_urgent(held.volume);
+            if !due || !self.overtakes(held.volume) || self.orders.room() < 8 {
                 // There is room: it was just taken out.
                 let _ = self.outbox.push(held);
             } else {

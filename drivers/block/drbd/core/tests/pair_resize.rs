@@ -5,14 +5,20 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::DiskConfig;
+use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::AdminRequest;
+use drbd_core::link::VolumeIndex;
+use drbd_core::request::Op;
 use drbd_format::disk::superblock::MdFlags;
-use pair::both::{grow, grow_volume, Pair, SECTORS};
+use drbd_format::types::Role;
+use pair::both::{grow, grow_volume, said, Pair, SECTORS};
 use pair::node::{Node, V};
 
 /// The size of the device before it grows by one block.
 const FRONT: u64 = SECTORS - 8;
+/// The second volume.
+const W: VolumeIndex = VolumeIndex(1);
+
 /// A disk of which only the front is used.
 const IN_FRONT: DiskConfig = DiskConfig {
     disk_size_sectors: FRONT,
@@ -99,4 +105,45 @@ fn a_size_of_the_peer_is_not_beyond_the_room_for_the_bitmap() {
     }
     pair.run();
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 2);
+}
+
+/// The size waited behind what another volume has to tell, which waits for its superblock. A write
+/// behind the old end came first, and ended the connection.
+#[test]
+fn no_write_to_new_space_overtakes_the_size() {
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    for volume in [V, W] {
+        for node in [&mut pair.a, &mut pair.b] {
+            node.attach_volume(volume, IN_FRONT);
+        }
+        pair.run();
+    }
+    pair.connect(NetConfig::DEFAULT);
+    for volume in [V, W] {
+        let (role, force) = (Role::Primary, true);
+        let request = AdminRequest::SetRole {
+            volume,
+            role,
+            force,
+        };
+        assert_eq!(pair.command(true, request), 1);
+    }
+    pair.until("in sync", Pair::in_sync);
+    pair.a.volume(W).hold_metadata = true;
+    let (volume, force) = (W, false);
+    assert_eq!(
+        pair.command(false, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.run();
+    pair.a.admin(grow(false));
+    pair.run();
+    if pair.a.request(Op::Write, FRONT, 4096, 0x71) {
+        pair.run();
+    }
+    pair.a.release_metadata();
+    pair.until("in sync", |pair| pair.volume_in_sync(V));
+    assert!(!said(&pair.b.log, "ProtocolError"), "{:#?}", pair.b.log);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
+    assert_eq!(pair.a.answers.last().unwrap().1, 101);
 }
