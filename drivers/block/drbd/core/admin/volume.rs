@@ -180,7 +180,10 @@ impl Control<'_> {
 
     /// Takes such a command one step further.
     pub(super) fn step_work(&mut self, v: VolumeIndex, step: WorkStep) -> Step<WorkStep> {
+        let resized = self.is_relaid(v);
         match step {
+            // A size whose command was cancelled, or that the peer told, is still being written.
+            WorkStep::Invalidate { .. } | WorkStep::BeginClear { .. } if resized => Step::Wait,
             WorkStep::Invalidate { remote } => self.invalidate_state(v, remote),
             WorkStep::SetAll { remote } => {
                 let waits = matches!(self.vol(v).job, VolumeJob::SetAll(_, Then::Command));
@@ -209,10 +212,8 @@ impl Control<'_> {
             }
             WorkStep::ClearBitmap { skip } => self.bitmap_cleared(v, skip),
             WorkStep::Quiesce { code } => self.quiesce(code),
+            WorkStep::Resize { .. } if resized => Step::Wait,
             WorkStep::Resize { flags, grown } => {
-                if matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
-                    return Step::Wait;
-                }
                 self.announce_size(v, flags, grown);
                 Step::Done(code::NO_ERROR)
             }
@@ -277,6 +278,7 @@ impl Control<'_> {
                 Step::Done(code)
             }
             Answer::Ready(_) => {
+                self.vol_mut(v).result = None;
                 self.begin_job(v, VolumeJob::set_all(Then::Command));
                 Step::Next(WorkStep::SetAll { remote })
             }

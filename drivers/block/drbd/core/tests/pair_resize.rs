@@ -5,8 +5,9 @@ mod pair {
     pub(crate) mod node;
 }
 
+use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, NetConfig};
-use drbd_core::input::AdminRequest;
+use drbd_core::input::{AdminRequest, Input};
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_format::disk::superblock::MdFlags;
@@ -146,4 +147,46 @@ fn no_write_to_new_space_overtakes_the_size() {
     assert!(!said(&pair.b.log, "ProtocolError"), "{:#?}", pair.b.log);
     assert_eq!((pair.a.capacity, pair.b.capacity), (SECTORS, SECTORS));
     assert_eq!(pair.a.answers.last().unwrap().1, 101);
+}
+
+/// The metadata are still being written for a size although nobody waits for that any more. Another
+/// command that works on them failed at once, or was never answered.
+#[test]
+fn commands_wait_for_a_size_whose_command_was_cancelled() {
+    for clears in [true, false] {
+        let mut pair = Pair::synced_in_front(FRONT);
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        let force = false;
+        assert_eq!(pair.command(true, AdminRequest::Disconnect { force }), 101);
+        let ticket = Ticket(pair.a.answers.len() as u32 + 1000);
+        let volume = V;
+        pair.a.hold_metadata = true;
+        pair.a.admin(grow(true));
+        pair.run();
+        pair.a.core.handle(&Input::Cancel(ticket), pair.a.now);
+        pair.run();
+        assert_eq!(pair.a.answers.last().unwrap().1, 129, "{clears}");
+        let before = pair.a.answers.len();
+        pair.a.admin(if clears {
+            AdminRequest::NewCurrentUuid {
+                volume,
+                clear_bitmap: true,
+            }
+        } else {
+            AdminRequest::Invalidate { volume }
+        });
+        pair.run();
+        pair.a.hold_bitmap = true;
+        pair.a.release_metadata();
+        pair.run();
+        pair.a.release_bitmap();
+        pair.until("an answer", |pair| pair.a.answers.len() > before);
+        let answer = pair.a.answers[before].1;
+        assert_eq!(answer, if clears { 101 } else { 1 });
+        pair.run();
+        assert!(!pair.a.core.view(V).io_blocked, "{clears}");
+        assert!(!says_log_is_off(&pair.a), "{clears}");
+        let bits = if clears { 0 } else { SECTORS / 8 };
+        assert_eq!(pair.a.core.counters(V).out_of_sync_bits, bits, "{clears}");
+    }
 }
