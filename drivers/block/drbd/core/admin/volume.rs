@@ -213,6 +213,9 @@ impl Control<'_> {
             WorkStep::ClearBitmap { skip } => self.bitmap_cleared(v, skip),
             WorkStep::Quiesce { code } => self.quiesce(code),
             WorkStep::Resize { .. } if resized => Step::Wait,
+            WorkStep::Resize { .. } if self.vol(v).state.disk < DiskState::Negotiating => {
+                self.resize_failed(v)
+            }
             WorkStep::Resize { flags, grown } => {
                 self.announce_size(v, flags, grown);
                 Step::Done(code::NO_ERROR)
@@ -243,6 +246,17 @@ impl Control<'_> {
             let detaches = matches!(self.vol(v).job, VolumeJob::Detach(_));
             self.watch(v, on || detaches);
         }
+    }
+
+    /// The disk has failed while it got a new size, of which the peer has not been told. A Primary
+    /// goes on through the peer, and no application has seen the new size: I/O was suspended.
+    fn resize_failed(&mut self, v: VolumeIndex) -> Step<WorkStep> {
+        let volume = self.vol(v);
+        let (old, now) = (volume.resized_from, volume.capacity);
+        if old != now {
+            self.change_capacity(v, old);
+        }
+        Step::Done(code::IO_MD_DISK)
     }
 
     /// Tells the peer about a new size.

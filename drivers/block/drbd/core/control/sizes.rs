@@ -377,7 +377,7 @@ impl Control<'_> {
         Handled::Done
     }
 
-    fn change_capacity(&mut self, v: VolumeIndex, new: u64) {
+    pub(crate) fn change_capacity(&mut self, v: VolumeIndex, new: u64) {
         self.vol_mut(v).capacity = new;
         self.log(v, Line::Size { kib: new >> 1 });
         self.act(Action::SetCapacity {

@@ -11,7 +11,7 @@ use drbd_core::input::{AdminRequest, Input};
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::types::Role;
+use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{grow, grow_volume, said, Pair, SECTORS};
 use pair::node::{Node, V};
 
@@ -74,6 +74,44 @@ fn an_activity_log_that_is_switched_while_a_size_is_written_is_what_the_disk_say
             assert_eq!(says_log_is_off(&pair.a), !updates, "{what}");
             assert_eq!(pair.a.core.view(V).al_updates, updates, "{what}");
         }
+    }
+}
+
+/// It had grown already, and did not go on through the peer, whose device had not.
+#[test]
+fn a_primary_whose_disk_fails_while_it_grows_goes_on_through_the_peer() {
+    for late in [true, false] {
+        let mut pair = Pair::synced_in_front(FRONT);
+        if late {
+            pair.a.hold_bitmap = true;
+            pair.a.admin(grow(false));
+            pair.until("the bitmap", |pair| !pair.a.held_bitmaps.is_empty());
+            pair.a.held_bitmaps.pop_front().unwrap();
+            pair.a.hold_bitmap = false;
+            let written = Input::BitmapWritten {
+                volume: V,
+                ok: false,
+            };
+            let now = pair.a.now;
+            pair.a.core.handle(&written, now);
+        } else {
+            pair.a.fail_metadata = true;
+            pair.a.admin(grow(false));
+        }
+        pair.until("diskless", |pair| {
+            pair.a.state().disk == DiskState::Diskless
+        });
+        assert_eq!(pair.a.state().conn, ConnState::Connected, "{late}");
+        assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT, FRONT), "{late}");
+        assert_eq!(pair.a.answers.last().unwrap().1, 118, "{late}");
+        pair.a.write(FRONT - 8, 4096, 0x71);
+        pair.run();
+        assert_eq!(pair.a.ended, [Ok(())], "{late}");
+        pair.a.fail_metadata = false;
+        pair.a.attach(DiskConfig::DEFAULT);
+        pair.until("in sync", Pair::in_sync);
+        assert_eq!(pair.command(true, grow(false)), 101, "{late}");
+        all_is_grown_and_in_sync(&mut pair);
     }
 }
 
