@@ -259,9 +259,10 @@ impl Control<'_> {
         Step::Done(code::IO_MD_DISK)
     }
 
-    /// Tells the peer about a new size.
+    /// Tells the peer about a new size. It may have run ahead since the command began: the resync
+    /// that follows is of the new space as well, which both mark.
     pub(super) fn announce_size(&mut self, v: VolumeIndex, flags: u16, grown: bool) {
-        if self.vol(v).state.conn == ConnState::Connected {
+        if self.vol(v).state.conn >= ConnState::Connected {
             let volume = self.vol_mut(v);
             volume.grown |= grown;
             // One that is only about to be given up may still answer. Without a disk nobody waits

@@ -34,7 +34,7 @@ pub enum Handled {
 pub enum Pending {
     /// P_AUTH_RESPONSE: the digests are being computed.
     AuthResponse([u8; 64], u8),
-    /// P_STATE: a full sync is being prepared.
+    /// P_STATE: a full sync is being prepared, or a new size is being written.
     State {
         /// Which volume.
         volume: VolumeIndex,
@@ -116,14 +116,18 @@ impl Control<'_> {
         match self.s.link.pending {
             None => false,
             Some(Pending::AuthResponse(..)) => self.s.link.digests_ready(),
-            Some(Pending::State { decided, .. }) => {
-                matches!(decided, Some((_, Some(_))))
-            }
+            Some(Pending::State {
+                volume, decided, ..
+            }) => match decided {
+                Some((_, ready)) => ready.is_some(),
+                None => !self.is_relaid(volume),
+            },
             Some(Pending::SyncUuid { volume, marks, .. }) => {
                 let volume = self.vol(volume);
                 let state = volume.state;
                 let due = matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind);
                 let written = !marks || volume.bitmap_io != Progress::Running;
+                let written = written && !matches!(volume.job, VolumeJob::Relayout(_));
                 (due && written)
                     || state.conn < ConnState::Connected
                     || has_no_use_for_sync_uuid(volume)

@@ -100,6 +100,9 @@ impl Control<'_> {
                 Some(false) => self.refuse_peer(v, &ps, self.peer_disk_of(v, &ps)),
             };
         }
+        if self.is_relaid(v) && self.needs_decision(v, &os, &ps) {
+            return self.put_off_state(v, word);
+        }
         let disk = match self.interpret_peer_disk(v, &os, &ps) {
             PeerDisk::Is(disk) => disk,
             PeerDisk::EndsRun if put_back(Bug::EndOfResyncMissed) => return Handled::Done,
@@ -153,6 +156,17 @@ impl Control<'_> {
                 None => self.refuse_peer(v, &ps, disk),
             },
         }
+    }
+
+    /// The peer is told of the size that is being written before the bitmaps are exchanged, which
+    /// have to be of the same size.
+    fn put_off_state(&mut self, volume: VolumeIndex, word: u32) -> Handled {
+        self.s.link.pending = Some(Pending::State {
+            volume,
+            word,
+            decided: None,
+        });
+        Handled::Wait
     }
 
     /// All bits are set for the full sync that the handshake decided on.

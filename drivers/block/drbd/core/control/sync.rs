@@ -174,14 +174,16 @@ impl Control<'_> {
             });
             return Handled::Wait;
         }
-        if !marks {
+        // The size that is being written is told before the resync begins.
+        let resized = self.is_relaid(v);
+        if !marks && !resized {
             self.write_bitmap_soon(v);
         }
-        if self.vol(v).bitmap_io == Progress::Running {
+        if resized || self.vol(v).bitmap_io == Progress::Running {
             self.s.link.pending = Some(Pending::SyncUuid {
                 volume: v,
                 uuid,
-                marks: true,
+                marks: marks || !resized,
             });
             return Handled::Wait;
         }

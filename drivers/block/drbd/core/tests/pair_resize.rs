@@ -10,8 +10,9 @@ use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, Input};
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
+use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, OnCongestion, Protocol, Role};
 use pair::both::{grow, grow_volume, said, Pair, SECTORS};
 use pair::node::{Node, V};
 
@@ -226,5 +227,92 @@ fn commands_wait_for_a_size_whose_command_was_cancelled() {
         assert!(!says_log_is_off(&pair.a), "{clears}");
         let bits = if clears { 0 } else { SECTORS / 8 };
         assert_eq!(pair.a.core.counters(V).out_of_sync_bits, bits, "{clears}");
+    }
+}
+
+/// The disk that the peer attaches is compared while a size is being written of which it has not
+/// heard. The nodes exchanged bitmaps of different sizes, or the one that was being written stayed
+/// behind.
+#[test]
+fn a_size_is_written_before_a_disk_is_compared() {
+    for full in [false, true] {
+        for first in 0..5 {
+            let what = format!("{full} {first}");
+            let mut pair = Pair::synced_in_front(FRONT);
+            let (volume, force) = (V, false);
+            let detach = AdminRequest::Detach { volume, force };
+            assert_eq!(pair.command(false, detach), 1, "{what}");
+            pair.a.write(800, 4096, 0x77);
+            pair.run();
+            if full {
+                pair.b.disk.superblock = None;
+            }
+            pair.b.sends_left = Some(0);
+            pair.b.attach(DiskConfig::DEFAULT);
+            pair.run();
+            assert_eq!(pair.b.state().disk, DiskState::Negotiating, "{what}");
+            pair.b.sends_left = Some(first);
+            pair.run();
+            pair.a.hold_metadata = true;
+            pair.a.admin(grow(false));
+            pair.run();
+            pair.b.sends_left = None;
+            pair.run();
+            pair.a.release_metadata();
+            pair.until("in sync", Pair::in_sync);
+            for node in [&mut pair.a, &mut pair.b] {
+                assert!(!said(&node.log, "Connection closed"), "{:#?}", node.log);
+            }
+            let answer = pair.a.answers.last().unwrap().1;
+            assert_eq!(answer, if first < 3 { 101 } else { 130 }, "{what}");
+            if answer == 101 {
+                all_is_grown_and_in_sync(&mut pair);
+            }
+            assert!(!says_log_is_off(&pair.a), "{what}");
+        }
+    }
+}
+
+/// The peer runs ahead while the size is being written here: it never heard of that. Or it begins
+/// the resync behind that, which took the place of the size.
+#[test]
+fn a_size_is_told_to_a_peer_that_has_run_ahead_meanwhile() {
+    for comes_back in [false, true] {
+        let mut pair = Pair::new();
+        pair.a.attach(IN_FRONT);
+        pair.b.attach(IN_FRONT);
+        pair.run();
+        pair.connect(NetConfig {
+            protocol: Protocol::A,
+            on_congestion: OnCongestion::PullAhead,
+            congestion_extents: 1,
+            ..NetConfig::DEFAULT
+        });
+        assert_eq!(pair.role(true, Role::Primary, true), 1);
+        pair.until("in sync", Pair::in_sync);
+        pair.b.hold_metadata = true;
+        pair.b.admin(grow(false));
+        pair.run();
+        assert!(pair.b.core.view(V).io_blocked);
+        pair.a.write(80, 4096, 0x71);
+        pair.a.write(160, 4096, 0x72);
+        for _ in 0..20 {
+            pair.round();
+        }
+        assert_eq!(pair.a.state().conn, ConnState::Ahead);
+        assert_eq!(pair.b.state().conn, ConnState::Behind);
+        if comes_back {
+            pair.until("back", |pair| pair.a.state().conn == ConnState::SyncSource);
+            pair.pass(Duration::from_millis(100));
+        }
+        pair.b.release_metadata();
+        all_is_grown_and_in_sync(&mut pair);
+        for node in [&mut pair.a, &mut pair.b] {
+            assert!(!said(&node.log, "Connection closed"), "{:#?}", node.log);
+        }
+        assert_eq!(pair.b.answers.last().unwrap().1, 101);
+        let written = pair.b.superblocks.last().expect("one is there");
+        assert!(!written.flags.contains(MdFlags::FULL_SYNC), "{comes_back}");
+        assert!(!says_log_is_off(&pair.b), "{comes_back}");
     }
 }
