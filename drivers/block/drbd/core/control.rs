@@ -193,6 +193,11 @@ pub struct Volume {
     /// How many times the connected peer may still answer to a size that it was told of while it
     /// had no disk, or before it lost one. It may have one again before it hears of the size.
     pub late_answers: u8,
+    /// The peer told of a larger size during our verify: it is answered with these flags behind it.
+    pub size_answer: Option<u16>,
+    /// What has run is over, a verify or else a resync, with this number of blocks, but a new size
+    /// is still being written.
+    pub run_over: Option<(bool, u64)>,
     /// The size, in sectors, before the last resize, or before all that have crossed it.
     pub resized_from: u64,
     /// Number of openers.
@@ -277,6 +282,8 @@ impl Volume {
         target_failed: false,
         resize_asked: false,
         late_answers: 0,
+        size_answer: None,
+        run_over: None,
         resized_from: 0,
         opened: 0,
         blocks: 0,

@@ -257,6 +257,7 @@ impl Control<'_> {
             self.carry_out(v, item, new);
         }
         self.keep_old_space(v, old, new);
+        self.answer_behind_verify(v);
     }
 
     fn carry_out(&mut self, v: VolumeIndex, item: FollowUp, n: VolumeState) {

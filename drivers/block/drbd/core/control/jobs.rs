@@ -171,7 +171,13 @@ impl Control<'_> {
     /// Takes the volume's job one step further. Returns whether anything was done.
     pub(crate) fn step_volume(&mut self, v: VolumeIndex) -> bool {
         match self.vol(v).job {
-            VolumeJob::None => false,
+            VolumeJob::None => match self.vol_mut(v).run_over.take() {
+                Some((verify, count)) => {
+                    self.run_done(v, verify, count);
+                    true
+                }
+                None => false,
+            },
             VolumeJob::SetAll(step, then) => self.step_set_all(v, step, then),
             VolumeJob::StartSync(side, step) => self.step_start_sync(v, side, step),
             VolumeJob::Finish {

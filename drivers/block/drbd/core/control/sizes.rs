@@ -193,12 +193,50 @@ impl Control<'_> {
         }
         let established = state.conn > ConnState::WfReportParams;
         let reply = established && (changed || sizes.current.0 != self.vol(v).capacity);
-        let reply = reply.then_some(flags);
+        let reply = self.put_off_answer(v, sizes, old, reply.then_some(flags));
         if changed {
             self.s.link.pending = Some(Pending::Sizes { volume: v, reply });
             return Handled::Wait;
         }
         self.sizes_applied(v, reply)
+    }
+
+    /// A C driver that resizes may agree to our verify before we hear of the size. It syncs the new
+    /// space when it hears the answer, but not during a verify: the answer waits for the end.
+    fn put_off_answer(
+        &mut self,
+        v: VolumeIndex,
+        sizes: &Sizes,
+        old: u64,
+        reply: Option<u16>,
+    ) -> Option<u16> {
+        let volume = self.vol_mut(v);
+        let commanded = sizes.current.0 == 0;
+        let syncs = sizes.flags.0 & SizeFlags::NO_RESYNC.0 == 0;
+        let grows = old != 0 && volume.capacity > old && syncs;
+        if volume.state.conn != ConnState::VerifyS || !commanded || !grows {
+            return reply;
+        }
+        volume.size_answer = reply;
+        volume.resized_from = old;
+        None
+    }
+
+    /// Our verify is over during which the peer told a larger size.
+    pub(crate) fn answer_behind_verify(&mut self, v: VolumeIndex) {
+        let state = self.vol(v).state;
+        if state.conn != ConnState::Connected || self.is_relaid(v) {
+            return;
+        }
+        let Some(flags) = self.vol_mut(v).size_answer.take() else {
+            return;
+        };
+        self.send_sizes(v, false, flags);
+        if state.disk.min(state.pdsk) >= DiskState::Inconsistent {
+            let volume = self.vol_mut(v);
+            volume.grown |= volume.capacity > volume.resized_from;
+            self.sync_grown_after_all(v);
+        }
     }
 
     /// Returns the user's limit that both nodes are to have. NEW: only the command to resize takes
@@ -328,6 +366,7 @@ impl Control<'_> {
     pub(crate) fn forget_answer(&mut self, v: VolumeIndex, n: VolumeState) {
         let volume = self.vol_mut(v);
         if n.conn < ConnState::Connected {
+            volume.size_answer = None;
             volume.resize_asked = false;
             volume.late_answers = 0;
         } else if n.pdsk < DiskState::Failed && volume.resize_asked {
@@ -344,6 +383,7 @@ impl Control<'_> {
         if let Some(flags) = reply {
             self.send_sizes(v, false, flags);
         }
+        self.answer_behind_verify(v);
         if self.vol(v).grown && self.vol(v).state.conn == ConnState::Connected {
             let state = self.vol(v).state;
             if state.disk >= DiskState::Inconsistent && state.pdsk >= DiskState::Inconsistent {

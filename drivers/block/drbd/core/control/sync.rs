@@ -226,6 +226,10 @@ impl Control<'_> {
         if !running || verifying != verify || matches!(self.vol(v).job, VolumeJob::Finish { .. }) {
             return;
         }
+        if self.is_relaid(v) {
+            self.vol_mut(v).run_over = Some((verify, count));
+            return;
+        }
         let ping = self.s.liveness.ping();
         self.begin_job(
             v,

@@ -6,8 +6,8 @@ mod pair {
 }
 
 use drbd_core::action::Ticket;
-use drbd_core::config::{DiskConfig, NetConfig};
-use drbd_core::input::{AdminRequest, Input};
+use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
@@ -227,6 +227,99 @@ fn commands_wait_for_a_size_whose_command_was_cancelled() {
         assert!(!says_log_is_off(&pair.a), "{clears}");
         let bits = if clears { 0 } else { SECTORS / 8 };
         assert_eq!(pair.a.core.counters(V).out_of_sync_bits, bits, "{clears}");
+    }
+}
+
+/// P_SIZES of a node that resizes to all that its disk has.
+fn told_by_resize() -> Vec<u8> {
+    let mut pair = Pair::synced_in_front(FRONT);
+    pair.b.sends_left = Some(0);
+    pair.b.admin(grow(false));
+    for _ in 0..20 {
+        pair.round();
+    }
+    // Behind P_UUIDS.
+    pair.b.sends_left = Some(1);
+    pair.round();
+    pair.b.sends_left = None;
+    pair.a.data_in.clear();
+    pair.b.step();
+    pair.b.data_out.into_iter().collect()
+}
+
+/// A verify by `a` of the last blocks, of which it holds back the answers.
+fn verifying(primary: bool) -> Pair {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let config = NetConfig {
+        verify_alg: Name::new(b"crc32c").unwrap(),
+        ..NetConfig::DEFAULT
+    };
+    let digests = DigestLengths {
+        verify: 4,
+        ..DigestLengths::default()
+    };
+    for on_a in [true, false] {
+        let request = AdminRequest::NetOptions { config, digests };
+        assert_eq!(pair.command(on_a, request), 101);
+    }
+    if !primary {
+        assert_eq!(pair.role(true, Role::Secondary, false), 1);
+        assert_eq!(pair.role(false, Role::Primary, false), 1);
+    }
+    pair.a.hold_peer_io = true;
+    let verify = AdminRequest::Verify {
+        volume: V,
+        start: Some(FRONT - 64),
+        stop: u64::MAX,
+    };
+    assert_eq!(pair.command(true, verify), 1);
+    for _ in 0..20 {
+        pair.pass(Duration::from_millis(100));
+    }
+    assert_eq!(pair.a.state().conn, ConnState::VerifyS);
+    pair
+}
+
+/// A C driver agrees to a verify although it has told a size that we have not heard of. It syncs
+/// the new space when it hears our answer, unless the verify goes on: nobody ever synced it. The
+/// end of the verify took the place of the size that was being written, too.
+#[test]
+fn the_answer_to_a_size_that_crosses_our_verify_waits_for_its_end() {
+    let sizes = told_by_resize();
+    for primary in [true, false] {
+        let mut pair = verifying(primary);
+        pair.a.hold_metadata = true;
+        pair.a.data_in.extend(&sizes);
+        let sent = pair.a.sent.len();
+        pair.run();
+        assert_eq!(pair.a.capacity, SECTORS);
+        assert!(pair.a.core.view(V).io_blocked);
+        pair.a.hold_peer_io = false;
+        pair.run();
+        assert_eq!(pair.a.state().conn, ConnState::VerifyS);
+        assert!(!pair.a.sent[sent..].contains(&0xd));
+        pair.a.release_metadata();
+        pair.a.hold_helpers = true;
+        for _ in 0..50 {
+            pair.a.step();
+            pair.b.step();
+            // Our peer would make something else of the answer.
+            pair.a.data_out.clear();
+            pair.a.meta_in.append(&mut pair.b.meta_out);
+            pair.b.meta_in.append(&mut pair.a.meta_out);
+        }
+        let sent = pair.a.sent[sent..].iter().copied();
+        let told: Vec<u16> = sent.filter(|it| [0xd, 0xe].contains(it)).collect();
+        assert_eq!(told[..2], [0xe, 0xd], "{told:x?}");
+        if primary {
+            assert_eq!(pair.a.running.len(), 1, "before-resync-source");
+        } else {
+            assert_eq!(pair.a.state().conn, ConnState::WfSyncUuid);
+        }
+        assert!(!pair.a.core.view(V).io_blocked);
+        let written = pair.a.superblocks.last().expect("one is there");
+        assert!(!written.flags.contains(MdFlags::FULL_SYNC));
+        assert!(!says_log_is_off(&pair.a));
     }
 }
 
