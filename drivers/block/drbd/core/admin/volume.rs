@@ -48,7 +48,7 @@ pub enum WorkStep {
     Resize {
         /// Flags for the peer.
         flags: u16,
-        /// The device has grown.
+        /// The device has grown, while the peer was connected.
         grown: bool,
     },
 }
@@ -262,9 +262,9 @@ impl Control<'_> {
     /// Tells the peer about a new size. It may have run ahead since the command began: the resync
     /// that follows is of the new space as well, which both mark.
     pub(super) fn announce_size(&mut self, v: VolumeIndex, flags: u16, grown: bool) {
+        self.vol_mut(v).grown |= grown;
         if self.vol(v).state.conn >= ConnState::Connected {
             let volume = self.vol_mut(v);
-            volume.grown |= grown;
             // One that is only about to be given up may still answer. Without a disk nobody waits
             // for an answer.
             volume.resize_asked = volume.state.pdsk >= DiskState::Failed;
@@ -382,7 +382,8 @@ impl Control<'_> {
         }
         let old = self.vol(v).capacity;
         self.vol_mut(v).resized_from = old;
-        let grown = new > old && !assume_clean;
+        // If the link breaks meanwhile the next handshake has to see to the new space.
+        let grown = new > old && !assume_clean && state.conn == ConnState::Connected;
         self.apply_size(v, new, !assume_clean);
         let mut flags = SizeFlags(0);
         if force {

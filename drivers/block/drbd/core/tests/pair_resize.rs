@@ -409,3 +409,35 @@ fn a_size_is_told_to_a_peer_that_has_run_ahead_meanwhile() {
         assert!(!says_log_is_off(&pair.b), "{comes_back}");
     }
 }
+
+/// The link breaks before the peer is told of the size, and both are of one generation when they
+/// are connected again: the new space was never synced.
+#[test]
+fn a_link_that_breaks_while_a_size_is_written_leaves_no_new_space_behind() {
+    for late in [false, true] {
+        let mut pair = Pair::new();
+        pair.a = Node::with_volumes(1, 1, FRONT, 0x11);
+        pair.a.make_volumes();
+        pair.attach();
+        pair.connect(NetConfig::DEFAULT);
+        assert_eq!(pair.role(true, Role::Primary, true), 1);
+        pair.until("in sync", Pair::in_sync);
+        assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT, FRONT));
+        pair.a.disk.data.resize(SECTORS as usize * 512, 0);
+        let volume = V;
+        // Without a new generation for the time when the peer is away.
+        assert_eq!(pair.command(true, AdminRequest::SuspendIo { volume }), 1);
+        pair.a.hold_metadata = true;
+        pair.a.admin(grow(false));
+        pair.run();
+        pair.break_now();
+        if late {
+            pair.run();
+        }
+        pair.a.release_metadata();
+        let back = |pair: &mut Pair| pair.a.state().conn >= ConnState::Connected;
+        pair.until("connected", back);
+        assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
+        all_is_grown_and_in_sync(&mut pair);
+    }
+}
