@@ -40,6 +40,8 @@ mod pair_log_tests;
 mod pair_policies_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_resize.rs"]
 mod pair_resize_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_runs.rs"]
+mod pair_runs_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_scenes.rs"]
 mod pair_scenes_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_sizes.rs"]

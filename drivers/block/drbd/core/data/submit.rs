@@ -244,11 +244,16 @@ impl<M: Memory> DataPlane<M> {
             .app_writes
             .find(&self.requests, start, end, |_, _| true)
             .is_some()
-            || (self.link.two_primaries
+            || (place.has_disk()
                 && place
                     .peer_writes
                     .find(&self.peers, start, end, |_, peer| {
-                        peer.kind.is_application_write()
+                        if peer.kind.is_application_write() {
+                            self.link.two_primaries
+                        } else {
+                            // Data of a resync that has ended: no extent keeps them apart.
+                            !peer.holds_extent
+                        }
                     })
                     .is_some())
     }

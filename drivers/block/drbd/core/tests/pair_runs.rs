@@ -1,0 +1,144 @@
+//! Runs of resync and verify that follow one another over one connection: what still comes of the
+//! one before.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::data::PeerIo;
+use drbd_core::input::AdminRequest;
+use drbd_core::peer_request::PeerId;
+use drbd_format::disk::superblock::MdFlags;
+use drbd_format::types::{ConnState, DiskState, Role, Uuid, UuidSet};
+use drbd_format::wire::command::Command;
+use pair::both::Pair;
+use pair::node::{Node, V};
+
+const DETACH: AdminRequest = AdminRequest::Detach {
+    volume: V,
+    force: true,
+};
+/// The last blocks of the device, not more than three.
+const LAST: u64 = 1024 * 8;
+
+/// Rounds in which nothing arrives on the meta socket of `a`.
+fn rounds_without_acks(pair: &mut Pair, kept: &mut Vec<u8>, rounds: usize) {
+    for _ in 0..rounds {
+        pair.round_or_time();
+        kept.extend(pair.a.meta_in.drain(..));
+    }
+}
+
+/// A request of the peer or of a resync that is with the disk.
+struct Held {
+    id: PeerId,
+    sector: u64,
+    reads: bool,
+}
+
+/// Hands all that waits for the disk of a node to it. It holds its answers back.
+fn hand_to_disk(node: &mut Node, held: &mut Vec<Held>) {
+    while let Some(io) = node.core.next_peer_io(node.now) {
+        let (id, sector, reads) = match io {
+            PeerIo::Read {
+                id,
+                sector,
+                len_bytes,
+                ..
+            } => {
+                let at = sector.0 as usize * 512;
+                let data = node.disk.data[at..at + len_bytes as usize].to_vec();
+                node.pages.insert(id.slot, data);
+                (id, sector.0, true)
+            }
+            PeerIo::Write { id, sector, .. } => (id, sector.0, false),
+            PeerIo::Free { id } => {
+                node.pages.remove(&id.slot);
+                continue;
+            }
+            io => panic!("{io:?}"),
+        };
+        held.push(Held { id, sector, reads });
+    }
+}
+
+/// The disk answers. What it writes it writes only now.
+fn disk_answers(node: &mut Node, held: Held) {
+    if !held.reads {
+        let data = node.pages[&held.id.slot].clone();
+        let at = held.sector as usize * 512;
+        node.disk.data[at..at + data.len()].copy_from_slice(&data);
+    }
+    node.core.peer_io_done(held.id, true, node.now);
+}
+
+/// As [`disk_answers`], for all but those about the last blocks.
+fn answer_but_last(node: &mut Node, held: &mut Vec<Held>) {
+    for io in std::mem::take(held) {
+        if io.sector < LAST {
+            disk_answers(node, io);
+        } else {
+            held.push(io);
+        }
+    }
+}
+
+/// `b`, which may be Primary, is the target of a resync of all, and its disk holds the write of the
+/// last blocks back. The source's disk goes.
+fn target_with_a_slow_disk(primary: bool) -> (Pair, Held) {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    if primary {
+        assert_eq!(pair.role(false, Role::Primary, false), 1);
+    }
+    pair.run();
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    pair.rounds_until("target", |pair| {
+        pair.b.hold_peer_io = pair.b.state().conn == ConnState::SyncTarget;
+        pair.b.hold_peer_io
+    });
+    let mut held = Vec::new();
+    while held.is_empty() {
+        pair.round_or_time();
+        hand_to_disk(&mut pair.b, &mut held);
+        answer_but_last(&mut pair.b, &mut held);
+    }
+    pair.a.admin(DETACH);
+    pair.run();
+    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+    (pair, held.remove(0))
+}
+
+/// No extent keeps an application off the block any more, and the disk may write the data of the
+/// resync last.
+#[test]
+fn a_write_waits_for_data_of_a_resync_that_has_ended() {
+    let (mut pair, late) = target_with_a_slow_disk(true);
+    pair.a.attach(DiskConfig::DEFAULT);
+    // It asks for nothing yet.
+    pair.rounds_until("target", |pair| {
+        let conn = pair.b.state().conn;
+        if matches!(conn, ConnState::WfSyncUuid) {
+            pair.b.sends_left = Some(0);
+        }
+        conn == ConnState::SyncTarget
+    });
+    pair.b.write(LAST, 4096, 0x33);
+    pair.b.sent.clear();
+    for _ in 0..10 {
+        if !pair.b.sent.contains(&Command::Data.to_wire()) {
+            pair.b.sends_left = Some(1);
+        }
+        while pair.round() {}
+        pair.b.sends_left = Some(0);
+    }
+    disk_answers(&mut pair.b, late);
+    pair.b.hold_peer_io = false;
+    pair.b.sends_left = None;
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.b.ended, [Ok(())]);
+    assert_eq!(pair.b.disk.data[LAST as usize * 512], 0x33);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
