@@ -10,6 +10,7 @@ use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::put_back::{put_back, Bug};
 use crate::request::{Answer, Event, Remote, RequestId};
+use crate::resync::session::{Job, Session};
 use crate::time::Instant;
 
 /// Commands of the meta socket that [`DataPlane::ack_packet`] handles.
@@ -234,12 +235,15 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// The peer has written resync data that we sent. Once that resync has ended it is too late:
-    /// the peer may have lost the disk, and applications may have written to the block since.
+    /// the peer may have lost the disk, and applications may have written to the block since. Nor
+    /// does it say anything about a resync from the peer.
     fn synced(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
         let range = self.ack_range(volume, ack);
         let place = &mut self.volumes[volume.slot()];
         place.replies_unacked = place.replies_unacked.saturating_sub(1);
-        if place.session.is_none() {
+        let from_here =
+            |session: &Session| session.job == Job::Resync && session.side == Side::Source;
+        if !place.session.as_ref().is_some_and(from_here) {
             return;
         }
         place.set_in_sync(range, now);

@@ -142,3 +142,49 @@ fn a_write_waits_for_data_of_a_resync_that_has_ended() {
     assert_eq!(pair.b.disk.data[LAST as usize * 512], 0x33);
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
+
+/// It is about a resync from here. The disk is replaced, and the next one is a resync from the peer,
+/// whose data were called good by force, and which has written to the block since.
+#[test]
+fn a_late_ack_of_resync_data_does_not_count_for_a_resync_from_the_peer() {
+    let (mut pair, late) = target_with_a_slow_disk(false);
+    let mut kept = Vec::new();
+    let mut without_acks = |pair: &mut Pair, rounds: usize| {
+        for _ in 0..rounds {
+            pair.round();
+            kept.extend(pair.a.meta_in.drain(..));
+        }
+        std::mem::take(&mut kept)
+    };
+    disk_answers(&mut pair.b, late);
+    let mut acks = without_acks(&mut pair, 5);
+    pair.b.hold_peer_io = false;
+    pair.b.admin(AdminRequest::SetRole {
+        volume: V,
+        role: Role::Primary,
+        force: true,
+    });
+    acks.extend(without_acks(&mut pair, 20));
+    assert_eq!(pair.b.state().disk, DiskState::UpToDate);
+    pair.b.write(LAST, 4096, 0x33);
+    acks.extend(without_acks(&mut pair, 20));
+    // It is replaced.
+    pair.a.edit_superblock(|it| {
+        it.uuids = UuidSet {
+            current: Uuid(4),
+            bitmap: Uuid(0),
+            history: [Uuid(0); 2],
+        };
+        it.flags = it.flags.with(MdFlags::CONSISTENT, false);
+    });
+    pair.a.attach(DiskConfig::DEFAULT);
+    for _ in 0..100 {
+        if pair.a.state().conn != ConnState::SyncTarget {
+            acks.extend(without_acks(&mut pair, 1));
+        }
+    }
+    assert_eq!(pair.a.state().conn, ConnState::SyncTarget);
+    pair.a.meta_in.extend(acks);
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
