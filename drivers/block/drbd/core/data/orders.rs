@@ -551,7 +551,6 @@ impl<M: Memory> DataPlane<M> {
             return;
         };
         let Some(disk) = &mut place.disk else { return };
-        disk.extents.clear();
         let mut session = Session::new(
             Job::Resync,
             side,
@@ -566,10 +565,27 @@ impl<M: Memory> DataPlane<M> {
         );
         session.pause(paused, now);
         place.session = Some(session);
+        self.open_extents(volume);
         self.forget_sync_marks(volume);
         self.wake_volume(volume);
         self.wants.sender = true;
         self.resync_progressed(volume, now);
+    }
+
+    /// A run begins with all extents open. What the peer asked for in the one before may have got
+    /// its extent since: it must not give back that of another request, and without it what is read
+    /// may be older than a write that gets to the peer first. Loops over all requests for the peer.
+    fn open_extents(&mut self, volume: VolumeIndex) {
+        if let Some(disk) = &mut self.volumes[volume.slot()].disk {
+            disk.extents.clear();
+        }
+        let mut at = self.all_peers.head();
+        while let Some(slot) = at {
+            at = self.all_peers.after(&self.peers, slot);
+            if self.peers[slot].volume == volume {
+                self.peers[slot].holds_extent = false;
+            }
+        }
     }
 
     /// What was written before a resync says nothing about the bits of this one: a later write to
@@ -602,7 +618,6 @@ impl<M: Memory> DataPlane<M> {
             return;
         };
         let Some(disk) = &mut place.disk else { return };
-        disk.extents.clear();
         let bits = disk.bitmap.bits();
         // At least one request before the stop sector is honoured.
         let stop = BitIndex(stop.0.max(first.0.saturating_add(1)).min(bits));
@@ -611,6 +626,7 @@ impl<M: Memory> DataPlane<M> {
         session.position = first;
         session.stop = stop;
         place.session = Some(session);
+        self.open_extents(volume);
         self.wants.sender = true;
     }
 

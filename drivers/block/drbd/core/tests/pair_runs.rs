@@ -85,6 +85,46 @@ fn answer_but_last(node: &mut Node, held: &mut Vec<Held>) {
     }
 }
 
+/// It has waited for its extent until that run had ended, and the next one knows nothing of the
+/// extent: a write to the block gets to the peer first.
+#[test]
+fn what_is_read_for_a_run_that_has_ended_is_not_sent_in_the_next_one() {
+    let mut pair = Pair::synced();
+    pair.write_while_away(&[(800, 0x21)]);
+    pair.rounds_until("source", |pair| {
+        pair.a.state().conn == ConnState::SyncSource
+    });
+    let mut kept = Vec::new();
+    // In the way of the read.
+    pair.a.write(6000, 4096, 0x71);
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    pair.a.hold_peer_io = true;
+    pair.b.admin(DETACH);
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    pair.a.meta_in.extend(kept);
+    pair.run();
+    let mut held = Vec::new();
+    hand_to_disk(&mut pair.a, &mut held);
+    assert!(held.len() == 1 && held[0].sector == 800);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    let conns = [pair.a.state(), pair.b.state()].map(|state| state.conn);
+    assert_eq!(conns, [ConnState::SyncSource, ConnState::SyncTarget]);
+    pair.a.write(800, 4096, 0x22);
+    pair.run();
+    pair.a.sent.clear();
+    for io in held {
+        disk_answers(&mut pair.a, io);
+    }
+    pair.run();
+    assert!(!pair.a.sent.contains(&Command::RsDataReply.to_wire()));
+    pair.a.hold_peer_io = false;
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
 /// `b`, which may be Primary, is the target of a resync of all, and its disk holds the write of the
 /// last blocks back. The source's disk goes.
 fn target_with_a_slow_disk(primary: bool) -> (Pair, Held) {
