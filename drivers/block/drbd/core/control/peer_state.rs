@@ -107,8 +107,10 @@ impl Control<'_> {
             PeerDisk::Is(disk) => disk,
             PeerDisk::EndsRun if put_back(Bug::EndOfResyncMissed) => return Handled::Done,
             PeerDisk::EndsRun => {
-                // The peer may have stepped back since the end.
-                self.set_state(v, Change::peer(ps.role), Flags::HARD);
+                // The peer may have stepped back since the end, or its resyncs pause now, or go on.
+                let paused = ps.aftr_isp || ps.user_isp;
+                let change = Change::peer(ps.role).and(Change::flag(mask::PEER_ISP, paused));
+                self.set_state(v, change, Flags::HARD);
                 self.target_ended(v, ps.disk);
                 return Handled::Done;
             }

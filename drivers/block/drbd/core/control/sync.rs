@@ -334,7 +334,7 @@ impl Control<'_> {
             let state = self.vol(i).state;
             state.disk == DiskState::UpToDate && state.pdsk == DiskState::UpToDate
         });
-        if state.conn == ConnState::SyncSource && fencing && all_good {
+        if source && fencing && all_good {
             self.helper(Handler::UnfencePeer, None, false);
         }
     }

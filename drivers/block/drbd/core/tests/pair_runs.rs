@@ -125,6 +125,26 @@ fn what_is_read_for_a_run_that_has_ended_is_not_sent_in_the_next_one() {
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
 
+/// The state that tells of it comes before the source has ended the resync.
+#[test]
+fn a_source_hears_that_its_target_pauses_at_the_end_of_the_resync() {
+    let mut pair = Pair::synced();
+    let volume = V;
+    assert_eq!(pair.command(true, AdminRequest::Invalidate { volume }), 1);
+    pair.rounds_until("done", |pair| {
+        let state = pair.a.state();
+        state.conn == ConnState::Connected && state.disk == DiskState::UpToDate
+    });
+    assert!(pair.b.state().is_sync_source());
+    pair.a.admin(AdminRequest::PauseSync { volume });
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.state().user_isp);
+    assert!(pair.b.state().peer_isp);
+    assert_ne!(pair.command(true, AdminRequest::ResumeSync { volume }), 0);
+    pair.run();
+    assert!(!pair.b.state().peer_isp);
+}
+
 /// `b`, which may be Primary, is the target of a resync of all, and its disk holds the write of the
 /// last blocks back. The source's disk goes.
 fn target_with_a_slow_disk(primary: bool) -> (Pair, Held) {
