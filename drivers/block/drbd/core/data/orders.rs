@@ -642,7 +642,11 @@ impl<M: Memory> DataPlane<M> {
             // Nobody uses an extent: a volume that was in sync when the connection broke.
             return;
         }
-        let asks = |session: &Session| session.job == Job::Resync && session.side == Side::Target;
+        // For data, or for digests.
+        let asks = |session: &Session| match session.job {
+            Job::Resync => session.side == Side::Target,
+            Job::Verify => session.side == Side::Source,
+        };
         let mut asked = session
             .filter(asks)
             .map_or(0, |session| session.outstanding);

@@ -684,10 +684,9 @@ impl<M: Memory> DataPlane<M> {
         reply: &BlockRequest<'_>,
         now: Instant,
     ) -> Handled {
-        let _ = now;
         let range = self.peer_range(volume, reply.sector, reply.len_bytes)?;
         let place = &self.volumes[volume.slot()];
-        let session = place.session.as_ref();
+        let session = place.session.as_ref().filter(|_| place.answers_due == 0);
         let asks = session
             .is_some_and(|session| session.job == Job::Verify && session.side == Side::Source);
         let asked = asks
@@ -709,7 +708,8 @@ impl<M: Memory> DataPlane<M> {
         let Some(slot) = self.new_peer(volume, kind, reply.sector, reply.len_bytes) else {
             return Ok(Incoming::Wait);
         };
-        if kind == PeerKind::Refused {
+        if self.answers_run_before(volume, now) || kind == PeerKind::Refused {
+            self.peers[slot].kind = PeerKind::Refused;
             self.queue_ack(slot, Ack::VerifyResult { same: true });
             return Ok(Incoming::Done);
         }

@@ -85,6 +85,60 @@ fn answer_but_last(node: &mut Node, held: &mut Vec<Held>) {
     }
 }
 
+/// The disk of the node that is asked goes, and what it has refused for that is heard of when the
+/// other one, which had asked for digests, asks for data of the same blocks.
+#[test]
+fn a_late_refusal_of_a_verify_does_not_count_for_the_resync_that_follows() {
+    let mut pair = Pair::with_volumes(1, LAST + 8);
+    pair.attach();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair.choose_verify();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.run();
+    pair.a.admin(AdminRequest::Verify {
+        volume: V,
+        start: Some(LAST),
+        stop: u64::MAX,
+    });
+    while !pair.a.sent.contains(&Command::OvRequest.to_wire()) {
+        pair.round();
+    }
+    pair.b.admin(DETACH);
+    pair.b.step();
+    assert!(pair.b.state().disk < DiskState::Inconsistent);
+    let mut kept = Vec::new();
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    assert_eq!(pair.a.state().pdsk, DiskState::Diskless);
+    pair.b.attach(DiskConfig::DEFAULT);
+    rounds_without_acks(&mut pair, &mut kept, 40);
+    let good = pair.a.state();
+    assert_eq!(
+        (good.conn, good.pdsk),
+        (ConnState::Connected, DiskState::UpToDate)
+    );
+    pair.b.hold_peer_io = true;
+    pair.b.admin(AdminRequest::InvalidateRemote { volume: V });
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        rounds_without_acks(&mut pair, &mut kept, 1);
+        hand_to_disk(&mut pair.b, &mut held);
+        answer_but_last(&mut pair.b, &mut held);
+    }
+    assert_eq!(pair.a.state().conn, ConnState::SyncTarget);
+    pair.a.meta_in.extend(kept);
+    for _ in 0..20 {
+        pair.round_or_time();
+    }
+    for io in held.drain(..) {
+        disk_answers(&mut pair.b, io);
+    }
+    pair.b.hold_peer_io = false;
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
 /// It has waited for its extent until that run had ended, and the next one knows nothing of the
 /// extent: a write to the block gets to the peer first.
 #[test]

@@ -224,6 +224,14 @@ impl Pair {
     /// As [`Self::synced`], with an algorithm for online verify.
     #[allow(dead_code, reason = "each test file uses a part of it")]
     pub(crate) fn synced_with_verify() -> Self {
+        let mut pair = Self::synced();
+        pair.choose_verify();
+        pair
+    }
+
+    /// From now on there is an algorithm for online verify.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn choose_verify(&mut self) {
         let config = NetConfig {
             verify_alg: Name::new(b"crc32c").unwrap(),
             ..NetConfig::DEFAULT
@@ -232,12 +240,10 @@ impl Pair {
             verify: 4,
             ..DigestLengths::default()
         };
-        let mut pair = Self::synced();
         for on_a in [true, false] {
             let request = AdminRequest::NetOptions { config, digests };
-            assert_eq!(pair.command(on_a, request), 101);
+            assert_eq!(self.command(on_a, request), 101);
         }
-        pair
     }
 
     /// As [`Self::synced`], over a connection of this protocol.
