@@ -227,6 +227,13 @@ pub enum Order {
     KeepBitmap(VolumeIndex),
     /// Begin a resync; paused or running follows from the state.
     StartResync(VolumeIndex, Side),
+    /// The resync from here that begins is one of new space, without an exchange of the bitmaps.
+    OnlyNewSpace {
+        /// Volume.
+        volume: VolumeIndex,
+        /// Size of the device before.
+        old: SectorCount,
+    },
     /// Begin an online verify.
     StartVerify {
         /// Which volume.

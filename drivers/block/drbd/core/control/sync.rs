@@ -2,6 +2,7 @@
 //! (`reference/io.md` 6.1, 6.7; `reference/metadata.md` 5.4), and fencing.
 
 use drbd_format::types::{ConnState, DiskState, Fencing, Role};
+use drbd_format::units::SectorCount;
 
 use super::engine::{Flags, SUCCESS};
 use super::jobs::{StartSync, VolumeJob};
@@ -128,6 +129,10 @@ impl Control<'_> {
         self.log(v, Line::ResyncBegins { conn, bits });
         self.order(Order::View(v));
         self.order(Order::StartResync(v, side));
+        if side == Side::Source && state.conn == ConnState::Connected {
+            let old = SectorCount(self.vol(v).resized_from);
+            self.order(Order::OnlyNewSpace { volume: v, old });
+        }
         true
     }
 

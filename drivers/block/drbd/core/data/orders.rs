@@ -70,6 +70,7 @@ impl<M: Memory> DataPlane<M> {
             }
             Order::KeepBitmap(volume) => self.give_up_bitmap_send(volume),
             Order::StartResync(volume, side) => self.start_resync(volume, side, now),
+            Order::OnlyNewSpace { volume, old } => self.only_new_space(volume, old),
             Order::StartVerify {
                 volume,
                 side,

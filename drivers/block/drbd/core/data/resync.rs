@@ -2,12 +2,13 @@
 //! 7).
 
 use drbd_format::types::ConnState;
-use drbd_format::units::{BitIndex, SectorRange};
+use drbd_format::units::{BitIndex, SectorCount, SectorRange};
 use drbd_format::wire::features::FeatureFlags;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{BlockAck, BlockId, BlockRequest};
 
 use super::{DataPlane, Outgoing, Payload, SentToken, VolumeSlot};
+use crate::bitmap::block_range;
 use crate::chance::{chance, Unlikely};
 use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
@@ -483,6 +484,16 @@ impl<M: Memory> DataPlane<M> {
         if let Some(session) = &mut self.volumes[volume.slot()].session {
             session.peer_ended &= session.peer_asked;
             session.peer_asked = true;
+        }
+    }
+
+    /// `Order::OnlyNewSpace`: what is marked in front of it the target need not ask for. A verify may
+    /// have found it whose result the target has not heard of.
+    pub(crate) fn only_new_space(&mut self, volume: VolumeIndex, old: SectorCount) {
+        let place = &mut self.volumes[volume.slot()];
+        if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
+            let before = block_range(0, old.bits().0, old);
+            session.verify_left = disk.bitmap.count_range(before);
         }
     }
 

@@ -50,7 +50,8 @@ pub struct Session {
     /// Bits of writes and discards that only the peer's disk has carried out: no run makes them
     /// equal.
     pub only_theirs: u32,
-    /// Verify: bits not yet compared.
+    /// Verify: bits not yet compared. Resync from here: bits that were marked before, of which the
+    /// target may know nothing, as no bitmaps were exchanged.
     pub verify_left: u64,
     /// Where to search next.
     pub position: BitIndex,
@@ -130,9 +131,12 @@ impl Session {
         self.cancelled_until != Instant(0)
     }
 
-    /// Bits that may be left when the run is over.
+    /// Bits that may be left when the run is over. The target has to have asked for what it knows.
     pub fn not_to_be_done(&self) -> u64 {
-        self.failed.saturating_add(u64::from(self.only_theirs))
+        let untold = if self.peer_asked { self.verify_left } else { 0 };
+        self.failed
+            .saturating_add(u64::from(self.only_theirs))
+            .saturating_add(untold)
     }
 
     /// Returns the place of the newest mark.

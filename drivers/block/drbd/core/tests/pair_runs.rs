@@ -13,7 +13,7 @@ use drbd_core::peer_request::PeerId;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Role, Uuid, UuidSet};
 use drbd_format::wire::command::Command;
-use pair::both::Pair;
+use pair::both::{grow, Pair};
 use pair::node::{Node, V};
 
 const DETACH: AdminRequest = AdminRequest::Detach {
@@ -301,4 +301,33 @@ fn a_late_ack_of_resync_data_does_not_count_for_a_resync_from_the_peer() {
     pair.a.meta_in.extend(acks);
     pair.until("in sync", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// The peer has not heard of it, and no bitmaps are exchanged before the new space is synced.
+#[test]
+fn what_only_the_source_marks_does_not_keep_new_space_from_being_synced() {
+    let mut pair = Pair::synced_in_front(4096);
+    pair.choose_verify();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.run();
+    pair.a.disk.data[0] ^= 1;
+    pair.a.admin(AdminRequest::Verify {
+        volume: V,
+        start: Some(0),
+        stop: u64::MAX,
+    });
+    while pair.a.state().conn != ConnState::VerifyS {
+        pair.round();
+    }
+    while !pair.a.core.bit_is_set(V, 0) {
+        pair.round_or_time();
+        pair.b.meta_in.clear();
+    }
+    pair.break_now();
+    pair.until("back", Pair::in_sync);
+    let marked = [&pair.a, &pair.b].map(|node| node.core.bit_is_set(V, 0));
+    assert_eq!(marked, [true, false]);
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    assert_eq!(pair.command(true, grow(false)), 101);
+    pair.until("in sync", Pair::in_sync);
 }
