@@ -38,6 +38,8 @@ mod pair_late_tests;
 mod pair_log_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_policies.rs"]
 mod pair_policies_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_power.rs"]
+mod pair_power_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_resize.rs"]
 mod pair_resize_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_runs.rs"]

@@ -59,6 +59,11 @@ impl Disk {
         needed && (clean || on_disk & flag::PRIMARY_IND == 0)
     }
 
+    /// The superblock that is being written takes back that there is a Primary.
+    pub(crate) const fn takes_primary_back(&self) -> bool {
+        self.stable_flags & !self.written_flags & flag::PRIMARY_IND != 0
+    }
+
     /// The generation is not that of the superblock on disk.
     pub(crate) const fn generation_is_due(&self) -> bool {
         (self.uuids.current ^ self.stable_uuids.current) & !1 != 0

@@ -3,7 +3,7 @@
 use super::{ControlMemory, Resource};
 use crate::action::HmacJob;
 use crate::config::{NetConfig, ResourceConfig};
-use crate::control::ControlState;
+use crate::control::{ControlState, Disk};
 use crate::data::{
     AlStep, AppIo, Counters, DataPlane, DiskMemory, Done, FlushToken, LocalPart, PeerIo, Submit,
 };
@@ -149,9 +149,13 @@ impl<M: Memory> Resource<M> {
         self.data.bitmap_page(volume, page, buf)
     }
 
-    /// See [`DataPlane::has_unstable_blocks`].
+    /// See [`DataPlane::has_unstable_blocks`]. NEW: the superblock that has just been encoded, if
+    /// it takes back that there is a Primary, comes behind a flush as well: nobody looks at the
+    /// activity log any more, which names what may be in the cache only.
     pub fn has_unstable_blocks(&self, volume: VolumeIndex) -> bool {
-        self.data.has_unstable_blocks(volume)
+        let place = self.memory.volumes.get(volume.slot());
+        let disk = place.and_then(|place| place.disk.as_ref());
+        self.data.has_unstable_blocks(volume) || disk.is_some_and(Disk::takes_primary_back)
     }
 
     /// See [`DataPlane::bitmap_page_written`].

@@ -464,7 +464,8 @@ impl Node {
                 AlStep::WriteBitmapPage { page } => self.write_page(v, page),
                 AlStep::WriteTransaction { md_sector, flush } => {
                     self.told.push(told_of_log(md_sector, flush, &block));
-                    self.core.al_written(v, true, self.now);
+                    let ok = !self.volume(v).fail_log;
+                    self.core.al_written(v, ok, self.now);
                 }
             }
             active = true;

@@ -44,6 +44,8 @@ pub(crate) struct Backing {
     pub(crate) ended: Vec<Result<(), IoError>>,
     /// Every superblock written, in order.
     pub(crate) superblocks: Vec<Superblock>,
+    /// Whether the data device was flushed before each of them.
+    pub(crate) flushed: Vec<bool>,
     /// Set while metadata writes are held back.
     pub(crate) hold_metadata: bool,
     /// Metadata writes fail.
@@ -56,6 +58,8 @@ pub(crate) struct Backing {
     pub(crate) held_bitmaps: VecDeque<bool>,
     /// Set while the worker of the volume does not get to the activity log.
     pub(crate) hold_log: bool,
+    /// Transactions of the activity log fail.
+    pub(crate) fail_log: bool,
     /// Requests of applications to the local disk fail.
     pub(crate) fail_local: bool,
     /// Requests of applications stay with the local disk.
@@ -80,12 +84,14 @@ impl Backing {
             max_bio_bytes: 0,
             ended: Vec::new(),
             superblocks: Vec::new(),
+            flushed: Vec::new(),
             hold_metadata: false,
             fail_metadata: false,
             held: 0,
             hold_bitmap: false,
             held_bitmaps: VecDeque::new(),
             hold_log: false,
+            fail_log: false,
             fail_local: false,
             hold_local: false,
             fail_peer_io: false,
@@ -239,11 +245,13 @@ impl Node {
         let mut block = vec![0; 4096];
         let ok = !self.volume(volume).fail_metadata;
         let there = self.core.encode_superblock(volume, &mut block).is_some();
+        let flush = self.core.has_unstable_blocks(volume);
         let backing = &mut self.volumes[volume.slot()];
         if there && ok {
             let superblock = Superblock::decode(&block).expect("valid");
             self.told.push(told_of(&superblock));
             backing.superblocks.push(superblock);
+            backing.flushed.push(flush);
             backing.disk.superblock = Some(block);
         }
         if backing.hold_metadata && there {
