@@ -392,8 +392,12 @@ impl Control<'_> {
         if !volume.al_resuming || volume.facts.ring_pending || self.is_relaid(v) {
             return false;
         }
+        // One that could not be written is not complete.
+        let complete = !volume.io_error;
         self.vol_mut(v).al_resuming = false;
-        self.set_flag(v, flag::AL_DISABLED, false);
+        if complete {
+            self.set_flag(v, flag::AL_DISABLED, false);
+        }
         true
     }
 

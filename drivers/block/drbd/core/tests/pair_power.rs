@@ -5,10 +5,13 @@ mod pair {
     pub(crate) mod node;
 }
 
+use drbd_core::config::DiskConfig;
+use drbd_core::input::AdminRequest;
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::types::Role;
+use drbd_format::types::{DiskState, Role};
 use pair::both::Pair;
+use pair::node::V;
 
 /// The log names what may be in the cache of the data device only. Without the mark of a Primary
 /// nobody looks at it.
@@ -28,4 +31,26 @@ fn the_mark_of_a_primary_goes_behind_a_flush_of_its_data() {
         .expect("the mark goes");
     assert!(pair.a.flushed[before + at], "{:?}", pair.a.flushed);
     assert!(!pair.a.flushed[before - 1], "no flush without need");
+}
+
+fn set_al_updates(pair: &mut Pair, al_updates: bool) -> i32 {
+    let config = DiskConfig {
+        al_updates,
+        ..DiskConfig::DEFAULT
+    };
+    pair.command(true, AdminRequest::DiskOptions { volume: V, config })
+}
+
+/// What is on disk then is not all of it.
+#[test]
+fn an_activity_log_that_can_not_be_written_anew_does_not_count() {
+    let mut pair = Pair::synced();
+    assert_eq!(set_al_updates(&mut pair, false), 101);
+    pair.a.fail_log = true;
+    set_al_updates(&mut pair, true);
+    pair.until("diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless
+    });
+    let last = pair.a.superblocks.last().unwrap();
+    assert!(last.flags.contains(MdFlags(0x100)), "{:?}", last.flags);
 }
