@@ -101,8 +101,8 @@ pub enum JobKind {
 /// How the result of a [`JobKind::Change`] is reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Meaning {
-    /// As it is.
-    Plain,
+    /// outdate
+    Outdate,
     /// Application I/O was blocked for the time of the change.
     Blocked,
     /// pause-sync
@@ -234,7 +234,7 @@ impl Control<'_> {
             return Step::Done(code::INVALID_REQUEST);
         };
         let (change, meaning) = match request {
-            AdminRequest::Outdate { .. } => (Change::disk(DiskState::Outdated), Meaning::Plain),
+            AdminRequest::Outdate { .. } => (Change::disk(DiskState::Outdated), Meaning::Outdate),
             AdminRequest::PauseSync { .. } => (Change::flag(mask::USER_ISP, true), Meaning::Pause),
             AdminRequest::ResumeSync { .. } => {
                 (Change::flag(mask::USER_ISP, false), Meaning::Resume)
@@ -306,8 +306,11 @@ impl Control<'_> {
         if meaning == Meaning::SuspendIo && code >= SUCCESS {
             return Step::Next(JobKind::Work(v, WorkStep::Quiesce { code }));
         }
+        if meaning == Meaning::Outdate && code >= SUCCESS {
+            return Step::Next(JobKind::Work(v, WorkStep::Outdate { code }));
+        }
         Step::Done(match meaning {
-            Meaning::Plain | Meaning::SuspendIo => code,
+            Meaning::Outdate | Meaning::SuspendIo => code,
             Meaning::Blocked => {
                 let volume = self.vol_mut(v);
                 volume.blocks = volume.blocks.saturating_sub(1);

@@ -43,7 +43,12 @@ impl Control<'_> {
             | JobKind::Detach(..)
             | JobKind::Disconnect(_)
             | JobKind::Settle(..)
-            | JobKind::Work(_, WorkStep::BeginClear { .. } | WorkStep::ClearBitmap { .. }) => {}
+            | JobKind::Work(
+                _,
+                WorkStep::BeginClear { .. }
+                | WorkStep::ClearBitmap { .. }
+                | WorkStep::Outdate { .. },
+            ) => {}
         }
         if let Some(asked) = self.s.two_phase.as_mut() {
             asked.leave(Asker::GaveUp);

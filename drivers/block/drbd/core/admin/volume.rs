@@ -39,6 +39,11 @@ pub enum WorkStep {
         /// The peer is told to skip the initial sync.
         skip: bool,
     },
+    /// The disk is Outdated; its superblock is to say so before anybody relies on it.
+    Outdate {
+        /// The answer.
+        code: i32,
+    },
     /// I/O is suspended; what is under way comes to its end.
     Quiesce {
         /// The answer.
@@ -211,6 +216,11 @@ impl Control<'_> {
                 Step::Next(WorkStep::ClearBitmap { skip })
             }
             WorkStep::ClearBitmap { skip } => self.bitmap_cleared(v, skip),
+            WorkStep::Outdate { .. } if !self.metadata_stable(v) => Step::Wait,
+            WorkStep::Outdate { .. } if self.vol(v).disk.is_none() || self.vol(v).io_error => {
+                Step::Done(code::IO_MD_DISK)
+            }
+            WorkStep::Outdate { code } => Step::Done(code),
             WorkStep::Quiesce { code } => self.quiesce(code),
             WorkStep::Resize { .. } if resized => Step::Wait,
             WorkStep::Resize { .. } if self.vol(v).state.disk < DiskState::Negotiating => {

@@ -9,7 +9,7 @@ use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::types::{DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::Pair;
 use pair::node::V;
 
@@ -53,4 +53,35 @@ fn an_activity_log_that_can_not_be_written_anew_does_not_count() {
     });
     let last = pair.a.superblocks.last().unwrap();
     assert!(last.flags.contains(MdFlags(0x100)), "{:?}", last.flags);
+}
+
+/// Whoever has asked for it, such as the fencing helper of the peer, goes on then.
+#[test]
+fn a_disk_is_outdated_only_when_its_superblock_says_so() {
+    for fails in [false, true] {
+        let mut pair = Pair::synced();
+        pair.cut = true;
+        pair.until("alone", |pair| pair.b.state().conn < ConnState::Connected);
+        pair.pass(Duration::from_secs(6));
+        pair.b.hold_metadata = !fails;
+        pair.b.fail_metadata = fails;
+        let before = pair.b.answers.len();
+        pair.b.admin(AdminRequest::Outdate { volume: V });
+        pair.run();
+        if !fails {
+            assert_eq!(pair.b.answers.len(), before, "not on disk yet");
+            pair.b.release_metadata();
+        }
+        pair.until("an answer", |pair| pair.b.answers.len() > before);
+        let code = if fails { 118 } else { 1 };
+        assert_eq!(pair.b.answers[before].1, code);
+        let outdated = !pair
+            .b
+            .superblocks
+            .last()
+            .unwrap()
+            .flags
+            .contains(MdFlags(0x10));
+        assert_eq!(outdated, !fails);
+    }
 }
