@@ -93,6 +93,9 @@ pub struct Link {
     pub drained: bool,
     /// Close as soon as the answer to the peer's request has been sent.
     pub close_after_reply: bool,
+    /// That answer, which waits until the disks that it calls Outdated are so on disk: to a peer
+    /// of an old version, and the code.
+    pub reply_due: Option<(bool, i32)>,
     /// The peer has asked for a change of the connection since it refused ours for that reason.
     pub peer_asked: bool,
     /// The sockets are gone while the peer's answer to our disconnect may still come.
@@ -131,6 +134,7 @@ impl Link {
         closing: false,
         drained: true,
         close_after_reply: false,
+        reply_due: None,
         peer_asked: false,
         lost_while_leaving: None,
         pending: None,

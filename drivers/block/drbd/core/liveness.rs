@@ -239,7 +239,8 @@ impl Control<'_> {
 
     /// What was queued on the meta socket has been sent.
     pub fn meta_sent(&mut self) {
-        if self.s.link.close_after_reply && !self.s.liveness.has_replies() {
+        let answered = self.s.link.reply_due.is_none() && !self.s.liveness.has_replies();
+        if self.s.link.close_after_reply && answered {
             self.s.link.close_after_reply = false;
             self.close_sockets();
         }

@@ -185,6 +185,7 @@ impl Control<'_> {
             }
         }
         self.flush_metadata();
+        self.send_reply_due();
         self.flush_outbox();
         self.s.waiting = self.s.job.is_some()
             || self.s.link.stage == Stage::Closing

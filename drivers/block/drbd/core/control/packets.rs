@@ -382,8 +382,26 @@ impl Control<'_> {
             }
             code
         };
-        self.s.liveness.reply_conn(self.version() < 100, code);
+        let old = self.version() < 100;
+        if self.s.link.close_after_reply && change.names(mask::DISK) {
+            self.s.link.reply_due = Some((old, code));
+        } else {
+            self.s.liveness.reply_conn(old, code);
+        }
         Handled::Done
+    }
+
+    /// The peer, which takes its leave, counts our disks as Outdated when it hears the answer, and
+    /// need not fence us. One that can not be written is not answered for.
+    pub(crate) fn send_reply_due(&mut self) {
+        let Some((old, code)) = self.s.link.reply_due else {
+            return;
+        };
+        let written = |v| self.metadata_stable(v) && !self.vol(v).io_error;
+        if self.indices().all(written) {
+            self.s.link.reply_due = None;
+            self.s.liveness.reply_conn(old, code);
+        }
     }
 
     /// The peer wants something that is not its to change.

@@ -9,7 +9,7 @@ use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, Role};
 use pair::both::Pair;
 use pair::node::V;
 
@@ -83,5 +83,37 @@ fn a_disk_is_outdated_only_when_its_superblock_says_so() {
             .flags
             .contains(MdFlags(0x10));
         assert_eq!(outdated, !fails);
+    }
+}
+
+/// A Primary that leaves goes on without fencing the peer that has agreed to be Outdated.
+#[test]
+fn the_peer_agrees_to_be_outdated_when_its_superblock_says_so() {
+    for in_time in [true, false] {
+        let mut pair = Pair::synced();
+        let config = DiskConfig {
+            fencing: Fencing::ResourceOnly,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        pair.pass(Duration::from_secs(6));
+        pair.b.hold_metadata = true;
+        let before = pair.a.answers.len();
+        let force = false;
+        pair.a.admin(AdminRequest::Disconnect { force });
+        pair.run();
+        assert_eq!(pair.b.state().disk, DiskState::Outdated);
+        assert_ne!(pair.a.state().pdsk, DiskState::Outdated, "not on disk yet");
+        if in_time {
+            pair.b.release_metadata();
+            pair.run();
+            assert_eq!(pair.a.state().pdsk, DiskState::Outdated);
+        }
+        pair.until("an answer", |pair| pair.a.answers.len() > before);
+        pair.b.release_metadata();
+        pair.run();
+        assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+        assert_eq!(pair.a.helpers.contains(&"fence-peer"), !in_time);
     }
 }
