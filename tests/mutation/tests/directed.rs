@@ -10,6 +10,8 @@ mod data_pair_tests;
 mod pair_attach_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_cancel.rs"]
 mod pair_cancel_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_choice.rs"]
+mod pair_choice_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_commands.rs"]
 mod pair_commands_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_congestion.rs"]

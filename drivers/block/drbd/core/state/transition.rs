@@ -481,6 +481,7 @@ pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), S
     // In these states both disks count as good.
     let good = o.disk == UpToDate && o.pdsk == UpToDate || quirk(Quirk::DiskNotCompared);
     let refusals = [
+        (worse_source(o, n), StateError::NoUpToDateDisk),
         (starting && o.conn > Connected, StateError::ResyncRunning),
         (unknown, StateError::InTransientState),
         (
@@ -533,6 +534,22 @@ pub fn check_soft(o: VolumeState, n: VolumeState, rules: &Rules) -> Result<(), S
         Some(&(_, error)) => Err(error),
         None => Ok(()),
     }
+}
+
+/// A full sync would begin from a disk that is known to be worse than the one that it overwrites:
+/// it has failed and stays (pass-on), or has not been synced to its end (T0). In the states that
+/// follow it would count as good.
+fn worse_source(o: VolumeState, n: VolumeState) -> bool {
+    use DiskState::{Inconsistent, Outdated};
+    let (source, target) = match n.conn {
+        ConnState::StartingSyncS => (o.disk, o.pdsk),
+        ConnState::StartingSyncT => (o.pdsk, o.disk),
+        _ => return false,
+    };
+    n.conn != o.conn
+        && matches!(source, Inconsistent | Outdated)
+        && target > source
+        && !quirk(Quirk::AbortedCountsAsGood)
 }
 
 /// A node becomes Primary whose disk is about to be synced with the peer's (T8). One that is

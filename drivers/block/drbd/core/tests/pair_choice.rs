@@ -1,0 +1,67 @@
+//! Which node's data are kept when disks, generations and commands do not fit together.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::AdminRequest;
+use drbd_core::time::Duration;
+use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
+use pair::both::{said, Pair};
+use pair::node::V;
+
+/// In sync, and then the disk of `b` fails and stays.
+fn half_failed() -> Pair {
+    let mut pair = Pair::new();
+    let config = DiskConfig {
+        on_io_error: OnIoError::PassOn,
+        ..DiskConfig::DEFAULT
+    };
+    pair.a.attach(config);
+    pair.b.attach(config);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+/// The last good data are not given up for those of a disk that has failed.
+#[test]
+fn good_data_are_not_invalidated_for_those_of_a_failed_disk() {
+    for told in [true, false] {
+        for remote in [false, true] {
+            let mut pair = half_failed();
+            pair.b.fail_peer_io = true;
+            pair.a.write(80, 4096, 0xaa);
+            if told {
+                pair.run();
+                assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+            } else {
+                pair.rounds_until("failed", |pair| {
+                    pair.b.state().disk == DiskState::Inconsistent
+                });
+            }
+            pair.b.fail_peer_io = false;
+            let request = if remote {
+                AdminRequest::InvalidateRemote { volume: V }
+            } else {
+                AdminRequest::Invalidate { volume: V }
+            };
+            let code = pair.command(!remote, request);
+            pair.pass(Duration::from_secs(5));
+            assert_eq!(code, -2, "{told} {remote} {:#?}", pair.a.log);
+            assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+            assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+            assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+            assert_eq!(pair.a.state().conn, ConnState::Connected);
+            // The other way round the failed disk gets all.
+            let request = AdminRequest::Invalidate { volume: V };
+            assert_eq!(pair.command(false, request), 1);
+            pair.until("in sync", Pair::in_sync);
+            assert!(!said(&pair.b.log, "Began resync as SyncSource"));
+        }
+    }
+}
