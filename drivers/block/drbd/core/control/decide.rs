@@ -283,6 +283,7 @@ impl Control<'_> {
                 .map_or(DiskState::Negotiating, |(disk, _)| disk),
             disk => disk,
         };
+        self.count_changes(v, peer);
         let mut hg = match self.compare_generations(v, peer_role) {
             Ok(hg) => hg,
             Err(decision) => return decision,
@@ -346,6 +347,18 @@ impl Control<'_> {
             _ => {}
         }
         self.confirm(v, hg, own_disk)
+    }
+
+    /// The peer attaches a disk, and is told our UUIDs behind the decision: this disk may have been
+    /// written to since they were told last.
+    fn count_changes(&mut self, v: VolumeIndex, peer: &VolumeState) {
+        let volume = self.vol_mut(v);
+        let state = volume.state;
+        let waits = |disk| disk == DiskState::Negotiating;
+        let tells = state.conn == ConnState::Connected && waits(peer.disk) && !waits(state.disk);
+        if tells && !quirk(Quirk::DiskNotCompared) {
+            volume.sent_bits = volume.facts.bits_set;
+        }
     }
 
     /// Steps 4 to 7: split brain.

@@ -6,11 +6,54 @@ mod pair {
 }
 
 use drbd_core::config::{DiskConfig, NetConfig};
-use drbd_core::input::AdminRequest;
+use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
+use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, OnIoError, Role};
 use pair::both::{said, Pair};
 use pair::node::V;
+
+const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
+
+fn connect(config: NetConfig) -> AdminRequest {
+    let digests = DigestLengths::default();
+    AdminRequest::Connect { config, digests }
+}
+
+/// The node has been written to since it told the peer how many blocks it has changed, and gives
+/// none of them up.
+#[test]
+fn changes_count_up_to_the_attach_of_the_other_disk() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.command(true, DISCONNECT), 101);
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.b.write(80, 4096, 0xbb);
+    pair.run();
+    assert_eq!(pair.role(false, Role::Secondary, false), 1);
+    pair.b.crash(5);
+    pair.run();
+    let config = NetConfig {
+        after_sb_0p: AfterSbPolicy::DiscardZeroChanges,
+        ..NetConfig::DEFAULT
+    };
+    assert_eq!(pair.command(true, connect(config)), 1);
+    assert_eq!(pair.command(false, connect(config)), 1);
+    pair.until("connected", |pair| {
+        pair.a.state().conn == ConnState::Connected
+    });
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    pair.a.write(800, 65_536, 0xaa);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.pass(Duration::from_secs(3));
+    assert_eq!(pair.a.disk.data[800 * 512], 0xaa, "{:#?}", pair.a.log);
+    assert!(said(&pair.a.log, "Split-Brain detected but unresolved"));
+    assert_eq!(pair.a.state().disk, DiskState::UpToDate);
+}
 
 /// In sync, and then the disk of `b` fails and stays.
 fn half_failed() -> Pair {
