@@ -166,7 +166,9 @@ impl Control<'_> {
         let Some(disk) = self.vol(v).disk else {
             return Step::Done(code::NO_DISK);
         };
+        let there = state.pdsk >= DiskState::Inconsistent;
         let skip = state.conn == ConnState::Connected
+            && there
             && self.version() >= 90
             && disk.uuids.current & !1 == JUST_CREATED
             && clear;
@@ -327,7 +329,10 @@ impl Control<'_> {
                 disk.uuids.bitmap = 0;
             }
             self.dirty(v);
-            let good = Change::disk(DiskState::UpToDate).and(Change::pdsk(DiskState::UpToDate));
+            let mut good = Change::disk(DiskState::UpToDate);
+            if self.vol(v).state.pdsk >= DiskState::Inconsistent {
+                good = good.and(Change::pdsk(DiskState::UpToDate));
+            }
             self.set_state(v, good, Flags::VERBOSE);
         }
         Step::Done(if ok { code::NO_ERROR } else { code::IO_MD_DISK })

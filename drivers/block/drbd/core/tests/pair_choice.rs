@@ -13,10 +13,35 @@ use pair::both::{said, Pair};
 use pair::node::V;
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
+const SKIP: AdminRequest = AdminRequest::NewCurrentUuid {
+    volume: V,
+    clear_bitmap: true,
+};
 
 fn connect(config: NetConfig) -> AdminRequest {
     let digests = DigestLengths::default();
     AdminRequest::Connect { config, digests }
+}
+
+/// The peer's disk can not be told that it is equal: there is none.
+#[test]
+fn the_initial_sync_is_not_skipped_without_the_peers_disk() {
+    let mut pair = Pair::new();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    let code = pair.command(true, SKIP);
+    assert_eq!(
+        pair.a.state().pdsk,
+        DiskState::Diskless,
+        "{code} {:#?}",
+        pair.a.log
+    );
+    assert_eq!(code, 151);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.command(true, SKIP), 101);
+    pair.until("no sync needed", Pair::in_sync);
 }
 
 /// The node has been written to since it told the peer how many blocks it has changed, and gives
