@@ -271,8 +271,12 @@ impl Control<'_> {
             // The loss of the peer may have begun one already: a second one would push the base of
             // the bitmap into the history, and the peer would get all blocks (seed 760964).
             let begun = |disk: Disk| disk.alone && disk.uuids.bitmap != 0;
-            if job.forced && !self.vol(v).disk.is_some_and(begun) {
-                self.new_current_uuid(v);
+            if job.forced {
+                // As a branch, so that the bitmap still has its base.
+                let left = self.vol(v).disk.is_some_and(begun) || self.leave_generation(v);
+                if !left {
+                    self.new_current_uuid(v);
+                }
             } else if state.conn < ConnState::Connected || state.pdsk <= DiskState::Failed {
                 self.leave_generation(v);
             }

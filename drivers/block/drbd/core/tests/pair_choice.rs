@@ -8,7 +8,7 @@ mod pair {
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::time::Duration;
-use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, OnIoError, Role};
+use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, OnIoError, Role};
 use pair::both::{said, Pair};
 use pair::node::V;
 
@@ -132,4 +132,44 @@ fn good_data_are_not_invalidated_for_those_of_a_failed_disk() {
             assert!(!said(&pair.b.log, "Began resync as SyncSource"));
         }
     }
+}
+
+/// The bitmap still tells what the peer lacks.
+#[test]
+fn a_disk_that_is_forced_to_be_good_keeps_its_bitmap() {
+    let mut pair = Pair::new();
+    let config = DiskConfig {
+        fencing: Fencing::ResourceOnly,
+        ..DiskConfig::DEFAULT
+    };
+    pair.a.attach(config);
+    pair.b.attach(config);
+    pair.run();
+    pair.connect(NetConfig::DEFAULT);
+    pair.a.exits.insert("fence-peer", 1);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    pair.cut = true;
+    pair.until("noticed", |pair| pair.a.state().conn < ConnState::Connected);
+    pair.a.write(80, 4096, 0xaa);
+    pair.run();
+    pair.a.crash(5);
+    pair.run();
+    pair.a.attach(config);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Consistent);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.a.write(160, 4096, 0xab);
+    pair.run();
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.cut = false;
+    pair.connect(NetConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    assert!(
+        !said(&pair.a.log, "full sync required"),
+        "{:#?}",
+        pair.a.log
+    );
+    assert!(said(&pair.a.log, "uuid_compare()=1 by rule 70"));
+    assert!(pair.a.disk.data == pair.b.disk.data);
 }
