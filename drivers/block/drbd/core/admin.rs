@@ -98,6 +98,19 @@ pub enum JobKind {
     Settle(VolumeIndex, i32),
 }
 
+impl JobKind {
+    /// new-c-uuid for equal disks, which has begun its generation.
+    pub(crate) fn skips_initial_sync(&self, v: VolumeIndex) -> bool {
+        matches!(
+            *self,
+            Self::Work(
+                of,
+                WorkStep::BeginClear { skip: true } | WorkStep::ClearBitmap { skip: true },
+            ) if of == v
+        )
+    }
+}
+
 /// How the result of a [`JobKind::Change`] is reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Meaning {

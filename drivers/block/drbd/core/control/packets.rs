@@ -283,9 +283,12 @@ impl Control<'_> {
             .is_some_and(|disk: Disk| disk.uuids.current & !1 == JUST_CREATED);
         if volume.state.conn != ConnState::Connected
             || self.version() < 90
-            || !fresh
             || flags & FLAG_SKIP_INITIAL_SYNC == 0
         {
+            return;
+        }
+        if !fresh {
+            self.agree_on_first_generation(v, peer);
             return;
         }
         self.text(
@@ -302,6 +305,32 @@ impl Control<'_> {
         self.dirty(v);
         let good = Change::disk(DiskState::UpToDate).and(Change::pdsk(DiskState::UpToDate));
         self.set_state(v, good, Flags::VERBOSE);
+    }
+
+    /// Both nodes were told at once to skip the initial sync, and each has begun a generation for
+    /// that. It has to be one, or they would find a split brain when they meet again.
+    fn agree_on_first_generation(&mut self, v: VolumeIndex, peer: &Uuids) {
+        let skips = self.s.job.is_some_and(|job| job.kind.skips_initial_sync(v));
+        let volume = self.vol(v);
+        let good = DiskState::UpToDate;
+        let skipped = volume.state.disk == good && volume.state.pdsk == good;
+        let first = |uuids: &Uuids| {
+            uuids.history == [0; 2] && matches!(uuids.bitmap & !1, 0 | JUST_CREATED)
+        };
+        let both = first(peer) && volume.disk.is_some_and(|disk| first(&disk.uuids));
+        if self.s.link.resolver || !both || !(skips || skipped) {
+            return;
+        }
+        let primary = volume.state.role == Role::Primary;
+        let volume = self.vol_mut(v);
+        if let Some(disk) = volume.disk.as_mut() {
+            disk.uuids.current = peer.current;
+            disk.uuids.mark_primary(primary);
+            volume.exposed_uuid = disk.uuids.current;
+        }
+        self.log_uuids(v, "receiver updated UUIDs to");
+        self.dirty(v);
+        self.tell_uuids(v);
     }
 
     /// P_STATE_CHG_REQ: the peer asks whether it may change the state (`reference/states.md` 3.6).

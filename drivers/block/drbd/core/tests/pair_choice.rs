@@ -173,3 +173,37 @@ fn a_disk_that_is_forced_to_be_good_keeps_its_bitmap() {
     assert!(said(&pair.a.log, "uuid_compare()=1 by rule 70"));
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
+
+/// Each begins a generation of its own, and they agree on one of them.
+#[test]
+fn both_nodes_skip_the_initial_sync_at_once() {
+    for ahead in [0, 1, 2, 3, 5, 8] {
+        for first in [true, false] {
+            let mut pair = Pair::new();
+            pair.attach();
+            pair.connect(NetConfig::DEFAULT);
+            pair.node(first).admin(SKIP);
+            for _ in 0..ahead {
+                pair.node(first).step();
+            }
+            pair.node(!first).admin(SKIP);
+            pair.run();
+            pair.until("no sync needed", Pair::in_sync);
+            assert_eq!(pair.role(true, Role::Primary, false), 1);
+            pair.a.write(80, 4096, 0xaa);
+            pair.run();
+            pair.cut = true;
+            pair.until("a notices", |pair| {
+                pair.a.state().conn < ConnState::Connected
+            });
+            pair.a.write(160, 4096, 0xab);
+            pair.run();
+            pair.cut = false;
+            pair.until("in sync again", Pair::in_sync);
+            assert!(!said(&pair.a.log, "full sync required"));
+            for at in [80, 160] {
+                assert!(pair.b.disk.data[at * 512] == pair.a.disk.data[at * 512]);
+            }
+        }
+    }
+}
