@@ -159,6 +159,8 @@ pub struct Volume {
     pub peer: PeerVolume,
     /// Number of set bits in the last UUID packet sent.
     pub sent_bits: u64,
+    /// They have been compared, and the packet that tells them has not left yet.
+    pub bits_counted: bool,
     /// UUID packets on their way to the socket.
     pub uuids_queued: u8,
     /// What the first of them tells, if a comparison has corrected the own UUIDs since: the peer
@@ -267,6 +269,7 @@ impl Volume {
             max_bio_bytes: 0,
         },
         sent_bits: 0,
+        bits_counted: false,
         uuids_queued: 0,
         compared_uuids: None,
         crashed_primary: false,

@@ -366,6 +366,7 @@ impl Control<'_> {
             };
             volume.uuids_queued = 0;
             volume.compared_uuids = None;
+            volume.bits_counted = false;
             self.send_volume_parameters(v);
         }
         let change = Change::conn(ConnState::WfReportParams);

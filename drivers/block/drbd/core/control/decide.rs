@@ -350,13 +350,16 @@ impl Control<'_> {
     }
 
     /// The peer attaches a disk, and is told our UUIDs behind the decision: this disk may have been
-    /// written to since they were told last.
+    /// written to since they were told last. Or they have not left yet: the number of changes that
+    /// counts here has to be that of the packet.
     fn count_changes(&mut self, v: VolumeIndex, peer: &VolumeState) {
         let volume = self.vol_mut(v);
         let state = volume.state;
         let waits = |disk| disk == DiskState::Negotiating;
         let tells = state.conn == ConnState::Connected && waits(peer.disk) && !waits(state.disk);
-        if tells && !quirk(Quirk::DiskNotCompared) {
+        let untold = volume.uuids_queued > 0;
+        volume.bits_counted |= untold;
+        if untold || (tells && !quirk(Quirk::DiskNotCompared)) {
             volume.sent_bits = volume.facts.bits_set;
         }
     }

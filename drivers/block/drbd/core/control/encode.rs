@@ -142,7 +142,12 @@ impl Control<'_> {
 
     fn uuid_packet(&mut self, v: VolumeIndex, flags: u32) -> Option<Packet<'static>> {
         let volume = self.vol_mut(v);
-        let bits_set = volume.facts.bits_set;
+        let counted = core::mem::take(&mut volume.bits_counted);
+        let bits_set = if counted {
+            volume.sent_bits
+        } else {
+            volume.facts.bits_set
+        };
         volume.uuids_queued = volume.uuids_queued.saturating_sub(1);
         let compared = volume.compared_uuids.take();
         let uuids = compared.unwrap_or(volume.disk?.stable_uuids);

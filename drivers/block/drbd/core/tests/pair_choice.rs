@@ -7,9 +7,11 @@ mod pair {
 
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
+use drbd_core::link::VolumeIndex;
+use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, OnIoError, Role};
-use pair::both::{said, Pair};
+use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -206,4 +208,64 @@ fn both_nodes_skip_the_initial_sync_at_once() {
             }
         }
     }
+}
+
+/// The UUIDs wait for the superblock, and with them the number of changes: it is not that of the
+/// connection before.
+#[test]
+fn changes_count_that_the_peer_has_not_been_told_yet() {
+    let v = VolumeIndex(1);
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    for node in [&mut pair.a, &mut pair.b] {
+        for volume in [V, v] {
+            node.attach_volume(volume, DiskConfig::DEFAULT);
+            while node.step() {}
+        }
+    }
+    pair.run();
+    let primary = |role, force| AdminRequest::SetRole {
+        volume: v,
+        role,
+        force,
+    };
+    let leave = |pair: &mut Pair| {
+        assert_eq!(pair.command(true, DISCONNECT), 101);
+        assert_eq!(pair.command(false, DISCONNECT), 101);
+    };
+    pair.connect(NetConfig::DEFAULT);
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    assert_eq!(pair.command(true, primary(Role::Primary, true)), 1);
+    pair.until("first sync", Pair::in_sync);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.command(true, primary(Role::Secondary, false)), 1);
+    leave(&mut pair);
+    pair.connect(NetConfig::DEFAULT);
+    pair.until("nothing to sync", Pair::in_sync);
+    leave(&mut pair);
+    for (on_a, len) in [(false, 4096), (true, 65_536)] {
+        let byte = if on_a { 0xaa } else { 0xbb };
+        assert_eq!(pair.command(on_a, primary(Role::Primary, false)), 1);
+        assert!(pair.node(on_a).request_on(v, Op::Write, 80, len, byte));
+        pair.run();
+    }
+    assert_eq!(pair.command(false, primary(Role::Secondary, false)), 1);
+    let config = NetConfig {
+        after_sb_0p: AfterSbPolicy::DiscardLeastChanges,
+        ..NetConfig::DEFAULT
+    };
+    assert_eq!(pair.command(true, connect(config)), 1);
+    pair.a.volume(v).hold_metadata = true;
+    pair.a.admin(primary(Role::Secondary, false));
+    pair.run();
+    assert_eq!(pair.command(false, connect(config)), 1);
+    pair.run();
+    pair.a.release_metadata_of(v);
+    pair.until("in sync", Pair::in_sync);
+    assert!(
+        said(&pair.a.log, "Sync from this node"),
+        "{:#?}",
+        pair.a.log
+    );
+    assert_eq!(pair.a.volume(v).disk.data[80 * 512], 0xaa);
+    assert_eq!(pair.b.volume(v).disk.data[80 * 512], 0xaa);
 }
