@@ -26,6 +26,8 @@ mod pair_edges_tests;
 mod pair_exposed_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_faults.rs"]
 mod pair_faults_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_frozen.rs"]
+mod pair_frozen_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_generations.rs"]
 mod pair_generations_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_grow.rs"]

@@ -207,6 +207,9 @@ impl Control<'_> {
             }
             AdminRequest::ResourceOptions { config } => {
                 self.s.config = config;
+                for v in self.indices() {
+                    self.order(Order::View(v));
+                }
                 Step::Done(code::NO_ERROR)
             }
             AdminRequest::SetRole {

@@ -7,7 +7,7 @@
 //!
 //! Each file below adds methods to [`Control`].
 
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, OnNoData, Role};
 use drbd_format::units::SectorCount;
 use drbd_format::wire::features::{FeatureFlags, Terms};
 
@@ -668,6 +668,7 @@ impl<'a> Control<'a> {
             log_is_void: volume.disk.is_some_and(|disk| disk.primary_is_due()),
             generation_due: volume.disk.is_some_and(|disk| disk.generation_is_due()),
             target_begins: matches!(volume.job, VolumeJob::StartSync(Side::Target, _)),
+            suspends_without_data: self.s.config.on_no_data == OnNoData::SuspendIo,
             disk: volume.disk.map_or(DiskConfig::DEFAULT, |disk| disk.config),
         }
     }

@@ -137,6 +137,8 @@ pub struct View {
     pub generation_due: bool,
     /// The source has begun a resync, and this node, its target, is about to.
     pub target_begins: bool,
+    /// I/O is suspended when no good data is left (`on-no-data-accessible`).
+    pub suspends_without_data: bool,
     /// Options of the disk, the peer's resync settings already merged in.
     pub disk: DiskConfig,
 }
@@ -154,6 +156,7 @@ impl View {
         log_is_void: false,
         generation_due: false,
         target_begins: false,
+        suspends_without_data: false,
         disk: DiskConfig::DEFAULT,
     };
 }

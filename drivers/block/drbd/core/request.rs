@@ -483,6 +483,8 @@ impl Request {
         if !self.completed && !self.holds_completion() && !self.frozen {
             if suspended && !put_back(Bug::CompletionWhileSuspended) {
                 self.frozen = true;
+                // It is in no log: no disk that comes back gets it from there.
+                self.retry |= self.op == Op::Flush && !self.succeeds();
             } else {
                 self.completed = true;
                 effects.complete = Some(self.result());
@@ -498,17 +500,17 @@ impl Request {
     fn result(&self) -> Completion {
         if self.retry {
             Completion::Reissue
-        } else if self.local_counts()
-            || self.answer_counts()
-            || self.is_flush_for_the_peer()
-            || self.ends_early()
-        {
+        } else if self.succeeds() || self.ends_early() {
             Completion::Ok
         } else if self.op == Op::Read && !self.read_ahead {
             Completion::Reissue
         } else {
             Completion::Failed
         }
+    }
+
+    fn succeeds(&self) -> bool {
+        self.local_counts() || self.answer_counts() || self.is_flush_for_the_peer()
     }
 
     /// A flush of a disk that is given up while the peer has the data (`reference/io.md` Q19).

@@ -1,9 +1,9 @@
 //! What happens to admitted requests: events, completion, destruction (`reference/io.md` 1.4 to
 //! 1.7).
 
-use drbd_format::types::{ConnState, DiskState, OnIoError};
+use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
 
-use super::{DataPlane, Done, DoneKind};
+use super::{DataPlane, Done, DoneKind, VolumeSlot};
 use crate::link::{LocalError, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::put_back::{put_back, Bug};
@@ -11,6 +11,18 @@ use crate::request::{
     Answer, Barrier, Completion, Effects, Event, IoError, Local, Op, Remote, RequestId,
 };
 use crate::time::Instant;
+
+impl<M: Memory> VolumeSlot<M> {
+    /// A Primary that loses its disk now has no good data left, and suspends I/O for that.
+    fn is_last_good_disk(&self) -> bool {
+        let state = &self.view.state;
+        self.view.suspends_without_data
+            && !state.suspended()
+            && state.role == Role::Primary
+            && state.disk == DiskState::UpToDate
+            && state.pdsk != DiskState::UpToDate
+    }
+}
 
 impl<M: Memory> DataPlane<M> {
     /// The local part of a request has ended. May be called in interrupt context. Stale ids are
@@ -29,6 +41,7 @@ impl<M: Memory> DataPlane<M> {
         place.local.remove(&mut self.requests, id.slot);
         place.local_in_flight -= 1;
         let mut ok = ok;
+        let last = !ok && !aborted && place.is_last_good_disk();
         if ok {
             match op {
                 Op::Read => place.totals.read += range.len().0,
@@ -59,6 +72,10 @@ impl<M: Memory> DataPlane<M> {
                     });
                 }
                 Op::Write | Op::WriteZeroes | Op::Flush => {
+                    // With the disk all good data goes, and I/O is suspended: this request waits
+                    // with those that come after it.
+                    let request = &mut self.requests[id.slot];
+                    request.retry |= last && request.answer != Answer::Pending;
                     // A flush that failed counts as done if the disk is given up for it while the
                     // peer has the data (`reference/io.md` Q19).
                     let state = &place.view.state;

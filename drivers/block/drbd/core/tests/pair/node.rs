@@ -83,6 +83,10 @@ pub(crate) struct Node {
     /// Helpers whose end is waited for, oldest first.
     pub(crate) running: VecDeque<(Handler, Option<VolumeIndex>, u32)>,
     bios: HashMap<u32, (AppIo, Vec<u8>)>,
+    /// Handed back, and they had to wait.
+    again: VecDeque<(AppIo, Vec<u8>)>,
+    /// With a disk that is slow.
+    held: Vec<RequestId>,
     pub(crate) pages: HashMap<u32, Vec<u8>>,
     /// Set while the disk is slow with requests of the peer.
     pub(crate) hold_peer_io: bool,
@@ -139,6 +143,8 @@ impl Node {
             exits: HashMap::new(),
             hold_helpers: false,
             running: VecDeque::new(),
+            again: VecDeque::new(),
+            held: Vec::new(),
             bios: HashMap::new(),
             pages: HashMap::new(),
             hold_peer_io: false,
@@ -265,6 +271,7 @@ impl Node {
         let (io, data) = self.bios[&id.slot].clone();
         let volume = self.volume(io.volume);
         if volume.hold_local {
+            self.held.push(id);
             return;
         }
         let ok = !volume.fail_local;
@@ -272,6 +279,14 @@ impl Node {
             volume.disk.put(io.sector, &data);
         }
         self.core.local_done(id, ok, self.now);
+    }
+
+    /// All that the slow disk has fails.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn fail_held(&mut self) {
+        for id in std::mem::take(&mut self.held) {
+            self.core.local_done(id, false, self.now);
+        }
     }
 
     /// Both sockets exist.
@@ -313,6 +328,14 @@ impl Node {
             active = true;
             self.perform(action);
         }
+        while !self.again.is_empty() && !self.core.state(V).suspended() {
+            let (io, data) = self.again[0].clone();
+            if !self.submit(io, data) {
+                break;
+            }
+            self.again.pop_front();
+            active = true;
+        }
         active |= self.volume_workers();
         active |= self.peer_io();
         active |= self.volume_workers();
@@ -334,7 +357,9 @@ impl Node {
                 DoneKind::Reissue => {
                     self.told.push("reissued".into());
                     if let Some((io, data)) = self.bios.get(&done.id.slot).cloned() {
-                        assert!(self.submit(io, data), "there is room");
+                        if !self.submit(io, data.clone()) {
+                            self.again.push_back((io, data));
+                        }
                     }
                 }
             }

@@ -1,0 +1,181 @@
+//! I/O that is frozen while a connection comes about again: it ends, and on both disks.
+
+mod pair {
+    pub(crate) mod both;
+    pub(crate) mod node;
+}
+
+use drbd_core::config::{DiskConfig, ResourceConfig};
+use drbd_core::input::AdminRequest;
+use drbd_core::request::{IoError, Op};
+use drbd_format::types::{ConnState, Fencing, OnNoData};
+use pair::both::Pair;
+use pair::node::V;
+
+const SECTOR: u64 = 800;
+
+fn suspend_without_data(pair: &mut Pair) {
+    let config = ResourceConfig {
+        on_no_data: OnNoData::SuspendIo,
+    };
+    let request = AdminRequest::ResourceOptions { config };
+    assert_eq!(pair.command(true, request), 101);
+}
+
+/// The link comes back, and `b` stops after so many packets. Returns whether `a` waits for more.
+fn stops_in_handshake(pair: &mut Pair, sends: u32) -> bool {
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    pair.b.sends_left = Some(sends);
+    pair.cut = false;
+    for _ in 0..2000 {
+        if pair.a.state().conn >= ConnState::WfReportParams {
+            break;
+        }
+        pair.round_or_time();
+    }
+    pair.run();
+    let conn = pair.a.state().conn;
+    conn == ConnState::WfReportParams
+}
+
+fn ends_and_is_equal(pair: &mut Pair, sends: u32) {
+    pair.b.sends_left = None;
+    pair.until("equal", Pair::in_sync);
+    pair.run();
+    assert_eq!(pair.a.ended.len(), 1, "{sends}: {:#?}", pair.a.log);
+    assert!(pair.a.disk.data == pair.b.disk.data, "{sends}");
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0, "{sends}");
+    assert!(!pair.a.state().suspended());
+    pair.a.write(SECTOR, 4096, 7);
+    pair.until("ended", |pair| pair.a.ended.len() == 2);
+}
+
+#[test]
+fn a_frozen_write_goes_on_when_the_disk_comes_back_in_the_midst_of_a_handshake() {
+    for sends in 0..12 {
+        let mut pair = Pair::synced();
+        suspend_without_data(&mut pair);
+        pair.cut = true;
+        pair.a.fail_local = true;
+        pair.a.write(SECTOR, 4096, 9);
+        pair.until("a notices", |pair| {
+            pair.a.state().conn < ConnState::Connected
+        });
+        assert!(pair.a.state().susp_nod && pair.a.ended.is_empty());
+        pair.a.fail_local = false;
+        if stops_in_handshake(&mut pair, sends) {
+            pair.a.attach(DiskConfig::DEFAULT);
+            pair.run();
+            ends_and_is_equal(&mut pair, sends);
+        }
+    }
+}
+
+#[test]
+fn a_frozen_write_goes_on_when_io_is_resumed_in_the_midst_of_a_handshake() {
+    for sends in 0..12 {
+        let mut pair = Pair::synced();
+        let config = DiskConfig {
+            fencing: Fencing::ResourceAndStonith,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(true, request), 101);
+        pair.cut = true;
+        pair.a.write(SECTOR, 4096, 9);
+        pair.until("a notices", |pair| {
+            pair.a.state().conn < ConnState::Connected
+        });
+        assert!(pair.a.state().susp_fen && pair.a.ended.is_empty());
+        if stops_in_handshake(&mut pair, sends) {
+            pair.a.admin(AdminRequest::ResumeIo { volume: V });
+            pair.run();
+            ends_and_is_equal(&mut pair, sends);
+        }
+    }
+}
+
+fn notice(pair: &mut Pair) {
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+}
+
+/// `a` is alone, and its disk fails. Nothing of that reaches the application.
+#[test]
+fn what_fails_with_the_last_good_disk_waits_for_the_next_one() {
+    for op in [Op::Write, Op::WriteZeroes, Op::Flush, Op::Read] {
+        let mut pair = Pair::synced();
+        suspend_without_data(&mut pair);
+        pair.cut = true;
+        notice(&mut pair);
+        pair.a.fail_local = true;
+        let (sector, len) = match op {
+            Op::Flush => (0, 0),
+            _ => (SECTOR, 4096),
+        };
+        assert!(pair.a.request(op, sector, len, 9));
+        pair.run();
+        assert!(pair.a.state().susp_nod, "{op:?}");
+        assert_eq!(pair.a.ended, [], "{op:?}");
+        pair.a.fail_local = false;
+        pair.a.attach(DiskConfig::DEFAULT);
+        pair.run();
+        assert_eq!(pair.a.ended, [Ok(())], "{op:?}");
+        pair.cut = false;
+        pair.until("equal", Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data);
+    }
+}
+
+/// The administrator does not wait for the disk.
+#[test]
+fn what_fails_with_the_last_good_disk_ends_when_io_is_resumed_without_one() {
+    for op in [Op::Write, Op::WriteZeroes, Op::Flush, Op::Read] {
+        let mut pair = Pair::synced();
+        suspend_without_data(&mut pair);
+        pair.cut = true;
+        notice(&mut pair);
+        pair.a.fail_local = true;
+        let (sector, len) = match op {
+            Op::Flush => (0, 0),
+            _ => (SECTOR, 4096),
+        };
+        assert!(pair.a.request(op, sector, len, 9));
+        pair.run();
+        assert_eq!(pair.a.ended, [], "{op:?}");
+        assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume: V }), 1);
+        pair.run();
+        assert_eq!(pair.a.ended, [Err(IoError::NoData)], "{op:?}");
+    }
+}
+
+/// The first one takes the disk with it, the others come back when I/O is suspended.
+#[test]
+fn all_that_fails_with_the_last_good_disk_waits_for_the_next_one() {
+    let mut pair = Pair::synced();
+    suspend_without_data(&mut pair);
+    pair.cut = true;
+    notice(&mut pair);
+    pair.a.hold_local = true;
+    assert!(pair.a.request(Op::Write, SECTOR, 4096, 9));
+    for op in [Op::Flush, Op::Flush] {
+        assert!(pair.a.request(op, 0, 0, 0));
+    }
+    assert!(pair.a.request(Op::Read, SECTOR + 8, 4096, 0));
+    assert!(pair.a.request(Op::Write, SECTOR + 16, 4096, 9));
+    pair.run();
+    pair.a.hold_local = false;
+    pair.a.fail_held();
+    pair.run();
+    assert!(pair.a.state().susp_nod);
+    assert_eq!(pair.a.ended, []);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(()); 5]);
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
