@@ -487,8 +487,8 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// `Order::OnlyNewSpace`: what is marked in front of it the target need not ask for. A verify may
-    /// have found it whose result the target has not heard of.
+    /// `Order::OnlyNewSpace`: what is marked in front of it the target need not ask for. A verify
+    /// may have found it whose result the target has not heard of.
     pub(crate) fn only_new_space(&mut self, volume: VolumeIndex, old: SectorCount) {
         let place = &mut self.volumes[volume.slot()];
         if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {

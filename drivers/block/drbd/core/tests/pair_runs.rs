@@ -257,8 +257,8 @@ fn a_write_waits_for_data_of_a_resync_that_has_ended() {
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
 
-/// It is about a resync from here. The disk is replaced, and the next one is a resync from the peer,
-/// whose data were called good by force, and which has written to the block since.
+/// It is about a resync from here. The disk is replaced, and the next one is a resync from the
+/// peer, whose data were called good by force, and which has written to the block since.
 #[test]
 fn a_late_ack_of_resync_data_does_not_count_for_a_resync_from_the_peer() {
     let (mut pair, late) = target_with_a_slow_disk(false);
