@@ -37,7 +37,11 @@ pub(super) fn adjust(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending
     for one in selected {
         let maker = session.maker(one.view);
         let difference = match running(session, &maker) {
-            Ok(config) => diff::compare(&maker, config.resources.first()),
+            Ok(config) => {
+                let name = maker.view.name();
+                let mut all = config.resources.iter();
+                diff::compare(&maker, all.find(|resource| resource.name.text == name))
+            }
             Err(code) => return Ok(code),
         };
         for line in difference.changes.iter().flat_map(diff::Change::describe) {

@@ -11,12 +11,10 @@ const MAJOR: u32 = 147;
 /// Directory with the links to the configuration that set a minor or resource up.
 const RUN_DIR: &str = "/run/drbd";
 
-/// Reads a minor: a number, `/dev/drbdN`, or any block device node with the major of DRBD.
+/// Reads a minor: a number, `/dev/drbdN`, or any block device node with the major of DRBD. A bare
+/// `drbdN` is none: resources have such names, and would be taken for the device of another one.
 pub(crate) fn minor_of(word: &str) -> Result<u32, Failure> {
-    let digits = word
-        .strip_prefix("/dev/drbd")
-        .or_else(|| word.strip_prefix("drbd"))
-        .unwrap_or(word);
+    let digits = word.strip_prefix("/dev/drbd").unwrap_or(word);
     if let Some(minor) = digits.parse().ok().filter(|minor| *minor <= MINOR_MAX) {
         return Ok(minor);
     }
@@ -128,5 +126,10 @@ mod tests {
         for word in ["1048576", "xx", "/dev/null", "-1", ""] {
             assert_eq!(minor_of(word).unwrap_err().code, 20, "{word}");
         }
+    }
+
+    #[test]
+    fn a_resource_named_like_a_device_is_not_taken_for_it() {
+        assert_eq!(minor_of("drbd1").unwrap_err().code, 20);
     }
 }
