@@ -7,7 +7,6 @@ use drbd_format::wire::settings::{self, Sizes};
 
 use super::after::verifying;
 use super::engine::{Flags, SUCCESS};
-use super::jobs::VolumeJob;
 use super::sync::{has_no_use_for_sync_uuid, is_in_another_run};
 use super::{Control, Disk, Progress};
 use crate::generation::{Uuids, FLAG_SKIP_INITIAL_SYNC, JUST_CREATED};
@@ -123,20 +122,18 @@ impl Control<'_> {
                 None => !self.is_relaid(volume),
             },
             Some(Pending::SyncUuid { volume, marks, .. }) => {
+                let resized = self.is_relaid(volume);
                 let volume = self.vol(volume);
                 let state = volume.state;
                 let due = matches!(state.conn, ConnState::WfSyncUuid | ConnState::Behind);
                 let written = !marks || volume.bitmap_io != Progress::Running;
-                let written = written && !matches!(volume.job, VolumeJob::Relayout(_));
-                (due && written)
+                (due && written && !resized)
                     || state.conn < ConnState::Connected
                     || has_no_use_for_sync_uuid(volume)
                     || is_in_another_run(&state)
             }
             Some(Pending::EarlySizes { volume, .. }) => !self.is_early_for_size(volume),
-            Some(Pending::Sizes { volume, .. }) => {
-                !matches!(self.vol(volume).job, VolumeJob::Relayout(_))
-            }
+            Some(Pending::Sizes { volume, .. }) => !self.is_relaid(volume),
         }
     }
 

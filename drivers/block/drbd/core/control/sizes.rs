@@ -148,8 +148,7 @@ impl Control<'_> {
         }
         let (peer_disk, peer_user) = (sizes.disk.0, sizes.user.0);
         let crosses = self.vol(v).resize_asked;
-        let late = self.may_be_late(v, sizes);
-        self.note_peer_sizes(v, sizes);
+        let late = self.note_peer_sizes(v, sizes);
         let disk = self
             .vol(v)
             .disk
@@ -279,7 +278,7 @@ impl Control<'_> {
     /// The disk that is being attached has its size already, and is to tell of it. A new limit is
     /// for it as well.
     fn size_while_attaching(&mut self, v: VolumeIndex, sizes: &Sizes) -> Handled {
-        self.note_peer_sizes(v, sizes);
+        let _ = self.note_peer_sizes(v, sizes);
         let own = self.vol(v).disk.map(|disk| disk.config.disk_size_sectors);
         if sizes.current.0 == 0 && sizes.disk.0 != 0 && own != Some(sizes.user.0) {
             self.adopt_user_size(v, sizes.user.0, own.unwrap_or(0));
@@ -325,8 +324,9 @@ impl Control<'_> {
         self.log(v, Line::PeerSetsSize { new, old });
     }
 
-    /// Remembers what the peer says about its disk.
-    fn note_peer_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) {
+    /// Remembers what the peer says about its disk. Returns whether it may have said so late
+    /// ([`Self::may_be_late`]).
+    fn note_peer_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) -> bool {
         let max_bio_bytes = sizes.max_bio_bytes.clamp(BIO_MIN, BIO_MAX);
         let late = self.may_be_late(v, sizes);
         let volume = self.vol_mut(v);
@@ -346,6 +346,7 @@ impl Control<'_> {
             // Congestion is looked for once more.
             self.order(Order::View(v));
         }
+        late
     }
 
     /// Tells whether the peer may have said this when it heard of a size other than the last one
@@ -377,7 +378,7 @@ impl Control<'_> {
 
     /// The rest of P_SIZES, once a new size has been written.
     pub(crate) fn sizes_applied(&mut self, v: VolumeIndex, reply: Option<u16>) -> Handled {
-        if matches!(self.vol(v).job, VolumeJob::Relayout(_)) {
+        if self.is_relaid(v) {
             return Handled::Wait;
         }
         if let Some(flags) = reply {
