@@ -10,7 +10,7 @@ use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
-use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, OnIoError, Role};
+use drbd_format::types::{AfterSbPolicy, ConnState, DiskState, Fencing, Role};
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -82,28 +82,12 @@ fn changes_count_up_to_the_attach_of_the_other_disk() {
     assert_eq!(pair.a.state().disk, DiskState::UpToDate);
 }
 
-/// In sync, and then the disk of `b` fails and stays.
-fn half_failed() -> Pair {
-    let mut pair = Pair::new();
-    let config = DiskConfig {
-        on_io_error: OnIoError::PassOn,
-        ..DiskConfig::DEFAULT
-    };
-    pair.a.attach(config);
-    pair.b.attach(config);
-    pair.run();
-    pair.connect(NetConfig::DEFAULT);
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
-    pair
-}
-
 /// The last good data are not given up for those of a disk that has failed.
 #[test]
 fn good_data_are_not_invalidated_for_those_of_a_failed_disk() {
     for told in [true, false] {
         for remote in [false, true] {
-            let mut pair = half_failed();
+            let mut pair = Pair::synced_with_pass_on();
             pair.b.fail_peer_io = true;
             pair.a.write(80, 4096, 0xaa);
             if told {

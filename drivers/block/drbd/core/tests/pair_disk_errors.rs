@@ -13,7 +13,7 @@ use drbd_core::request::{Op, RequestId};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, OnIoError, Role, WriteOrdering};
 use drbd_format::wire::command::Command;
-use pair::both::Pair;
+use pair::both::{said, Pair};
 use pair::node::V;
 
 const VERIFY: AdminRequest = AdminRequest::Verify {
@@ -21,10 +21,6 @@ const VERIFY: AdminRequest = AdminRequest::Verify {
     start: Some(0),
     stop: u64::MAX,
 };
-
-fn said(log: &[String], text: &str) -> bool {
-    log.iter().any(|line| line.contains(text))
-}
 
 /// `a` is SyncSource, and has not begun to read.
 fn source() -> Pair {
@@ -51,21 +47,6 @@ fn verified_with_pass_on(on_a: bool) -> Pair {
     };
     let request = AdminRequest::DiskOptions { volume: V, config };
     assert_eq!(pair.command(on_a, request), 101);
-    pair
-}
-
-fn pass_on() -> Pair {
-    let mut pair = Pair::new();
-    let config = DiskConfig {
-        on_io_error: OnIoError::PassOn,
-        ..DiskConfig::DEFAULT
-    };
-    pair.a.attach(config);
-    pair.b.attach(config);
-    pair.run();
-    pair.connect(NetConfig::DEFAULT);
-    assert_eq!(pair.role(true, Role::Primary, true), 1);
-    pair.until("first sync", Pair::in_sync);
     pair
 }
 
@@ -121,7 +102,7 @@ fn a_sync_ends_though_the_source_failed_in_a_discard() {
 #[test]
 fn a_sync_ends_though_its_source_failed_an_application() {
     for op in [Op::Read, Op::Write, Op::WriteZeroes] {
-        let mut pair = pass_on();
+        let mut pair = Pair::synced_with_pass_on();
         sync_from_a(&mut pair);
         pair.a.fail_local = true;
         assert!(pair.a.request(op, 8000, 4096, 7));
@@ -140,7 +121,7 @@ fn a_sync_ends_though_its_source_failed_an_application() {
 
 #[test]
 fn a_sync_ends_though_the_source_can_not_read_a_block() {
-    let mut pair = pass_on();
+    let mut pair = Pair::synced_with_pass_on();
     pair.a.hold_peer_io = true;
     pair.b.admin(AdminRequest::Invalidate { volume: V });
     pair.rounds_until("source", |pair| {
@@ -308,7 +289,7 @@ fn a_write_that_failed_on_the_peer_during_a_verify_makes_its_disk_inconsistent()
 /// The only good disk can not read a block: that ends with an error.
 #[test]
 fn a_read_that_fails_on_a_source_ends() {
-    let mut pair = pass_on();
+    let mut pair = Pair::synced_with_pass_on();
     pair.a.hold_peer_io = true;
     pair.b.admin(AdminRequest::Invalidate { volume: V });
     pair.rounds_until("source", |pair| {
@@ -335,7 +316,7 @@ fn a_read_that_fails_on_a_source_ends() {
 
 /// `b` is SyncTarget and has what it asked for; it waits for the answer to its ping.
 fn target_at_its_end() -> Pair {
-    let mut pair = pass_on();
+    let mut pair = Pair::synced_with_pass_on();
     pair.b.admin(AdminRequest::Invalidate { volume: V });
     pair.rounds_until("the end of the run", |pair| {
         pair.b.state().conn == ConnState::SyncTarget
@@ -414,7 +395,7 @@ fn a_disk_that_fails_behind_the_end_of_its_resync_is_not_good_for_the_source() {
 
 /// `b`, Primary, is SyncTarget and has what it asked for; it waits for the answer to its ping.
 fn primary_target_at_its_end() -> Pair {
-    let mut pair = pass_on();
+    let mut pair = Pair::synced_with_pass_on();
     assert_eq!(pair.role(true, Role::Secondary, false), 1);
     sync_from_a(&mut pair);
     assert_eq!(pair.role(false, Role::Primary, false), 1);
@@ -476,7 +457,7 @@ fn a_node_whose_read_failed_in_a_verify_is_promoted_or_refuses() {
 #[test]
 fn data_of_the_peer_come_back_to_a_primary_whose_disk_was_not_synced() {
     for cuts in [true, false] {
-        let mut pair = pass_on();
+        let mut pair = Pair::synced_with_pass_on();
         pair.a.hold_peer_io = true;
         pair.b.admin(AdminRequest::Invalidate { volume: V });
         pair.rounds_until("source", |pair| {
@@ -516,7 +497,7 @@ fn data_of_the_peer_come_back_to_a_primary_whose_disk_was_not_synced() {
 /// It may not have been able to write that it is Inconsistent (`features=PassOn`, seed 6504580).
 #[test]
 fn what_is_written_without_a_peer_whose_disk_had_failed_is_of_a_new_generation() {
-    let mut pair = pass_on();
+    let mut pair = Pair::synced_with_pass_on();
     pair.b.fail_peer_io = true;
     pair.a.write(800, 4096, 0x71);
     pair.until("it failed", |pair| {
@@ -695,7 +676,7 @@ fn fail_a_flush(pair: &mut Pair, sector: u64) {
 /// Seed 285221: its disk was not flushed any more, and a loss of power took acknowledged writes.
 #[test]
 fn a_disk_that_stays_when_a_flush_fails_is_flushed_over_the_next_connection() {
-    let mut pair = pass_on();
+    let mut pair = Pair::synced_with_pass_on();
     fail_a_flush(&mut pair, 800);
     pair.b.sent.clear();
     pair.until("in sync", Pair::in_sync);
@@ -716,7 +697,7 @@ fn a_disk_that_stays_when_a_flush_fails_is_flushed_over_the_next_connection() {
 /// Else the connection would end at every barrier.
 #[test]
 fn a_disk_whose_flush_fails_over_the_next_connection_too_is_given_up() {
-    let mut pair = pass_on();
+    let mut pair = Pair::synced_with_pass_on();
     fail_a_flush(&mut pair, 800);
     pair.until("in sync", Pair::in_sync);
     // Nothing is flushed for what it has synced.

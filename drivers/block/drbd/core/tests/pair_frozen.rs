@@ -103,21 +103,27 @@ fn notice(pair: &mut Pair) {
     });
 }
 
-/// `a` is alone, and its disk fails. Nothing of that reaches the application.
+/// `a` is alone, and its disk fails with a request.
+fn fails_with_the_last_good_disk(op: Op) -> Pair {
+    let mut pair = Pair::synced();
+    suspend_without_data(&mut pair);
+    pair.cut = true;
+    notice(&mut pair);
+    pair.a.fail_local = true;
+    let (sector, len) = match op {
+        Op::Flush => (0, 0),
+        _ => (SECTOR, 4096),
+    };
+    assert!(pair.a.request(op, sector, len, 9));
+    pair.run();
+    pair
+}
+
+/// Nothing of that reaches the application.
 #[test]
 fn what_fails_with_the_last_good_disk_waits_for_the_next_one() {
     for op in [Op::Write, Op::WriteZeroes, Op::Flush, Op::Read] {
-        let mut pair = Pair::synced();
-        suspend_without_data(&mut pair);
-        pair.cut = true;
-        notice(&mut pair);
-        pair.a.fail_local = true;
-        let (sector, len) = match op {
-            Op::Flush => (0, 0),
-            _ => (SECTOR, 4096),
-        };
-        assert!(pair.a.request(op, sector, len, 9));
-        pair.run();
+        let mut pair = fails_with_the_last_good_disk(op);
         assert!(pair.a.state().susp_nod, "{op:?}");
         assert_eq!(pair.a.ended, [], "{op:?}");
         pair.a.fail_local = false;
@@ -134,17 +140,7 @@ fn what_fails_with_the_last_good_disk_waits_for_the_next_one() {
 #[test]
 fn what_fails_with_the_last_good_disk_ends_when_io_is_resumed_without_one() {
     for op in [Op::Write, Op::WriteZeroes, Op::Flush, Op::Read] {
-        let mut pair = Pair::synced();
-        suspend_without_data(&mut pair);
-        pair.cut = true;
-        notice(&mut pair);
-        pair.a.fail_local = true;
-        let (sector, len) = match op {
-            Op::Flush => (0, 0),
-            _ => (SECTOR, 4096),
-        };
-        assert!(pair.a.request(op, sector, len, 9));
-        pair.run();
+        let mut pair = fails_with_the_last_good_disk(op);
         assert_eq!(pair.a.ended, [], "{op:?}");
         assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume: V }), 1);
         pair.run();

@@ -6,7 +6,7 @@ mod pair {
 }
 
 use drbd_core::action::Ticket;
-use drbd_core::config::{DiskConfig, Name, NetConfig};
+use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
@@ -419,20 +419,7 @@ fn a_disk_that_is_attached_without_the_peer_does_not_grow() {
 /// In front of one more block, with an algorithm for online verify.
 fn in_front_with_verify() -> Pair {
     let mut pair = Pair::synced_in_front(FRONT);
-    let config = NetConfig {
-        verify_alg: Name::new(b"crc32c").unwrap(),
-        ..NetConfig::DEFAULT
-    };
-    let digests = DigestLengths {
-        verify: 4,
-        ..DigestLengths::default()
-    };
-    for on_a in [true, false] {
-        assert_eq!(
-            pair.command(on_a, AdminRequest::NetOptions { config, digests }),
-            101
-        );
-    }
+    pair.choose_verify();
     pair
 }
 

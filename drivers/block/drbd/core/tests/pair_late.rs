@@ -639,14 +639,8 @@ fn a_primary_gives_up_its_data_when_the_peer_has_its_writes_for_good() {
 /// has ended it.
 #[test]
 fn a_source_hears_that_its_target_has_stepped_back_at_the_end_of_the_resync() {
-    let mut pair = Pair::synced();
+    let mut pair = Pair::ended_at_the_target();
     let volume = V;
-    assert_eq!(pair.command(true, AdminRequest::Invalidate { volume }), 1);
-    pair.rounds_until("done", |pair| {
-        let state = pair.a.state();
-        state.conn == ConnState::Connected && state.disk == DiskState::UpToDate
-    });
-    assert!(pair.b.state().is_sync_source());
     let (role, force) = (Role::Secondary, false);
     pair.a.admin(AdminRequest::SetRole {
         volume,

@@ -6,8 +6,8 @@ mod pair {
 }
 
 use drbd_core::action::Ticket;
-use drbd_core::config::{DiskConfig, Name, NetConfig};
-use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::input::{AdminRequest, Input};
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
@@ -250,18 +250,7 @@ fn told_by_resize() -> Vec<u8> {
 /// A verify by `a` of the last blocks, of which it holds back the answers.
 fn verifying(primary: bool) -> Pair {
     let mut pair = Pair::synced_in_front(FRONT);
-    let config = NetConfig {
-        verify_alg: Name::new(b"crc32c").unwrap(),
-        ..NetConfig::DEFAULT
-    };
-    let digests = DigestLengths {
-        verify: 4,
-        ..DigestLengths::default()
-    };
-    for on_a in [true, false] {
-        let request = AdminRequest::NetOptions { config, digests };
-        assert_eq!(pair.command(on_a, request), 101);
-    }
+    pair.choose_verify();
     if !primary {
         assert_eq!(pair.role(true, Role::Secondary, false), 1);
         assert_eq!(pair.role(false, Role::Primary, false), 1);

@@ -182,14 +182,8 @@ fn what_is_read_for_a_run_that_has_ended_is_not_sent_in_the_next_one() {
 /// The state that tells of it comes before the source has ended the resync.
 #[test]
 fn a_source_hears_that_its_target_pauses_at_the_end_of_the_resync() {
-    let mut pair = Pair::synced();
+    let mut pair = Pair::ended_at_the_target();
     let volume = V;
-    assert_eq!(pair.command(true, AdminRequest::Invalidate { volume }), 1);
-    pair.rounds_until("done", |pair| {
-        let state = pair.a.state();
-        state.conn == ConnState::Connected && state.disk == DiskState::UpToDate
-    });
-    assert!(pair.b.state().is_sync_source());
     pair.a.admin(AdminRequest::PauseSync { volume });
     pair.until("in sync", Pair::in_sync);
     assert!(pair.a.state().user_isp);

@@ -6,7 +6,7 @@ use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::VolumeIndex;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Protocol, Role};
+use drbd_format::types::{ConnState, DiskState, OnIoError, Protocol, Role};
 
 use super::node::{Node, V};
 
@@ -219,6 +219,37 @@ impl Pair {
                 && state.disk == DiskState::UpToDate
                 && state.pdsk == DiskState::UpToDate
         })
+    }
+
+    /// In sync; disks that fail stay (`on-io-error pass_on`).
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn synced_with_pass_on() -> Self {
+        let mut pair = Self::new();
+        let config = DiskConfig {
+            on_io_error: OnIoError::PassOn,
+            ..DiskConfig::DEFAULT
+        };
+        pair.a.attach(config);
+        pair.b.attach(config);
+        pair.run();
+        pair.connect(NetConfig::DEFAULT);
+        assert_eq!(pair.role(true, Role::Primary, true), 1);
+        pair.until("first sync", Self::in_sync);
+        pair
+    }
+
+    /// `a` has been synced from `b` and its run is over; `b` has not ended it yet.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn ended_at_the_target() -> Self {
+        let mut pair = Self::synced();
+        let request = AdminRequest::Invalidate { volume: V };
+        assert_eq!(pair.command(true, request), 1);
+        pair.rounds_until("done", |pair| {
+            let state = pair.a.state();
+            state.conn == ConnState::Connected && state.disk == DiskState::UpToDate
+        });
+        assert!(pair.b.state().is_sync_source());
+        pair
     }
 
     /// As [`Self::synced`], with an algorithm for online verify.
