@@ -134,6 +134,8 @@ impl<M: Memory> DataPlane<M> {
             return;
         };
         if place.app_in_flight == 0 && place.local_in_flight == 0 && place.disk.is_none() {
+            let queued = u32::try_from(place.control.len()).unwrap_or(u32::MAX);
+            self.control_len = self.control_len.saturating_sub(queued);
             *place = VolumeSlot::default();
         }
         place.number = number;

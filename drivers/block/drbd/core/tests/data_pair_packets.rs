@@ -7,7 +7,9 @@ mod node;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod world;
 
-use drbd_core::link::{LinkError, LocalError, Order, Upcall, View, VolumeIndex, VolumeNumber};
+use drbd_core::link::{
+    ControlItem, ControlKind, LinkError, LocalError, Order, Upcall, View, VolumeIndex, VolumeNumber,
+};
 use drbd_core::request::IoError;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol, ReadBalancing};
@@ -324,4 +326,24 @@ fn no_barrier_comes_between_the_parts_of_a_bitmap() {
     }
     sends_bitmap_in_one_piece(&mut world, 0);
     assert!(count(&world, 0, Command::Barrier) > 0, "afterwards");
+}
+
+/// What was queued for a volume that is gone counts no more: the barrier of a write waits for the
+/// next one, as it does while nothing else is to be sent.
+#[test]
+fn packets_of_a_volume_that_is_gone_are_not_counted() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    let (volume, kind) = (VolumeIndex(1), ControlKind::State(0));
+    let node = &mut world.nodes[0];
+    node.order(&Order::NewVolume(volume, VolumeNumber(1)));
+    node.order(&Order::Send(ControlItem { volume, kind }));
+    node.order(&Order::DropVolume(volume));
+    node.sent.clear();
+    world.write(0, 80, 8);
+    world.settle_at_once();
+    let sent = [Command::Data, Command::Barrier].map(|command| count(&world, 0, command));
+    assert_eq!(sent, [1, 0]);
+    world.settle();
+    assert_eq!(count(&world, 0, Command::Barrier), 1);
 }
