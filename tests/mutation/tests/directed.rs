@@ -8,6 +8,8 @@ mod data_pair_packets_tests;
 mod data_pair_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_attach.rs"]
 mod pair_attach_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_begins.rs"]
+mod pair_begins_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_cancel.rs"]
 mod pair_cancel_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_choice.rs"]

@@ -18,8 +18,7 @@ use crate::generation::Uuids;
 use crate::handshake::Link;
 use crate::input::{BackingFacts, DigestLengths};
 use crate::link::{
-    Congestion, ControlItem, ControlKind, Facts, LinkView, Order, Side, View, VolumeIndex,
-    VolumeNumber,
+    Congestion, ControlItem, ControlKind, Facts, LinkView, Order, View, VolumeIndex, VolumeNumber,
 };
 use crate::liveness::Liveness;
 use crate::log::{Level, Line};
@@ -667,7 +666,7 @@ impl<'a> Control<'a> {
             al_updates: volume.disk.is_none() || volume.al_updates,
             log_is_void: volume.disk.is_some_and(|disk| disk.primary_is_due()),
             generation_due: volume.disk.is_some_and(|disk| disk.generation_is_due()),
-            target_begins: matches!(volume.job, VolumeJob::StartSync(Side::Target, _)),
+            target: self.target(v),
             suspends_without_data: self.s.config.on_no_data == OnNoData::SuspendIo,
             disk: volume.disk.map_or(DiskConfig::DEFAULT, |disk| disk.config),
         }

@@ -249,6 +249,12 @@ impl<M: Memory> VolumeSlot<M> {
             && self.disk.as_ref().is_some_and(|disk| disk.attached)
     }
 
+    /// Tells whether nothing of the peer's may be written to the disk yet.
+    #[inline]
+    pub(crate) fn is_good_target(&self) -> bool {
+        self.view.target.is_good() && self.has_disk()
+    }
+
     /// Marks a range out of sync in the bitmap, whatever the state of the disk. Returns how many
     /// bits were new.
     pub(crate) fn set_out_of_sync(&mut self, range: SectorRange) -> u64 {

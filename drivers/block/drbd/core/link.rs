@@ -135,12 +135,39 @@ pub struct View {
     pub log_is_void: bool,
     /// The generation of the disk is not on disk yet: nothing is written before.
     pub generation_due: bool,
-    /// The source has begun a resync, and this node, its target, is about to.
-    pub target_begins: bool,
+    /// How far a resync to this disk has begun.
+    pub target: Target,
     /// I/O is suspended when no good data is left (`on-no-data-accessible`).
     pub suspends_without_data: bool,
     /// Options of the disk, the peer's resync settings already merged in.
     pub disk: DiskConfig,
+}
+
+/// How far a resync to a disk has begun (`reference/io.md` 6.1). As long as the disk is consistent
+/// on stable storage (good) nothing is written to it for the peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// The source has begun it, and this node is about to.
+    Begins {
+        /// The disk is good.
+        good: bool,
+    },
+    /// It has begun, and the disk is still good.
+    Good,
+    /// None begins, or it goes on.
+    No,
+}
+
+impl Target {
+    /// The source has begun a resync, and this node is about to.
+    pub(crate) const fn begins(self) -> bool {
+        matches!(self, Self::Begins { .. })
+    }
+
+    /// Nothing may be written to the disk for the peer.
+    pub(crate) const fn is_good(self) -> bool {
+        matches!(self, Self::Begins { good: true } | Self::Good)
+    }
 }
 
 impl View {
@@ -155,7 +182,7 @@ impl View {
         al_updates: true,
         log_is_void: false,
         generation_due: false,
-        target_begins: false,
+        target: Target::No,
         suspends_without_data: false,
         disk: DiskConfig::DEFAULT,
     };

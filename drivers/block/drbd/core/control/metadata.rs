@@ -64,6 +64,11 @@ impl Disk {
         self.stable_flags & !self.written_flags & flag::PRIMARY_IND != 0
     }
 
+    /// The superblock on disk, or the one that is being written, calls the data consistent.
+    pub(crate) const fn is_called_consistent(&self) -> bool {
+        (self.stable_flags | self.written_flags) & flag::CONSISTENT != 0
+    }
+
     /// The generation is not that of the superblock on disk.
     pub(crate) const fn generation_is_due(&self) -> bool {
         (self.uuids.current ^ self.stable_uuids.current) & !1 != 0

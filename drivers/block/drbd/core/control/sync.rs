@@ -12,7 +12,7 @@ use crate::action::Handler;
 use crate::admin::JobKind;
 use crate::generation::Uuids;
 use crate::handshake::Fence;
-use crate::link::{ControlKind, LinkError, Order, Side, VolumeIndex};
+use crate::link::{ControlKind, LinkError, Order, Side, Target, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
 use crate::state::transition::StateError;
@@ -87,6 +87,21 @@ impl Control<'_> {
         }
     }
 
+    /// How far a resync to this disk has begun. One that is consistent stays so until the resync
+    /// has begun and the superblock says otherwise.
+    pub(super) fn target(&self, v: VolumeIndex) -> Target {
+        let volume = self.vol(v);
+        let good = volume.disk.is_some_and(|disk| disk.is_called_consistent());
+        let waits = matches!(volume.state.conn, ConnState::WfSyncUuid | ConnState::Behind);
+        match volume.job {
+            VolumeJob::StartSync(Side::Target, _) => Target::Begins {
+                good: good && waits,
+            },
+            _ if good && volume.state.is_sync_target() => Target::Good,
+            _ => Target::No,
+        }
+    }
+
     /// The state changes to SyncSource or SyncTarget.
     fn enter_resync(&mut self, v: VolumeIndex, side: Side) -> bool {
         let change = match side {
@@ -121,6 +136,7 @@ impl Control<'_> {
         }
         self.vol_mut(v).job = VolumeJob::None;
         if code != SUCCESS {
+            self.order(Order::View(v));
             return true;
         }
         let bits = self.vol(v).facts.bits_set;

@@ -174,7 +174,8 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn takes_resync(&self, volume: VolumeIndex, range: SectorRange) -> Option<bool> {
         let place = &self.volumes[volume.slot()];
         let late = place.answers_due != 0;
-        if late && place.session.is_none() && place.view.target_begins {
+        let begins = late && place.session.is_none() && place.view.target.begins();
+        if begins || (place.session.is_some() && place.is_good_target()) {
             return None;
         }
         let asks = place

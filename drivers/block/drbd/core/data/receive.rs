@@ -277,7 +277,8 @@ impl<M: Memory> DataPlane<M> {
         let tail = frame.digest_len().saturating_add(frame.data_len());
         let pages = data.data_len.div_ceil(4096);
         let has_disk = self.volumes[volume.slot()].has_disk();
-        if has_disk && self.lacks_write_pages(pages) {
+        let waits = self.volumes[volume.slot()].is_good_target();
+        if waits || (has_disk && self.lacks_write_pages(pages)) {
             return Ok(Incoming::Wait);
         }
         let kind = if has_disk {
@@ -355,7 +356,8 @@ impl<M: Memory> DataPlane<M> {
         } else {
             PeerKind::Refused
         };
-        if !self.follows_its_acks(volume, trim.seq) {
+        let waits = self.volumes[volume.slot()].is_good_target();
+        if waits || !self.follows_its_acks(volume, trim.seq) {
             return Ok(Incoming::Wait);
         }
         let Some(slot) = self.new_peer(volume, kind, trim.sector, trim.len_bytes) else {
