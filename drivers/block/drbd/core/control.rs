@@ -665,7 +665,8 @@ impl<'a> Control<'a> {
             crashed_primary: volume.crashed_primary,
             al_updates: volume.disk.is_none() || volume.al_updates,
             log_is_void: volume.disk.is_some_and(|disk| disk.primary_is_due()),
-            generation_due: volume.disk.is_some_and(|disk| disk.generation_is_due()),
+            generation_due: self.holds_sync_uuid(v)
+                || volume.disk.is_some_and(|disk| disk.generation_is_due()),
             target: self.target(v),
             suspends_without_data: self.s.config.on_no_data == OnNoData::SuspendIo,
             disk: volume.disk.map_or(DiskConfig::DEFAULT, |disk| disk.config),

@@ -133,7 +133,8 @@ pub struct View {
     /// The superblock that shall say that there is a Primary is not on disk yet: after a crash
     /// nobody would look at the activity log.
     pub log_is_void: bool,
-    /// The generation of the disk is not on disk yet: nothing is written before.
+    /// The generation of the disk is not on disk yet, or the peer has not been told of the resync
+    /// from here: nothing is written before.
     pub generation_due: bool,
     /// How far a resync to this disk has begun.
     pub target: Target,

@@ -64,6 +64,11 @@ impl<'a, T: Copy> Fifo<'a, T> {
         item
     }
 
+    /// Returns the items, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        (0..self.ends.len).filter_map(|at| self.slots.get(self.index(at)).copied().flatten())
+    }
+
     /// Number of queued items.
     pub fn len(&self) -> usize {
         self.ends.len
@@ -100,6 +105,7 @@ mod tests {
             }
             assert_eq!(fifo.push(99), Err(99));
             assert_eq!(fifo.front(), Some(round * 10));
+            assert!(fifo.iter().eq((0..3).map(|n| round * 10 + n)));
             for n in 0..3 {
                 assert_eq!(fifo.pop(), Some(round * 10 + n));
             }

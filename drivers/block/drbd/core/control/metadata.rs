@@ -150,6 +150,16 @@ impl Control<'_> {
         if self.is_stable(&held) || !is_about_resync(&held.order) {
             self.order(held.order);
         }
+        if is_sync_uuid(&held.order) {
+            // Writes have waited for it.
+            self.order(Order::View(held.volume));
+        }
+    }
+
+    /// P_SYNC_UUID waits for the superblock (`reference/io.md` 6.1, NEW).
+    pub(super) fn holds_sync_uuid(&self, v: VolumeIndex) -> bool {
+        let held = |held: Held| held.volume == v && is_sync_uuid(&held.order);
+        self.outbox.iter().any(held)
     }
 
     fn is_stable(&self, held: &Held) -> bool {
@@ -273,6 +283,7 @@ impl Control<'_> {
                 let _ = self.outbox.push(held);
             }
         }
+        self.order(Order::View(v));
     }
 
     /// Recomputes the flags from the new state (`reference/metadata.md` 7).
@@ -560,9 +571,9 @@ impl Control<'_> {
 /// What a resync begins with: of no use without the disk, and a sync UUID that is on no disk must
 /// not get on the peer's.
 fn is_about_resync(order: &Order) -> bool {
-    match order {
-        Order::Send(item) => matches!(item.kind, ControlKind::SyncUuid(_)),
-        Order::SendBitmap(_) => true,
-        _ => false,
-    }
+    is_sync_uuid(order) || matches!(order, Order::SendBitmap(_))
+}
+
+fn is_sync_uuid(order: &Order) -> bool {
+    matches!(order, Order::Send(item) if matches!(item.kind, ControlKind::SyncUuid(_)))
 }

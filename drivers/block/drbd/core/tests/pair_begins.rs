@@ -18,6 +18,8 @@ use pair::node::V;
 const LACKED: u64 = 800;
 const LATER: u64 = 1600;
 const DISCARDED: u64 = 2400;
+/// Sector of another extent of the activity log.
+const LAST: u64 = 8192;
 
 const DETACH: AdminRequest = AdminRequest::Detach {
     volume: V,
@@ -163,6 +165,76 @@ fn writes_do_not_wait_for_the_helper_if_the_target_was_inconsistent() {
     assert_eq!(pair.a.ended, [Ok(())]);
     assert_eq!(written(&pair)[1], 0x92);
     pair.b.end_helper();
+    pair.until("in sync", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Where these two commands are among the packets that `a` has sent.
+fn sent_at(pair: &Pair) -> [Option<usize>; 2] {
+    [Command::SyncUuid, Command::Data].map(|command| {
+        let mut sent = pair.a.sent.iter();
+        sent.position(|&sent| sent == command.to_wire())
+    })
+}
+
+/// It would get to a disk of which the target does not know yet that it is one.
+#[test]
+fn no_write_overtakes_the_uuid_of_the_resync() {
+    let mut pair = Pair::before_sync_uuid();
+    pair.a.hold_metadata = true;
+    pair.a.sent.clear();
+    pair.rounds_until("source", |pair| {
+        pair.a.state().conn == ConnState::SyncSource
+    });
+    let taken = pair.a.request(Op::Write, LATER, 4096, 0x92);
+    pair.run();
+    assert_eq!(sent_at(&pair), [None; 2]);
+    pair.a.release_metadata();
+    if !taken {
+        pair.a.write(LATER, 4096, 0x92);
+    }
+    pair.until("in sync", Pair::in_sync);
+    let [uuid, data] = sent_at(&pair);
+    assert!(uuid.is_some() && uuid < data);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// It came before, and waited for an extent of the activity log that was not in there.
+#[test]
+fn nor_does_one_that_waited_for_the_activity_log() {
+    let mut pair = Pair::before_sync_uuid();
+    assert_eq!(pair.a.state().conn, ConnState::WfBitMapS);
+    pair.a.hold_log = true;
+    pair.a.write(LAST, 4096, 0x92);
+    pair.a.hold_metadata = true;
+    pair.a.sent.clear();
+    pair.rounds_until("source", |pair| {
+        pair.a.state().conn == ConnState::SyncSource
+    });
+    pair.a.hold_log = false;
+    pair.run();
+    assert_eq!(sent_at(&pair), [None; 2]);
+    pair.a.release_metadata();
+    pair.until("in sync", Pair::in_sync);
+    let [uuid, data] = sent_at(&pair);
+    assert!(uuid.is_some() && uuid < data);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+#[test]
+fn writes_do_not_wait_for_the_uuid_of_a_resync_whose_link_is_lost() {
+    let mut pair = Pair::before_sync_uuid();
+    pair.a.hold_metadata = true;
+    pair.rounds_until("source", |pair| {
+        pair.a.state().conn == ConnState::SyncSource
+    });
+    assert!(!pair.a.request(Op::Write, LATER, 4096, 0x92));
+    pair.break_now();
+    pair.cut = true;
+    pair.a.release_metadata();
+    pair.pass(Duration::from_secs(1));
+    pair.a.write(LATER, 4096, 0x92);
+    pair.cut = false;
     pair.until("in sync", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
