@@ -339,6 +339,8 @@ pub struct DataPlane<M: Memory> {
     /// Epoch of the writes sent last, and how many of it were sent without a barrier behind them.
     pub(crate) sending_epoch: u32,
     pub(crate) sending_writes: u32,
+    /// Since when the peer owes the ack of the oldest barrier that was sent, if it owes one.
+    pub(crate) barrier_since: Instant,
     /// Until when the barrier of a closed epoch waits for a write that it can go with.
     pub(crate) barrier_due: Option<Instant>,
     /// Items in the queues of all volumes.
@@ -406,6 +408,7 @@ impl<M: Memory> DataPlane<M> {
             epoch_writes: 0,
             sending_epoch: 0,
             sending_writes: 0,
+            barrier_since: Instant(0),
             barrier_due: None,
             control_len: 0,
             control_at: 0,

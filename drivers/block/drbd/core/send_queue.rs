@@ -161,12 +161,16 @@ impl<M: Memory> DataPlane<M> {
         if self.sending_epoch == self.epoch || waits {
             return None;
         }
-        self.barrier_packet(buf)
+        self.barrier_packet(buf, now)
     }
 
-    fn barrier_packet(&mut self, buf: &mut [u8]) -> Option<Outgoing> {
+    fn barrier_packet(&mut self, buf: &mut [u8], now: Instant) -> Option<Outgoing> {
         if self.sending_writes == 0 {
             return None;
+        }
+        let oldest = self.unacked.head().map(|slot| self.requests[slot].epoch);
+        if oldest == Some(self.sending_epoch) {
+            self.barrier_since = now;
         }
         self.sending_writes = 0;
         self.barrier_due = None;
@@ -181,7 +185,7 @@ impl<M: Memory> DataPlane<M> {
     fn app_packet(&mut self, slot: u32, buf: &mut [u8], now: Instant) -> Option<Outgoing> {
         let epoch = self.requests[slot].epoch;
         if epoch != self.sending_epoch && self.sending_writes != 0 {
-            return self.barrier_packet(buf);
+            return self.barrier_packet(buf, now);
         }
         self.send.remove(&mut self.requests, slot);
         let request = &mut self.requests[slot];
@@ -395,17 +399,21 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// Since when the peer owes an answer: data, an ack, or the ack of a barrier that was sent
-    /// (`reference/io.md` 8.1). Not earlier than the connection.
+    /// Since when the peer owes an answer: data, an ack, or the ack of a barrier, for which it has
+    /// its time from when that was sent (`reference/io.md` 8.1). Not earlier than the connection.
     pub(crate) fn answer_due_since(&self) -> Option<Instant> {
+        let since = |request: &Request| request.since.max(self.link.since);
         let write = self.unacked.head().map(|slot| &self.requests[slot]);
-        let write = write.filter(|request| {
+        let write = write.and_then(|request| {
             let barrier_sent = request.epoch != self.sending_epoch || self.sending_writes == 0;
-            request.answer == Answer::Pending || barrier_sent
+            if request.answer == Answer::Pending {
+                Some(since(request))
+            } else {
+                barrier_sent.then(|| since(request).max(self.barrier_since))
+            }
         });
         let read = self.asked.head().map(|slot| &self.requests[slot]);
-        let since = |request: &Request| request.since.max(self.link.since);
-        earliest(write.map(since), read.map(since))
+        earliest(write, read.map(since))
     }
 }
 

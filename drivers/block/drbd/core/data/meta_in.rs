@@ -230,6 +230,8 @@ impl<M: Memory> DataPlane<M> {
             };
             self.apply(slot, Event::BarrierAcked, now);
         }
+        // The next one, if it has been sent, is owed from now on.
+        self.barrier_since = now;
         self.check_uncongested(now);
         Ok(())
     }

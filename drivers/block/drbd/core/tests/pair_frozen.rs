@@ -8,6 +8,7 @@ mod pair {
 use drbd_core::config::{DiskConfig, ResourceConfig};
 use drbd_core::input::AdminRequest;
 use drbd_core::request::{IoError, Op};
+use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, Fencing, OnNoData};
 use pair::both::Pair;
 use pair::node::V;
@@ -174,4 +175,36 @@ fn all_that_fails_with_the_last_good_disk_waits_for_the_next_one() {
     pair.cut = false;
     pair.until("equal", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// The barrier of what is frozen is sent when I/O is resumed. The peer has not been asked before.
+#[test]
+fn a_peer_has_its_time_for_the_barrier_of_what_was_frozen_for_long() {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    pair.a.write(SECTOR, 4096, 9);
+    pair.run();
+    let volume = V;
+    pair.a.admin(AdminRequest::SuspendIo { volume });
+    pair.run();
+    pair.b.hold_peer_io = false;
+    for _ in 0..60 {
+        pair.pass(Duration::from_secs(1));
+    }
+    assert_eq!(pair.a.ended, [], "suspended");
+    assert_eq!(pair.a.core.data.next_timeout(), None);
+    let (lines, resumed) = (pair.a.log.len(), pair.a.now);
+    pair.a.admin(AdminRequest::ResumeIo { volume });
+    pair.a.step();
+    pair.a.now = resumed.after(Duration::from_millis(10));
+    pair.a.step();
+    // From now on its ack is waited for.
+    let limit = pair.a.now.after(Duration::from_secs(42));
+    assert_eq!(pair.a.core.data.next_timeout(), Some(limit));
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert!(pair.in_sync());
+    let log = &pair.a.log[lines..];
+    assert!(!log.iter().any(|line| line.contains("Timeout")), "{log:#?}");
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
 }
