@@ -257,7 +257,6 @@ impl Control<'_> {
             }
             AdminRequest::SuspendIo { .. } => (Change::flag(mask::SUSP, true), Meaning::SuspendIo),
             _ => {
-                self.before_resume_io();
                 let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
                 (Change::flag(frozen, false), Meaning::ResumeIo)
             }
@@ -340,6 +339,7 @@ impl Control<'_> {
             Meaning::Pause | Meaning::Resume => code::NO_ERROR,
             Meaning::ResumeIo => {
                 if code == SUCCESS {
+                    self.begin_owed_generations();
                     self.after_resume_io(v);
                 }
                 code
@@ -347,8 +347,9 @@ impl Control<'_> {
         })
     }
 
-    /// Suspension concerns all volumes: each that owes a new generation begins it now.
-    fn before_resume_io(&mut self) {
+    /// Suspension concerns all volumes: each that owes a new generation begins it now. Not earlier:
+    /// if the command had to wait for the end of a handshake no generation may be owed any more.
+    fn begin_owed_generations(&mut self) {
         for v in self.indices() {
             if self.vol(v).disk.is_some() {
                 self.begin_due_generation(v);

@@ -5,15 +5,17 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, ResourceConfig};
+use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::input::AdminRequest;
+use drbd_core::link::VolumeIndex;
 use drbd_core::request::{IoError, Op};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, Fencing, OnNoData};
-use pair::both::Pair;
+use drbd_format::types::{ConnState, Fencing, OnNoData, Role};
+use pair::both::{Pair, SECTORS};
 use pair::node::V;
 
 const SECTOR: u64 = 800;
+const W: VolumeIndex = VolumeIndex(1);
 
 fn suspend_without_data(pair: &mut Pair) {
     let config = ResourceConfig {
@@ -207,4 +209,60 @@ fn a_peer_has_its_time_for_the_barrier_of_what_was_frozen_for_long() {
     let log = &pair.a.log[lines..];
     assert!(!log.iter().any(|line| line.contains("Timeout")), "{log:#?}");
     assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+}
+
+/// Two volumes in sync, `a` primary.
+fn two_volumes() -> Pair {
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    for volume in [V, W] {
+        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.run();
+    }
+    pair.connect(NetConfig::DEFAULT);
+    for volume in [V, W] {
+        let (role, force) = (Role::Primary, true);
+        let request = AdminRequest::SetRole {
+            volume,
+            role,
+            force,
+        };
+        assert_eq!(pair.command(true, request), 1);
+    }
+    pair.until("first sync", Pair::in_sync);
+    pair
+}
+
+/// The command waits until the second volume is connected, and by then what was kept is sent: the
+/// generation that the first one owed had begun, and `b` did not get it.
+#[test]
+fn no_generation_begins_if_the_peer_is_back_before_io_is_resumed() {
+    let mut between = 0;
+    for sends in 0..12 {
+        let mut pair = two_volumes();
+        pair.b.hold_peer_io = true;
+        pair.a.write(SECTOR, 4096, 9);
+        pair.run();
+        pair.a.admin(AdminRequest::SuspendIo { volume: V });
+        pair.cut = true;
+        notice(&mut pair);
+        pair.b.hold_peer_io = false;
+        let _ = stops_in_handshake(&mut pair, sends);
+        let connected = pair.a.state().conn == ConnState::Connected;
+        between += u32::from(connected && pair.a.state_of(W).conn < ConnState::Connected);
+        pair.a.admin(AdminRequest::ResumeIo { volume: V });
+        pair.run();
+        pair.b.sends_left = None;
+        pair.until("in sync", Pair::in_sync);
+        pair.pass(Duration::from_secs(1));
+        assert_eq!(pair.a.ended, [Ok(())], "{sends}");
+        assert!(pair.a.disk.data == pair.b.disk.data, "{sends}");
+        for volume in [V, W] {
+            let nodes = [&mut pair.a, &mut pair.b];
+            let [a, b] = nodes.map(|node| node.volume(volume).superblocks.last().unwrap().uuids);
+            assert_eq!(a.current.0 & !1, b.current.0 & !1, "{sends} {volume:?}");
+            assert_eq!([a.bitmap.0, b.bitmap.0], [0; 2], "{sends} {volume:?}");
+        }
+    }
+    assert_ne!(between, 0);
 }
