@@ -45,6 +45,8 @@ pub struct Unstable {
     writes: [Write; WRITES_MAX],
     len: usize,
     lost: bool,
+    /// One has come since the flush that goes on was asked for.
+    late: bool,
 }
 
 impl Default for Unstable {
@@ -59,6 +61,7 @@ impl Default for Unstable {
             writes: [none; WRITES_MAX],
             len: 0,
             lost: false,
+            late: false,
         }
     }
 }
@@ -68,6 +71,7 @@ impl Unstable {
     /// are as many.
     #[inline]
     pub fn written(&mut self, range: SectorRange, block_id: u64) {
+        self.late = true;
         let write = Write {
             start: range.start().0,
             end: range.end().0,
@@ -94,9 +98,15 @@ impl Unstable {
         }
     }
 
-    /// A flush of all of them has ended well.
+    /// A flush is asked for.
+    pub fn flush_begins(&mut self) {
+        self.late = false;
+    }
+
+    /// It has ended well. With a write that ended meanwhile, which was begun before writes had to
+    /// wait for it, all others count as not flushed, too.
     pub fn flushed(&mut self) {
-        if !self.lost {
+        if !self.lost && !self.late {
             self.len = 0;
         }
     }
@@ -154,8 +164,11 @@ mod tests {
     fn only_what_was_not_flushed_is_lost_with_the_disk() {
         let mut unstable = Unstable::default();
         unstable.written(range(0, 8), 1);
+        unstable.flush_begins();
         unstable.flushed();
         unstable.written(range(8, 16), 2);
+        // That one is not in a flush that was asked for before.
+        unstable.flushed();
         unstable.written(range(64, 8), 3);
         assert_eq!(unstable.pop_lost(), None, "the disk is there");
         assert!(unstable.given_up());

@@ -103,6 +103,7 @@ impl<M: Memory> DataPlane<M> {
         let volume = VolumeIndex(u8::try_from(number).ok()?);
         let place = self.volumes.get_mut(volume.slot())?;
         place.cache_dirty = false;
+        place.unstable.flush_begins();
         place.local_in_flight += 1;
         let token = FlushToken {
             volume,
@@ -349,6 +350,9 @@ impl<M: Memory> DataPlane<M> {
             return false;
         }
         place.unstable.written(peer.range(), peer.block_id);
+        // A flush may have been asked for since it was given to the disk: writes did not have to
+        // wait for one before the options, or the disks, changed.
+        place.cache_dirty = true;
         true
     }
 

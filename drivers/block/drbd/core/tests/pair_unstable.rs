@@ -6,10 +6,10 @@ mod pair {
 }
 
 use drbd_core::config::{DiskConfig, NetConfig};
-use drbd_core::data::PeerIo;
+use drbd_core::data::{FlushToken, PeerIo};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 use pair::both::Pair;
 use pair::node::V;
 
@@ -217,4 +217,72 @@ fn a_former_primary_that_hears_of_lost_writes_first_begins_a_generation() {
     pair.until("in sync", Pair::in_sync);
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
     assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// `b` has begun to write two epochs at once, and has a disk that is to be flushed from now on.
+/// What ends behind the begin of the flush of the first one is not in it.
+fn ends_while_the_first_epoch_is_flushed() -> Pair {
+    let mut pair = Pair::synced_by(Protocol::A);
+    let volume = V;
+    let none = DiskConfig {
+        disk_flushes: false,
+        disk_drain: false,
+        ..DiskConfig::DEFAULT
+    };
+    let request = |config| AdminRequest::DiskOptions { volume, config };
+    assert_eq!(pair.command(false, request(none)), 101);
+    pair.b.hold_peer_io = true;
+    for sector in [800, 1600] {
+        pair.a.write(sector, 4096, 0x71);
+        pair.run();
+        pair.pass(MOMENT);
+    }
+    assert_eq!(pair.a.ended, [Ok(()); 2]);
+    let now = pair.b.now;
+    let [first, second] = [(); 2].map(|()| match pair.b.core.next_peer_io(now) {
+        Some(PeerIo::Write { id, .. }) => id,
+        other => panic!("the write goes to the disk: {other:?}"),
+    });
+    assert_eq!(pair.command(false, request(DiskConfig::DEFAULT)), 101);
+    pair.b.core.peer_io_done(first, true, now);
+    let flush = flush_of(&mut pair);
+    pair.b.core.peer_io_done(second, true, now);
+    pair.b.core.flush_done(flush, true, now);
+    pair
+}
+
+fn flush_of(pair: &mut Pair) -> FlushToken {
+    let now = pair.b.now;
+    loop {
+        match pair.b.core.next_peer_io(now) {
+            Some(PeerIo::Flush { token, .. }) => return token,
+            Some(PeerIo::Free { .. }) => {}
+            other => panic!("no flush: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_write_that_ends_during_a_flush_is_flushed_before_its_barrier_is_acknowledged() {
+    let mut pair = ends_while_the_first_epoch_is_flushed();
+    pair.run();
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 8);
+    let (flush, now) = (flush_of(&mut pair), pair.b.now);
+    pair.b.core.flush_done(flush, true, now);
+    pair.run();
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+}
+
+#[test]
+fn a_write_that_ends_during_a_flush_is_lost_with_the_disk() {
+    let mut pair = ends_while_the_first_epoch_is_flushed();
+    pair.run();
+    let (volume, force) = (V, true);
+    pair.b.admin(AdminRequest::Detach { volume, force });
+    pair.run();
+    pair.b.hold_peer_io = false;
+    pair.pass(MOMENT);
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+    assert!(pair.a.core.bit_is_set(V, 200));
 }
