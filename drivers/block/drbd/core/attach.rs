@@ -97,7 +97,7 @@ impl Control<'_> {
                 if volume.io_error {
                     return self.attach_failed(v, code::IO_MD_DISK);
                 }
-                if self.s.link.state_sent {
+                if self.awaits_handshake(v) {
                     // The peer has been told that there is no disk: it compares this one later.
                     return Step::Wait;
                 }

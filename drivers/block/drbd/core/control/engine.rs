@@ -140,8 +140,15 @@ impl Control<'_> {
             }),
             open: self.vol(v).opened > 0,
             fencing: self.fencing(v),
-            state_sent: self.s.link.state_sent,
+            state_sent: self.awaits_handshake(v),
         }
+    }
+
+    /// The peer has been told the state of this volume and has not been heard. (In the C driver one
+    /// volume that the peer does not have holds up all others for as long as the connection lasts:
+    /// no resync begins, and commands wait for good.)
+    pub(crate) fn awaits_handshake(&self, v: VolumeIndex) -> bool {
+        self.s.link.state_sent && self.vol(v).state.conn <= ConnState::WfReportParams
     }
 
     /// Fencing policy of the attached disk, if it is at least Inconsistent.
@@ -407,6 +414,10 @@ impl Control<'_> {
         if change.names(mask::CONN) {
             check_hard_conn(self.s.conn, wanted)?;
         }
+        // The peer need not have the volumes that it has not been heard of.
+        let leaves = matches!(wanted, ConnState::Disconnecting | ConnState::TearDown);
+        let met = |v: VolumeIndex| self.vol(v).state.conn >= ConnState::Connected;
+        let leaves = leaves && self.indices().any(met);
         for v in self.indices() {
             let evaluated = self
                 .evaluate(v, change, flags)
@@ -417,7 +428,9 @@ impl Control<'_> {
             }
             check_hard(old, new)?;
             if !flags.hard {
-                check(old, new, &self.rules(v), true)?;
+                let mut rules = self.rules(v);
+                rules.state_sent &= !leaves;
+                check(old, new, &rules, true)?;
             }
         }
         Ok(())

@@ -7,9 +7,9 @@ mod pair {
 
 use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
-use drbd_core::link::VolumeNumber;
+use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, Fencing, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, Role};
 use pair::both::{said, Pair};
 use pair::node::V;
 
@@ -111,5 +111,46 @@ fn a_volume_that_is_made_anew_uses_the_peer_and_is_mirrored_when_it_has_its_disk
         pair.pass(Duration::from_secs(1));
         assert_eq!(pair.b.ended, [Ok(())]);
         assert_eq!(pair.a.disk.data[80 * 512], 0x71);
+    }
+}
+
+/// `a` has a volume that `b` does not have yet, and the link has been lost and is there again.
+fn with_a_volume_of_a_alone() -> Pair {
+    let mut pair = Pair::synced();
+    let (volume, number) = (VolumeIndex(1), VolumeNumber(1));
+    let new = AdminRequest::NewVolume { volume, number };
+    assert_eq!(pair.command(true, new), 101);
+    pair.write_while_away(&[(80, 0x71)]);
+    pair.until("in sync", |pair| pair.volume_in_sync(V));
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.state_of(volume).conn, ConnState::WfReportParams);
+    pair
+}
+
+/// The resync of the other volume did not begin, and commands about it waited for good.
+#[test]
+fn a_volume_that_the_peer_does_not_have_holds_up_no_other() {
+    let mut pair = with_a_volume_of_a_alone();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    assert_eq!(pair.role(false, Role::Secondary, false), 1);
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    let request = AdminRequest::Invalidate { volume: V };
+    assert_eq!(pair.command(false, request), 1);
+    pair.until("in sync", |pair| pair.volume_in_sync(V));
+    assert_eq!(pair.command(true, DETACH), 1);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", |pair| pair.volume_in_sync(V));
+}
+
+/// It waited on one node, and was refused on the other one.
+#[test]
+fn a_volume_that_the_peer_does_not_have_keeps_nobody_from_leaving() {
+    for on_a in [true, false] {
+        let mut pair = with_a_volume_of_a_alone();
+        let leave = AdminRequest::Disconnect { force: false };
+        assert_eq!(pair.command(on_a, leave), 101);
+        assert_eq!(pair.node(on_a).state().conn, ConnState::StandAlone);
+        assert_eq!(pair.node(on_a).state().disk, DiskState::UpToDate);
     }
 }
