@@ -243,9 +243,7 @@ impl Control<'_> {
             has_disk: volume.disk.is_some(),
             no_bitmap_uuid: volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0),
             may_be_elsewhere: volume.disk.is_some_and(|disk| disk.may_be_elsewhere()),
-            all_connected: self
-                .indices()
-                .all(|i| self.vol(i).state.conn >= ConnState::Connected),
+            all_connected: self.indices().all(|i| self.is_back_or_idle(i)),
             all_up_to_date: self
                 .indices()
                 .all(|i| self.vol(i).state.disk == DiskState::UpToDate),
@@ -258,6 +256,17 @@ impl Control<'_> {
         }
         self.keep_old_space(v, old, new);
         self.answer_behind_verify(v);
+    }
+
+    /// The volume is connected, or has nothing that waits for that. One that the peer does not have
+    /// never is.
+    fn is_back_or_idle(&self, v: VolumeIndex) -> bool {
+        let volume = self.vol(v);
+        let facts = &volume.facts;
+        let frozen = facts.app_in_flight != 0 || facts.unsettled || facts.keeps_ended;
+        let idle = volume.state.role == Role::Secondary && !volume.new_uuid_due && !frozen;
+        let conn = volume.state.conn;
+        conn >= ConnState::Connected || (conn == ConnState::WfReportParams && idle)
     }
 
     fn carry_out(&mut self, v: VolumeIndex, item: FollowUp, n: VolumeState) {

@@ -154,3 +154,23 @@ fn a_volume_that_the_peer_does_not_have_keeps_nobody_from_leaving() {
         assert_eq!(pair.node(on_a).state().disk, DiskState::UpToDate);
     }
 }
+
+/// All volumes had to be connected for that.
+#[test]
+fn a_volume_that_the_peer_does_not_have_keeps_no_io_frozen() {
+    let mut pair = with_a_volume_of_a_alone();
+    let config = DiskConfig {
+        fencing: Fencing::ResourceAndStonith,
+        ..DiskConfig::DEFAULT
+    };
+    let volume = V;
+    let request = AdminRequest::DiskOptions { volume, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.a.hold_helpers = true;
+    pair.write_while_away(&[(160, 0x72)]);
+    assert!(pair.a.state().suspended());
+    pair.until("thawed", |pair| !pair.a.state().suspended());
+    pair.until("in sync", |pair| pair.volume_in_sync(V));
+    assert!(pair.a.disk.data == pair.b.disk.data);
+    assert_eq!(pair.a.disk.data[160 * 512], 0x72);
+}
