@@ -112,6 +112,15 @@ impl Liveness {
         }
     }
 
+    /// When the answer to the outstanding ping has to be there: whoever is heard on the other
+    /// socket meanwhile is alive (`reference/wire.md` 10.1).
+    fn answer_deadline(&self, timeout_tenths: u32) -> Instant {
+        let since = self
+            .outstanding
+            .map_or(self.heard, |sent| sent.max(self.heard));
+        since.after(Duration::from_tenths(timeout_tenths))
+    }
+
     /// The peer pings.
     pub fn pinged(&mut self) {
         self.acks_due = self.acks_due.saturating_add(1);
@@ -276,7 +285,7 @@ impl Control<'_> {
         if self.s.conn == ConnState::WfReportParams {
             let live = &self.s.liveness;
             let ping = match live.outstanding {
-                Some(sent) => sent.after(Duration::from_tenths(net.ping_timeout_tenths)),
+                Some(_) => live.answer_deadline(net.ping_timeout_tenths),
                 None => live
                     .heard
                     .after(Duration::from_secs(u64::from(net.ping_int_secs))),
@@ -309,8 +318,8 @@ impl Control<'_> {
         };
         let live = &mut self.s.liveness;
         match live.outstanding {
-            Some(sent) => {
-                if sent.after(Duration::from_tenths(net.ping_timeout_tenths)) <= now {
+            Some(_) => {
+                if live.answer_deadline(net.ping_timeout_tenths) <= now {
                     live.outstanding = None;
                     self.text_resource(Level::Error, "PingAck did not arrive in time.");
                     self.link_failed(LinkError::NetworkFailure);

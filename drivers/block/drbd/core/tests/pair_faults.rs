@@ -688,3 +688,28 @@ fn a_disk_that_comes_back_to_a_lonely_primary_gets_a_new_generation() {
     let log = &pair.a.log[before..];
     assert!(said(log, "new current UUID"), "{log:#?}");
 }
+
+/// What comes on the other socket tells that it is alive.
+#[test]
+fn a_peer_whose_data_come_is_not_given_up_for_a_ping_that_it_does_not_answer() {
+    let mut pair = Pair::synced_by(Protocol::A);
+    pair.b.core.handle(&Input::SendTimeout, pair.b.now);
+    let hold_answers = |pair: &mut Pair| {
+        pair.round();
+        pair.b.meta_in.clear();
+        for node in [&mut pair.a, &mut pair.b] {
+            node.now = node.now.after(Duration::from_millis(100));
+        }
+    };
+    for write in 0..20 {
+        pair.a.write(8 * write, 4096, 7);
+        for _ in 0..4 {
+            hold_answers(&mut pair);
+        }
+        assert_eq!(pair.b.state().conn, ConnState::Connected, "{write}");
+    }
+    for _ in 0..10 {
+        hold_answers(&mut pair);
+    }
+    assert!(said(&pair.b.log, "PingAck did not arrive in time."));
+}
