@@ -171,6 +171,16 @@ impl Control<'_> {
         if self.vol(v).state.role != job.role && self.size_is_open(v) {
             return Step::Wait;
         }
+        if self.needs_no_force_any_more(&job) {
+            let extra = Change { mask: 0, val: 0 };
+            let forced = false;
+            return RoleJob {
+                extra,
+                forced,
+                ..job
+            }
+            .at(job.step);
+        }
         let change = Change::role(job.role).and(job.extra);
         let code = match self.request(v, change, flags) {
             Answer::Pending => return Step::Wait,
@@ -200,6 +210,15 @@ impl Control<'_> {
             ..job
         };
         self.role_refused(job, error)
+    }
+
+    /// The peer has come since force was needed, or a fenced peer: the disk is what the comparison
+    /// has made of it, and a generation that begins beside the peer's good disk would be a split
+    /// brain when that is promoted alone. (The C driver begins it.) What is being asked stays.
+    fn needs_no_force_any_more(&self, job: &RoleJob) -> bool {
+        let state = self.state(job.volume);
+        let good = state.conn >= ConnState::Connected && state.may_write();
+        job.extra.mask != 0 && good && self.s.two_phase.is_none()
     }
 
     /// The connected peer has stepped back, and writes that its applications may be done with

@@ -425,3 +425,87 @@ fn a_generation_that_was_put_off_is_not_begun_when_the_peer_has_come_back() {
     assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume }), 1);
     pair.until("equal", Pair::in_sync);
 }
+
+/// Both are Primary in turn, and neither has written without the other one's data.
+fn other_one_is_promoted_alone(pair: &mut Pair) {
+    pair.a.write(80, 4096, 7);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    cut(pair);
+    pair.b.exits.insert("fence-peer", 4);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.b.write(160, 4096, 8);
+    pair.run();
+    pair.cut = false;
+    pair.until("in sync", Pair::in_sync);
+    assert!(!said(&pair.a.log, "Split-Brain"));
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// `a` is Outdated and promoted by force as the link comes.
+#[test]
+fn a_promotion_by_force_that_waits_for_the_handshake_begins_no_generation() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    cut(&mut pair);
+    let outdate = AdminRequest::Outdate { volume: V };
+    assert_eq!(pair.command(true, outdate), 1);
+    pair.cut = false;
+    pair.rounds_until("handshake", |pair| {
+        pair.a.state().conn == ConnState::WfReportParams
+    });
+    let mut held: Vec<u8> = pair.a.data_in.drain(..).collect();
+    let answers = pair.a.answers.len();
+    let (volume, role, force) = (V, Role::Primary, true);
+    pair.a.admin(AdminRequest::SetRole {
+        volume,
+        role,
+        force,
+    });
+    for _ in 0..20 {
+        pair.round();
+        held.extend(pair.a.data_in.drain(..));
+    }
+    assert_eq!(pair.a.answers.len(), answers);
+    pair.a.data_in.extend(held);
+    pair.until("an answer", |pair| pair.a.answers.len() > answers);
+    assert_eq!(pair.a.answers[answers].1, 1);
+    other_one_is_promoted_alone(&mut pair);
+}
+
+/// `a` is Consistent and promoted by force; the peer comes back while it is being fenced.
+#[test]
+fn a_promotion_by_force_begins_no_generation_beside_a_peer_that_came_back() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    cut(&mut pair);
+    let (volume, role, force) = (V, Role::Primary, true);
+    let detach = AdminRequest::Detach {
+        volume,
+        force: false,
+    };
+    assert_eq!(pair.command(true, detach), 1);
+    pair.a.attach(DiskConfig {
+        fencing: Fencing::ResourceOnly,
+        ..DiskConfig::DEFAULT
+    });
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Consistent);
+    let answers = pair.a.answers.len();
+    pair.a.hold_helpers = true;
+    pair.a.exits.insert("fence-peer", 5);
+    pair.a.admin(AdminRequest::SetRole {
+        volume,
+        role,
+        force,
+    });
+    pair.run();
+    assert_eq!(pair.a.running.len(), 1, "{:#?}", pair.a.log);
+    pair.cut = false;
+    pair.until("in sync", Pair::in_sync);
+    pair.a.end_helper();
+    pair.until("an answer", |pair| pair.a.answers.len() > answers);
+    assert_eq!(pair.a.answers[answers].1, 1);
+    pair.a.hold_helpers = false;
+    other_one_is_promoted_alone(&mut pair);
+}
