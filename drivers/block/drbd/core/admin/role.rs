@@ -27,6 +27,8 @@ pub struct RoleJob {
     extra: Change,
     tries: u8,
     forced: bool,
+    /// It has waited for the peer to give up its role, or to be found dead.
+    paused: bool,
     step: RoleStep,
 }
 
@@ -38,7 +40,7 @@ enum RoleStep {
     AskVerbose,
     /// The peer is being fenced, because of this refusal.
     Fencing(StateError),
-    /// The peer may give up its role; ask a last time then.
+    /// The peer may give up its role, or turn out to be dead, and be fenced; ask again then.
     Pause(Instant),
     /// Writes are still under way to the peer.
     Drain,
@@ -56,6 +58,7 @@ impl RoleJob {
             extra: Change { mask: 0, val: 0 },
             tries: 0,
             forced: false,
+            paused: false,
             step: RoleStep::Ask,
         }
     }
@@ -81,7 +84,7 @@ impl Control<'_> {
             }
             RoleStep::Pause(until) if self.now < until => Step::Wait,
             RoleStep::Pause(_) => RoleJob {
-                tries: TRIES,
+                paused: true,
                 ..job
             }
             .at(RoleStep::Ask),
@@ -202,7 +205,8 @@ impl Control<'_> {
         if error == StateError::InTransientState {
             return Step::Wait;
         }
-        if flags.verbose || job.tries >= TRIES {
+        let stays = error == StateError::TwoPrimaries && job.paused;
+        if flags.verbose || job.tries >= TRIES || stays {
             return Step::Done(code);
         }
         let job = RoleJob {

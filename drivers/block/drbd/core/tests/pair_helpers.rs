@@ -509,3 +509,18 @@ fn a_promotion_by_force_begins_no_generation_beside_a_peer_that_came_back() {
     pair.a.hold_helpers = false;
     other_one_is_promoted_alone(&mut pair);
 }
+
+/// Nobody has noticed yet that the Primary is gone: the question is put again when a ping was not
+/// answered. Then its node has to be fenced.
+#[test]
+fn a_promotion_in_the_moment_in_which_the_primary_is_lost_fences_it() {
+    for (exit, answer) in [(4, 1), (1, -7)] {
+        let mut pair = Pair::synced();
+        set_fencing(&mut pair, false, Fencing::ResourceOnly);
+        pair.b.exits.insert("fence-peer", exit);
+        pair.cut = true;
+        assert_eq!(pair.b.state().conn, ConnState::Connected);
+        assert_eq!(pair.role(false, Role::Primary, false), answer);
+        assert!(pair.b.helpers.contains(&"fence-peer"));
+    }
+}
