@@ -385,7 +385,7 @@ impl Control<'_> {
         for v in self.indices() {
             self.give_up_frozen(v);
         }
-        self.order(Order::EndFrozen);
+        self.give_up_kept();
     }
 
     /// Writes that the peer may have, or the own disk alone, are given up. If no generation has

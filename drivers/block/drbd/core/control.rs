@@ -38,6 +38,7 @@ pub mod packets;
 pub mod peer_state;
 pub mod sizes;
 pub mod sync;
+mod thaw;
 
 use engine::{TwoPhase, Work};
 use fifo::{Ends, Fifo};
@@ -365,6 +366,8 @@ pub struct Core {
     pub susp_nod: bool,
     /// I/O frozen until the peer is fenced.
     pub susp_fen: bool,
+    /// Requests were kept when a connection was lost, and have not been sent again, nor ended.
+    pub resend_due: bool,
     /// State of the connection object, at most WFReportParams.
     pub conn: ConnState,
     /// Network configuration.
@@ -410,6 +413,7 @@ impl ControlState {
                 susp: false,
                 susp_nod: false,
                 susp_fen: false,
+                resend_due: false,
                 conn: ConnState::StandAlone,
                 net: None,
                 digests: DigestLengths {

@@ -334,6 +334,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) asked: List<{ app::LIST_UNACKED }>,
     pub(crate) done: List<{ app::LIST_DONE }>,
     pub(crate) stamp: u64,
+    /// Stamp of the beginning of the connection.
+    pub(crate) connected_at: u64,
     pub(crate) epoch: u32,
     pub(crate) epoch_writes: u32,
     /// Epoch of the writes sent last, and how many of it were sent without a barrier behind them.
@@ -343,6 +345,11 @@ pub struct DataPlane<M: Memory> {
     pub(crate) barrier_since: Instant,
     /// Until when the barrier of a closed epoch waits for a write that it can go with.
     pub(crate) barrier_due: Option<Instant>,
+    /// Volumes of which the peer has refused a request with its disk, the only good one: no more
+    /// come in until it says what has become of the disk, one bit each.
+    pub(crate) refused: u32,
+    /// When they are tried again, though it has not.
+    pub(crate) refused_until: Option<Instant>,
     /// Items in the queues of all volumes.
     pub(crate) control_len: u32,
     /// Volume whose item was handed out last.
@@ -404,12 +411,15 @@ impl<M: Memory> DataPlane<M> {
             asked: List::default(),
             done: List::default(),
             stamp: 0,
+            connected_at: 0,
             epoch: 0,
             epoch_writes: 0,
             sending_epoch: 0,
             sending_writes: 0,
             barrier_since: Instant(0),
             barrier_due: None,
+            refused: 0,
+            refused_until: None,
             control_len: 0,
             control_at: 0,
             all_peers: List::default(),
@@ -540,13 +550,12 @@ impl<M: Memory> DataPlane<M> {
         let connects =
             old.state.conn < ConnState::Connected && view.state.conn >= ConnState::Connected;
         slot.took_writes &= !connects;
-        // Behind the exchange; before it only the peer knows what this disk has missed.
-        let syncs = matches!(
-            view.state.conn,
-            ConnState::SyncTarget | ConnState::PausedSyncT
-        );
+        if old.state != view.state {
+            self.refused &= !volume.bit();
+        }
         slot.age_answers();
-        slot.bits_known |= syncs || view.state.disk == DiskState::UpToDate;
+        // Behind the exchange; before it only the peer knows what this disk has missed.
+        slot.bits_known |= view.state.is_sync_target() || view.state.disk == DiskState::UpToDate;
         slot.bits_known &=
             view.state.disk >= DiskState::Inconsistent && view.state.conn != ConnState::WfBitMapT;
         let good = |view: &View| view.state.pdsk == DiskState::UpToDate;

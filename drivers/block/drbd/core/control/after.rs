@@ -243,10 +243,6 @@ impl Control<'_> {
             has_disk: volume.disk.is_some(),
             no_bitmap_uuid: volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0),
             may_be_elsewhere: volume.disk.is_some_and(|disk| disk.may_be_elsewhere()),
-            all_connected: self.indices().all(|i| self.is_back_or_idle(i)),
-            all_up_to_date: self
-                .indices()
-                .all(|i| self.vol(i).state.disk == DiskState::UpToDate),
             grown: volume.grown,
             unsettled: volume.facts.unsettled,
             version: self.version(),
@@ -256,17 +252,6 @@ impl Control<'_> {
         }
         self.keep_old_space(v, old, new);
         self.answer_behind_verify(v);
-    }
-
-    /// The volume is connected, or has nothing that waits for that. One that the peer does not have
-    /// never is.
-    fn is_back_or_idle(&self, v: VolumeIndex) -> bool {
-        let volume = self.vol(v);
-        let facts = &volume.facts;
-        let frozen = facts.app_in_flight != 0 || facts.unsettled || facts.keeps_ended;
-        let idle = volume.state.role == Role::Secondary && !volume.new_uuid_due && !frozen;
-        let conn = volume.state.conn;
-        conn >= ConnState::Connected || (conn == ConnState::WfReportParams && idle)
     }
 
     fn carry_out(&mut self, v: VolumeIndex, item: FollowUp, n: VolumeState) {
@@ -281,17 +266,7 @@ impl Control<'_> {
             FollowUp::PrimaryDegraded => {
                 self.helper(Handler::PriOnInconDegr, Some(v), false);
             }
-            FollowUp::ThawByPeer => {
-                self.resend_kept();
-                self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
-            }
             FollowUp::RestartOnDisk => self.order(Order::RestartWrites(v)),
-            FollowUp::ThawByDisk => self.thaw_by_disk(v, n),
-            FollowUp::ResendKept => self.resend_kept(),
-            FollowUp::ThawFencing => {
-                self.resend_kept();
-                self.set_state(v, Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
-            }
             FollowUp::SendSyncUuid => self.begin_source_uuid(v),
             FollowUp::PeerGotDisk => {
                 self.send_uuids(v, 0);
@@ -314,6 +289,8 @@ impl Control<'_> {
                 let lacks = unsettled || facts.peer_missed;
                 if self.suspended() && n.role == Role::Primary && !lacks {
                     self.vol_mut(v).new_uuid_due = true;
+                    // It is settled with what is kept.
+                    self.s.resend_due |= n.conn < ConnState::Connected;
                 } else {
                     self.leave_generation(v);
                     self.tell_uuids(v);
@@ -337,18 +314,6 @@ impl Control<'_> {
         }
     }
 
-    /// The own disks are good again. What was kept for a peer that is not there need not wait for
-    /// it, unless I/O is suspended for another reason as well.
-    fn thaw_by_disk(&mut self, v: VolumeIndex, n: VolumeState) {
-        self.order(Order::RestartFrozen);
-        let alone = self.s.conn < ConnState::WfReportParams;
-        if alone && !n.susp && !n.susp_fen {
-            self.begin_due_generations();
-            self.order(Order::EndFrozen);
-        }
-        self.set_state(v, Change::flag(mask::SUSP_NOD, false), Flags::VERBOSE);
-    }
-
     /// The disk is to be compared with the peer's, which is told of everything. A generation that
     /// was put off begins before: both have to compare the same.
     fn negotiate(&mut self, v: VolumeIndex) {
@@ -356,18 +321,6 @@ impl Control<'_> {
         self.send_sizes(v, false, 0);
         self.send_uuids(v, 0);
         self.send_state(v);
-    }
-
-    /// The peer is back and gets everything that was kept for it: no new generation is needed. If
-    /// it comes without its disk the writes are given up, and the one that is due begins.
-    fn resend_kept(&mut self) {
-        for v in self.indices() {
-            if self.vol(v).state.pdsk <= DiskState::Failed {
-                self.begin_due_generation(v);
-            }
-            self.vol_mut(v).new_uuid_due = false;
-        }
-        self.order(Order::ResendFrozen);
     }
 
     /// Tells the peer our state if it listens.
@@ -453,7 +406,8 @@ impl Control<'_> {
         self.end_frozen();
         self.set_conn_state(Change::flag(mask::SUSP_FEN, false), Flags::VERBOSE);
     }
-    fn begin_due_generations(&mut self) {
+
+    pub(super) fn begin_due_generations(&mut self) {
         for v in self.indices() {
             self.begin_due_generation(v);
         }

@@ -133,6 +133,7 @@ impl Control<'_> {
         }
         if had_sockets {
             let (keep, keep_ended) = (self.suspended(), self.s.susp_fen);
+            self.s.resend_due = keep;
             self.order(Order::LinkLost { keep, keep_ended });
         }
         if self.s.link.close_after_reply {

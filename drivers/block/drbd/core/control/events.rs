@@ -168,6 +168,26 @@ impl Control<'_> {
 
     /// Goes on with everything that can go on. Ends every entry.
     pub(crate) fn finish(&mut self) {
+        loop {
+            self.go_on();
+            self.flush_metadata();
+            self.send_reply_due();
+            self.flush_outbox();
+            if !self.thaw() {
+                break;
+            }
+        }
+        self.s.waiting = self.s.job.is_some()
+            || self.s.link.stage == Stage::Closing
+            || self.volumes.iter().any(|volume| {
+                volume.job != VolumeJob::None
+                    || volume.al_resuming
+                    || volume.former_primary == FormerPrimary::Draining
+            });
+    }
+
+    /// Works out all consequences.
+    fn go_on(&mut self) {
         for _ in 0..ROUNDS_MAX {
             self.check_overflow();
             if let Some(work) = self.take_work() {
@@ -184,16 +204,6 @@ impl Control<'_> {
                 break;
             }
         }
-        self.flush_metadata();
-        self.send_reply_due();
-        self.flush_outbox();
-        self.s.waiting = self.s.job.is_some()
-            || self.s.link.stage == Stage::Closing
-            || self.volumes.iter().any(|volume| {
-                volume.job != VolumeJob::None
-                    || volume.al_resuming
-                    || volume.former_primary == FormerPrimary::Draining
-            });
     }
 
     /// Something that should have been done is lost: the shell was too slow, or one event had too

@@ -423,7 +423,7 @@ impl Control<'_> {
                 if self.s.susp_fen {
                     self.set_conn_state(Change::flag(mask::SUSP_FEN, false), Flags::HARD);
                     if !self.suspended() {
-                        self.order(Order::EndFrozen);
+                        self.give_up_kept();
                     }
                 }
             }

@@ -22,6 +22,14 @@ impl<M: Memory> VolumeSlot<M> {
             && state.disk == DiskState::UpToDate
             && state.pdsk != DiskState::UpToDate
     }
+
+    /// As a Primary this node has no good disk, and suspends I/O when the peer's is none either.
+    pub(super) fn is_last_good_disk_theirs(&self) -> bool {
+        let state = &self.view.state;
+        self.view.suspends_without_data
+            && state.role == Role::Primary
+            && state.disk < DiskState::UpToDate
+    }
 }
 
 impl<M: Memory> DataPlane<M> {

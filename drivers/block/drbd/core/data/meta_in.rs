@@ -1,5 +1,6 @@
 //! Acks and negative replies coming in on the meta socket (`reference/wire.md` 3.2).
 
+use drbd_format::types::{ConnState, DiskState};
 use drbd_format::units::SectorRange;
 use drbd_format::wire::command::{Command, Frame};
 use drbd_format::wire::packet::Packet;
@@ -11,7 +12,10 @@ use crate::memory::Memory;
 use crate::put_back::{put_back, Bug};
 use crate::request::{Answer, Event, Remote, RequestId};
 use crate::resync::session::{Job, Session};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// How long nothing is sent to a disk that has refused something.
+const REFUSED_PAUSE: Duration = Duration::from_millis(1000);
 
 /// Commands of the meta socket that [`DataPlane::ack_packet`] handles.
 pub const fn is_ack_command(command: Command) -> bool {
@@ -150,7 +154,14 @@ impl<M: Memory> DataPlane<M> {
         let only_here = slot.is_none_or(|slot| self.requests[slot].has_local_part());
         self.volumes[volume.slot()].peer_missed |= only_here;
         match slot {
-            Some(slot) => self.apply(slot, Event::NegAcked, now),
+            Some(slot) => {
+                // With the peer's disk all good data go. What has failed so waits with what comes
+                // behind it, though the news of the disk take the other socket.
+                let waits = self.volumes[volume.slot()].is_last_good_disk_theirs();
+                self.requests[slot].retry |= waits;
+                self.await_news(volume, now);
+                self.apply(slot, Event::NegAcked, now);
+            }
             // Forgotten already (protocols A and B): the range differs now.
             None if put_back(Bug::PeerWriteErrorForgotten) => {}
             None => {
@@ -160,6 +171,18 @@ impl<M: Memory> DataPlane<M> {
             }
         }
         Ok(())
+    }
+
+    /// The peer has refused something with the last good disk. If nothing is heard of that disk, as
+    /// a helper runs, it is asked again after a while: the refusal may be about the one before.
+    fn await_news(&mut self, volume: VolumeIndex, now: Instant) {
+        let place = &self.volumes[volume.slot()];
+        let state = &place.view.state;
+        let unheard = state.conn == ConnState::Connected && state.pdsk == DiskState::UpToDate;
+        if place.is_last_good_disk_theirs() && unheard && !state.suspended() {
+            self.refused |= volume.bit();
+            self.refused_until = Some(now.after(REFUSED_PAUSE));
+        }
     }
 
     /// Several writes at once are lost on the peer's disk: those that it had acknowledged must not
@@ -192,6 +215,8 @@ impl<M: Memory> DataPlane<M> {
         if !matches {
             return Err(LinkError::NetworkFailure);
         }
+        let volume = self.requests[id.slot].volume;
+        self.await_news(volume, now);
         self.apply(id.slot, Event::NegAcked, now);
         Ok(())
     }

@@ -149,6 +149,7 @@ impl<M: Memory> DataPlane<M> {
     fn link_up(&mut self) {
         self.up = true;
         self.connection = self.connection.wrapping_add(1);
+        self.connected_at = self.next_stamp();
         self.forget_epochs();
         self.sending_writes = 0;
         self.sending_epoch = self.epoch;
@@ -344,6 +345,10 @@ impl<M: Memory> DataPlane<M> {
 
     fn resend(&mut self, slot: u32, now: Instant) {
         let request = &mut self.requests[slot];
+        if request.remote != Remote::None && request.stamp > self.connected_at {
+            // I/O has gone on meanwhile: it was sent over this connection.
+            return;
+        }
         request.frozen = false;
         let state = self.volumes[request.volume.slot()].view.state;
         match request.remote {
@@ -691,6 +696,7 @@ impl<M: Memory> DataPlane<M> {
     pub fn next_timeout(&self) -> Option<Instant> {
         let mut next = earliest(self.resync_timer, self.stalled.until());
         next = earliest(next, self.barrier_due);
+        next = earliest(next, self.refused_until);
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             next = earliest(next, Some(since.after(limit)));
         }
@@ -709,6 +715,17 @@ impl<M: Memory> DataPlane<M> {
         on.then(|| Duration::from_tenths(self.link.timeout_tenths).times(self.link.ko_count))
     }
 
+    /// The peer has refused requests, and has not said why.
+    fn try_refused(&mut self, now: Instant) {
+        if self.refused_until.is_some_and(|at| at <= now) {
+            self.refused_until = None;
+            for volume in bits(core::mem::take(&mut self.refused)) {
+                self.wake_volume(volume);
+            }
+            self.wants.submitters = true;
+        }
+    }
+
     fn oldest_local(&self, place: &VolumeSlot<M>) -> Option<Instant> {
         let slot = place.local.head()?;
         (self.requests[slot].local == Local::InFlight).then_some(self.requests[slot].local_since)
@@ -724,6 +741,7 @@ impl<M: Memory> DataPlane<M> {
             self.hurry_barrier();
         }
         self.wants.receiver |= self.stalled.lose_patience(now);
+        self.try_refused(now);
         if let (Some(limit), Some(since)) = (self.net_limit(), self.answer_due_since()) {
             if now.since(since) >= limit {
                 self.upcall(Upcall::LinkFailed(LinkError::Timeout));

@@ -89,6 +89,10 @@ impl<M: Memory> DataPlane<M> {
             if slot.view.generation_due || slot.view.state.conn == ConnState::StartingSyncT {
                 return None;
             }
+            if self.refused & volume.bit() != 0 || !is_compared(slot.view.state.disk) {
+                // The peer may have sent its bitmap, and marks nothing (seed 57758).
+                return None;
+            }
             let slot = self.take_ready(volume)?;
             let id = self.requests.id_of(slot);
             self.requests[slot].wait = Wait::None;
@@ -166,15 +170,12 @@ impl<M: Memory> DataPlane<M> {
             ConnState::WfBitMapS => self.link.terms.version.number() >= 96,
             _ => true,
         };
-        let disk_stable = !matches!(
-            state.disk,
-            DiskState::Attaching | DiskState::Negotiating | DiskState::DUnknown
-        );
         !state.suspended()
             && !slot.view.io_blocked
             && !slot.view.generation_due
             && stable
-            && disk_stable
+            && is_compared(state.disk)
+            && self.refused & volume.bit() == 0
             && slot.app_in_flight < self.link.max_buffers
             && matches!(slot.bitmap_send, BitmapSend::Idle)
     }
@@ -487,6 +488,14 @@ impl<M: Memory> DataPlane<M> {
         self.wants.submitters = true;
         self.check_idle(volume);
     }
+}
+
+/// The own disk is not on its way in: it is known what it is worth, or that there is none.
+fn is_compared(disk: DiskState) -> bool {
+    !matches!(
+        disk,
+        DiskState::Attaching | DiskState::Negotiating | DiskState::DUnknown
+    )
 }
 
 /// Returns the size of a stripe as a power of two.

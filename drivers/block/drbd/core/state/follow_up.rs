@@ -13,18 +13,9 @@ pub enum FollowUp {
     ForgetCrash,
     /// A4: a primary has lost all good data.
     PrimaryDegraded,
-    /// A5: data may be accessible again through the peer.
-    ThawByPeer,
-    /// A6: data may be accessible again on the own disk.
-    ThawByDisk,
     /// A5a: the own disk is back while I/O is suspended: writes go to it once more, and are in its
     /// log, before they are sent again. (The reference only sends them.)
     RestartOnDisk,
-    /// A7: the peer is back before it was fenced.
-    ThawFencing,
-    /// The peer is back while the administrator has suspended I/O: what was kept goes to it again.
-    /// (The reference leaves it lying.)
-    ResendKept,
     /// A8: a resync as source begins: tell the target its UUID.
     SendSyncUuid,
     /// A9: the peer has got a disk.
@@ -65,10 +56,6 @@ pub struct Context {
     pub no_bitmap_uuid: bool,
     /// The peer's disk may be of the same generation although the bitmap has a base.
     pub may_be_elsewhere: bool,
-    /// All volumes are Connected or better.
-    pub all_connected: bool,
-    /// All own disks are UpToDate.
-    pub all_up_to_date: bool,
     /// The device grew while it was detached.
     pub grown: bool,
     /// Applications have written what may not be on the peer's disk; the role may have moved since.
@@ -121,7 +108,7 @@ fn attached_alone(o: VolumeState, n: VolumeState) -> bool {
 /// A list of consequences without duplicates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FollowUps {
-    items: [Option<FollowUp>; 21],
+    items: [Option<FollowUp>; 17],
 }
 
 impl FollowUps {
@@ -143,7 +130,7 @@ impl FollowUps {
 /// Returns what follows from the change of `o` into `n`.
 pub fn follow_up(o: VolumeState, n: VolumeState, context: &Context) -> FollowUps {
     let mut list = FollowUps::default();
-    data_access(o, n, context, &mut list);
+    data_access(o, n, &mut list);
     sync_and_generations(o, n, context, &mut list);
     tell_peer(o, n, context, &mut list);
     // Behind the state: a peer that sees no reason for an exchange follows that, and has no use for
@@ -155,34 +142,19 @@ pub fn follow_up(o: VolumeState, n: VolumeState, context: &Context) -> FollowUps
     list
 }
 
-/// A2 to A7: good data has come or gone.
-fn data_access(o: VolumeState, n: VolumeState, context: &Context, list: &mut FollowUps) {
-    use ConnState::Connected;
+/// A2 to A5a: good data has come or gone. A5, A6 and A7 wait for what is sent before them
+/// (`control/thaw.rs`).
+fn data_access(o: VolumeState, n: VolumeState, list: &mut FollowUps) {
     use DiskState::{Attaching, Negotiating, UpToDate};
     let both_good = |s: VolumeState| s.disk == UpToDate && s.pdsk == UpToDate;
     let degraded =
         |s: VolumeState| s.role == Role::Primary && s.disk < UpToDate && s.pdsk < UpToDate;
     let was_new = matches!(o.disk, Attaching | Negotiating);
-    let linked = o.conn < Connected && n.conn >= Connected;
     list.add(both_good(n) && !both_good(o), FollowUp::ForgetCrash);
     list.add(degraded(n) && !degraded(o), FollowUp::PrimaryDegraded);
     list.add(
         n.suspended() && was_new && n.disk > Negotiating,
         FollowUp::RestartOnDisk,
-    );
-    list.add(
-        n.susp_nod && linked && context.all_connected,
-        FollowUp::ThawByPeer,
-    );
-    list.add(
-        n.susp_nod && was_new && context.all_up_to_date,
-        FollowUp::ThawByDisk,
-    );
-    list.add(n.susp_fen && context.all_connected, FollowUp::ThawFencing);
-    let by_admin_only = n.susp && !n.susp_nod && !n.susp_fen;
-    list.add(
-        by_admin_only && linked && context.all_connected,
-        FollowUp::ResendKept,
     );
 }
 

@@ -10,11 +10,12 @@ use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::{IoError, Op};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, Fencing, OnNoData, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Role};
 use pair::both::{Pair, SECTORS};
 use pair::node::V;
 
 const SECTOR: u64 = 800;
+const AT: usize = 800 * 512;
 const W: VolumeIndex = VolumeIndex(1);
 
 fn suspend_without_data(pair: &mut Pair) {
@@ -265,4 +266,179 @@ fn no_generation_begins_if_the_peer_is_back_before_io_is_resumed() {
         }
     }
     assert_ne!(between, 0);
+}
+
+/// A Primary whose only good disk is the peer's.
+fn without_own_disk() -> Pair {
+    let mut pair = Pair::synced();
+    suspend_without_data(&mut pair);
+    detach(&mut pair, true);
+    pair
+}
+
+fn detach(pair: &mut Pair, on_a: bool) {
+    let (volume, force) = (V, true);
+    let request = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(on_a, request), 1);
+    pair.run();
+}
+
+/// I/O goes on, and the peer has the write.
+fn goes_on(pair: &mut Pair, op: Op) {
+    pair.until("it goes on", |pair| !pair.a.ended.is_empty());
+    assert!(!pair.a.state().suspended());
+    assert_eq!(pair.a.ended, [Ok(())], "{op:?}");
+    if op == Op::Write {
+        assert_eq!(pair.b.disk.data[AT], 9);
+    }
+    pair.a.write(SECTOR, 4096, 7);
+    pair.until("ended", |pair| pair.a.ended.len() == 2);
+    assert_eq!(pair.a.ended[1], Ok(()));
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("equal", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// The peer has sent its bitmap, and does not mark what comes behind that (seed 57758).
+#[test]
+fn what_waits_for_its_turn_waits_until_the_disk_is_compared() {
+    let mut pair = Pair::synced();
+    pair.a.hold_log = true;
+    pair.a.write(SECTOR, 4096, 9);
+    pair.run();
+    pair.a.admin(AdminRequest::SuspendIo { volume: V });
+    pair.run();
+    pair.a.hold_log = false;
+    pair.a.fail_log = true;
+    pair.until("no disk", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.b.state().pdsk == DiskState::Diskless
+    });
+    pair.a.fail_log = false;
+    pair.b.sends_left = Some(0);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Negotiating);
+    pair.a.admin(AdminRequest::ResumeIo { volume: V });
+    pair.run();
+    assert!(!pair.a.state().suspended());
+    assert_ne!(pair.b.disk.data[AT], 9);
+    pair.b.sends_left = None;
+    pair.until("ended", |pair| !pair.a.ended.is_empty());
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.until("equal", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[AT], 9);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// There is no own disk, and the peer's fails. It comes back over the same connection.
+#[test]
+fn what_the_last_good_disk_refuses_waits_until_the_peer_has_it_back() {
+    for op in [Op::Write, Op::Read] {
+        let mut pair = without_own_disk();
+        pair.b.fail_peer_io = true;
+        assert!(pair.a.request(op, SECTOR, 4096, 9));
+        pair.run();
+        assert!(pair.a.state().susp_nod);
+        assert_eq!(pair.a.ended, []);
+        pair.b.fail_peer_io = false;
+        pair.b.attach(DiskConfig::DEFAULT);
+        goes_on(&mut pair, op);
+    }
+}
+
+/// The same when the peer gives its disk up before there is a request.
+#[test]
+fn io_goes_on_when_the_peer_has_its_disk_back() {
+    let mut pair = without_own_disk();
+    detach(&mut pair, false);
+    assert!(pair.a.state().susp_nod);
+    assert!(!pair.a.request(Op::Write, SECTOR, 4096, 9));
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("thawed", |pair| !pair.a.state().suspended());
+    pair.a.write(SECTOR, 4096, 9);
+    goes_on(&mut pair, Op::Write);
+}
+
+/// The link is back before the peer's disk is.
+#[test]
+fn a_frozen_write_waits_until_the_peer_that_is_back_has_its_disk() {
+    let mut pair = back_without_disks();
+    assert!(pair.a.state().susp_nod);
+    assert_eq!(pair.a.ended, []);
+    pair.b.attach(DiskConfig::DEFAULT);
+    goes_on(&mut pair, Op::Write);
+}
+
+/// A write was under way to the peer, the only one with a disk, which comes back without it.
+fn back_without_disks() -> Pair {
+    let mut pair = without_own_disk();
+    pair.cut = true;
+    assert!(pair.a.request(Op::Write, SECTOR, 4096, 9));
+    pair.until("both notice", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    detach(&mut pair, false);
+    pair.cut = false;
+    pair.until("connected", |pair| {
+        pair.a.state().conn >= ConnState::Connected
+    });
+    pair
+}
+
+/// The administrator does not wait for any disk.
+#[test]
+fn a_frozen_write_ends_when_io_is_resumed_beside_a_peer_without_a_disk() {
+    let mut pair = back_without_disks();
+    assert_eq!(pair.command(true, AdminRequest::ResumeIo { volume: V }), 1);
+    pair.until("ended", |pair| !pair.a.ended.is_empty());
+    assert!(pair.a.ended[0].is_err());
+}
+
+/// Word of the refusal takes the other socket than word of the disk.
+#[test]
+fn a_write_whose_refusal_comes_before_the_news_of_the_disk_waits() {
+    for op in [Op::Write, Op::Read] {
+        let mut pair = without_own_disk();
+        pair.b.sends_left = Some(0);
+        pair.b.fail_peer_io = true;
+        assert!(pair.a.request(op, SECTOR, 4096, 9));
+        pair.run();
+        assert!(!pair.a.state().suspended());
+        assert_eq!(pair.a.ended, []);
+        pair.b.fail_peer_io = false;
+        pair.b.sends_left = None;
+        pair.run();
+        assert!(pair.a.state().susp_nod);
+        pair.b.attach(DiskConfig::DEFAULT);
+        goes_on(&mut pair, op);
+    }
+}
+
+/// The peer says nothing of its disk as long as the helper runs.
+#[test]
+fn io_waits_as_long_as_the_peer_runs_its_helper_for_a_failed_disk() {
+    for op in [Op::Write, Op::Read] {
+        let mut pair = without_own_disk();
+        let config = DiskConfig {
+            on_io_error: OnIoError::CallLocalIoError,
+            ..DiskConfig::DEFAULT
+        };
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(pair.command(false, request), 101);
+        pair.b.hold_helpers = true;
+        pair.b.fail_peer_io = true;
+        assert!(pair.a.request(op, SECTOR, 4096, 9));
+        pair.run();
+        assert!(!pair.b.running.is_empty());
+        assert!(!pair.a.state().suspended());
+        assert!(!pair.a.request(Op::Read, SECTOR, 4096, 0));
+        assert_eq!(pair.a.ended, []);
+        pair.b.fail_peer_io = false;
+        pair.b.hold_helpers = false;
+        pair.b.end_helper();
+        pair.until("frozen", |pair| pair.a.state().susp_nod);
+        pair.until("no disk", |pair| pair.b.state().disk == DiskState::Diskless);
+        pair.b.attach(DiskConfig::DEFAULT);
+        goes_on(&mut pair, op);
+    }
 }
