@@ -87,8 +87,8 @@ pub struct Cluster {
     pub(crate) users: [usize; VOLUMES],
     /// A node has lost power since its disk of a volume was synced.
     cold: [[bool; VOLUMES]; 2],
-    /// When it lost power, a node had not heard that the peer's disk was gone, or had none itself.
-    deaf: [[bool; VOLUMES]; 2],
+    /// When a node lost power, and whose disks were gone then.
+    went: [(u64, [bool; VOLUMES]); 2],
     /// Volumes of which the nodes have different data.
     split: split::Split,
     /// Nothing goes wrong any more.
@@ -208,7 +208,7 @@ impl Cluster {
             holder: 0,
             users: [0; VOLUMES],
             cold: [[false; VOLUMES]; 2],
-            deaf: [[false; VOLUMES]; 2],
+            went: Default::default(),
             healed: false,
             happened: 0,
             crash: None,

@@ -81,7 +81,9 @@ impl Cluster {
         }
         let users = self.users;
         let forgotten = self.is_forgotten(node);
-        self.deaf[node] = core::array::from_fn(|volume| self.is_deaf(node, volume));
+        let gone = |state: Option<VolumeState>| state.is_some_and(is_gone);
+        let went = core::array::from_fn(|volume| gone(self.state(node, volume)));
+        self.went[node] = (self.world.now_ns, went);
         let world = &mut self.world;
         world.touched[node] = true;
         world.trace(node, || "POWER LOSS".to_string());
@@ -104,6 +106,7 @@ impl Cluster {
             .oracle
             .power_lost(node, |volume| users[volume] == node);
         self.lost_at_the_only_disk(node, users, forgotten);
+        self.lost_before_it_was_written(node);
         if self.switch_to.is_some() {
             self.switch_to = None;
             self.workload.resting = false;
@@ -122,13 +125,28 @@ impl Cluster {
         })
     }
 
-    /// The disk of a node is gone, or the node takes that of its peer for a good one; without
-    /// power: that was so when it lost it.
+    /// The disk of a node is gone, or the node takes that of its peer for a good one. What it had
+    /// heard when it lost power does not matter: its disk tells whether it was written.
     fn is_deaf(&mut self, node: usize, volume: usize) -> bool {
         let state = self.state(node, volume);
-        state.map_or(self.deaf[node][volume], |state| {
-            is_gone(state) || state.pdsk >= DiskState::Inconsistent
-        })
+        state.is_none_or(|state| is_gone(state) || state.pdsk >= DiskState::Inconsistent)
+    }
+
+    /// Both nodes lose power at once, this one last: it had heard that the Primary's disk was gone,
+    /// and its generation was still to be written (seed 46241).
+    fn lost_before_it_was_written(&mut self, node: usize) {
+        let holder = self.holder;
+        let (at_ns, went) = self.went[holder];
+        let both = self.world.nodes[holder].alive.is_none() && at_ns == self.world.now_ns;
+        if node == holder || !both {
+            return;
+        }
+        for volume in (0..self.faults.volumes).filter(|volume| went[*volume]) {
+            if self.is_of_one(volume) {
+                let disk = &self.world.nodes[holder].disks[volume].live;
+                self.world.oracle.lost_in_the_cache(volume, holder, disk);
+            }
+        }
     }
 
     /// Both disks of a volume are gone, and neither was told of another generation.
