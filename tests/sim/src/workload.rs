@@ -8,7 +8,7 @@ use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 
 use crate::faults::Faults;
 use crate::features::Feature;
-use crate::node::Bio;
+use crate::node::{Bio, Node};
 use crate::numbered::Numbered;
 use crate::oracle::{Promise, Write};
 use crate::shell::is_later;
@@ -61,6 +61,8 @@ pub struct Workload {
     pub breaks: u64,
     /// Protocols A and B: acknowledged writes that have not reached the disk of that node.
     under_way: Vec<(usize, usize, Write)>,
+    /// Those that were sent to the target of a resync.
+    to_target: Vec<(usize, usize, Write)>,
     /// Devices of a node, in its present life, that are open because what was left there has not
     /// ended.
     stuck: Vec<(usize, u32, VolumeIndex)>,
@@ -84,6 +86,7 @@ impl Workload {
             protocol: faults.protocol,
             breaks: 0,
             under_way: Vec::new(),
+            to_target: Vec::new(),
             stuck: Vec::new(),
         }
     }
@@ -129,6 +132,7 @@ impl Workload {
         self.pending.clear();
         world.oracle.interrupted();
         self.under_way.clear();
+        self.to_target.clear();
         let before = self.node.replace(node);
         if let Some(before) = before {
             let life = world.nodes[before].life;
@@ -439,6 +443,8 @@ impl Workload {
         }
         if under_way && !there {
             self.under_way.push((volume, peer, write));
+        } else if !there && is_source(world, node, volume) {
+            self.sent_to_target(world, (volume, peer, write));
         }
         let nowhere = !here && !there && self.protocol == Protocol::C;
         // What the target of a resync has is overwritten by the source, as far as it is marked.
@@ -474,6 +480,7 @@ impl Workload {
     /// Replication of these volumes has ended, or the node that wrote is gone: what was
     /// acknowledged in protocol A and has not reached the peer's disk may never get there.
     pub fn lost_on_the_way(&mut self, world: &mut World, concerns: impl Fn(usize) -> bool) {
+        self.to_target.retain(|(volume, ..)| !concerns(*volume));
         if self.protocol != Protocol::A {
             // What was received gets to the disk nevertheless.
             return;
@@ -493,6 +500,32 @@ impl Workload {
             }
             world.oracle.promises[volume][peer] = Promise::Nothing;
         }
+    }
+
+    /// The source of a resync has acknowledged a write that its target has not got yet.
+    fn sent_to_target(&mut self, world: &World, sent: (usize, usize, Write)) {
+        if self.protocol == Protocol::C {
+            return;
+        }
+        let is_waiting = |(volume, peer, old): &(usize, usize, Write)| {
+            let replaced = *volume == sent.0 && sent.2.value != 0 && old.is_within(&sent.2);
+            !replaced && !old.has_reached(&world.nodes[*peer].disks[*volume].live)
+        };
+        self.to_target.retain(is_waiting);
+        self.to_target.push(sent);
+    }
+
+    /// The target has done with a resync: it counts as equal, but what it was sent meanwhile is
+    /// still on its way (seed 56852).
+    pub(crate) fn still_on_the_way(&mut self, nodes: &[Node; 2], volume: usize, target: usize) {
+        let (ended, others) = std::mem::take(&mut self.to_target)
+            .into_iter()
+            .partition(|(at, ..)| *at == volume);
+        self.to_target = others;
+        let ended: Vec<_> = ended;
+        let disk = &nodes[target].disks[volume].live;
+        let waits = |(_, peer, write): &(_, _, Write)| *peer == target && !write.has_reached(disk);
+        self.under_way.extend(ended.into_iter().filter(waits));
     }
 
     /// A disk that was given up gets nothing more of what its node has received. If both are, the
@@ -548,6 +581,15 @@ fn is_target(world: &mut World, node: usize, volume: usize) -> bool {
     };
     let state = core.state(VolumeIndex(volume as u8));
     state.is_sync_target() || matches!(state.conn, WfBitMapT | WfSyncUuid)
+}
+
+/// Tells whether the disk of the peer is being synced from that of a node.
+fn is_source(world: &mut World, node: usize, volume: usize) -> bool {
+    let core = world.core(node);
+    core.is_some_and(|core| {
+        let conn = core.state(VolumeIndex(volume as u8)).conn;
+        matches!(conn, ConnState::SyncSource | ConnState::PausedSyncS)
+    })
 }
 
 /// Tells whether the disk of a node is worth being read when the peer's is not there.

@@ -1,7 +1,7 @@
 //! What is lost with a connection or a node: writes on their way, and what caches held.
 
 use drbd_core::state::VolumeState;
-use drbd_format::types::{DiskState, Role};
+use drbd_format::types::{ConnState, DiskState, Role};
 
 use super::Cluster;
 use crate::node::VOLUMES;
@@ -42,13 +42,20 @@ impl Cluster {
             let used = self.workload.node;
             let replicating =
                 used.is_some_and(|node| is_replicating(&mut self.world, node, volume));
-            if self.replicating[volume] && !replicating {
-                self.workload.breaks += 1;
+            let broken = self.replicating[volume] && !replicating;
+            self.workload.breaks += u64::from(broken);
+            // A resync may have ended on the target alone.
+            if broken || !used.is_some_and(|node| self.is_connected(node, volume)) {
                 self.workload
                     .lost_on_the_way(&mut self.world, |at| at == volume);
             }
             self.replicating[volume] = replicating;
         }
+    }
+
+    fn is_connected(&mut self, node: usize, volume: usize) -> bool {
+        let state = self.state(node, volume);
+        state.is_some_and(|state| state.conn >= ConnState::Connected)
     }
 
     /// Notes where a resync begins to overwrite a disk, and where one has made both equal, also if
@@ -65,6 +72,8 @@ impl Cluster {
             if said.text.starts_with(done) {
                 oracle.synced(volume.slot());
                 oracle.equalled(volume.slot());
+                self.workload
+                    .still_on_the_way(&self.world.nodes, volume.slot(), said.node);
                 self.given_up[volume.slot()] = false;
                 for cold in &mut self.cold {
                     cold[volume.slot()] = false;
