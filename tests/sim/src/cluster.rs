@@ -147,7 +147,11 @@ fn new_nodes(faults: &Faults, random: &mut Random) -> [Node; 2] {
     [0, 1].map(|id| {
         let mut disks = Vec::new();
         for _ in 0..faults.volumes {
-            let mut disk = Disk::new(faults.disk_sectors, faults.volatile);
+            let (size, volatile) = (faults.disk_sectors, faults.volatile);
+            let mut disk = match faults.extras.metadata_apart {
+                Some(cache) => Disk::with_metadata_apart(size, volatile, cache),
+                None => Disk::new(size, volatile),
+            };
             let created = create_metadata(&mut disk, create);
             debug_assert!(created.is_some(), "disks are large enough for metadata");
             disks.push(disk);
@@ -577,6 +581,7 @@ impl Cluster {
             disk.fail_reads = false;
             disk.fail_writes = false;
             disk.fail_flushes = false;
+            disk.fail_only = None;
         }
     }
 
@@ -712,7 +717,10 @@ impl Cluster {
                 let which = self.world.random.below(3);
                 let only_flushes =
                     self.faults.features.has(Feature::Flushes) && self.world.random.chance(50);
+                let apart = self.faults.extras.metadata_apart.is_some();
+                let only = apart.then(|| self.world.random.pick(&[None, Some(false), Some(true)]));
                 let disk = &mut self.world.nodes[node].disks[volume];
+                disk.fail_only = only.flatten();
                 disk.fail_flushes = only_flushes;
                 disk.fail_reads = which != 1 && !only_flushes;
                 disk.fail_writes = which != 0 && !only_flushes;

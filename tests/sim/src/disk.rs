@@ -1,4 +1,4 @@
-//! A disk with a volatile cache.
+//! A disk with a volatile cache, its metadata on it or on a device of its own.
 //!
 //! Sectors of data hold one number instead of 512 bytes; blocks of metadata hold real bytes. A
 //! completed write is visible at once, and durable after a flush or with forced unit access. At
@@ -8,6 +8,13 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::rc::Rc;
+
+mod sectors;
+
+pub use sectors::{Differing, Sectors};
+
+use drbd_format::disk::layout::Placement;
+use drbd_format::units::SectorCount;
 
 use crate::numbered::Numbered;
 use crate::random::Random;
@@ -34,202 +41,6 @@ impl Hasher for BlockHasher {
         self.0 ^ (self.0 >> 29)
     }
 }
-
-/// Sectors that are held together.
-const PAGE_SECTORS: usize = 128;
-
-type Page = [u64; PAGE_SECTORS];
-
-/// Contents of the data sectors; what was never written is 0.
-#[derive(Debug, Default)]
-pub struct Sectors {
-    pages: Vec<Option<Box<Page>>>,
-    /// Pages that may have changed since [`Sectors::note_differing`], a bit for each.
-    changed: Vec<u64>,
-}
-
-impl Sectors {
-    const EMPTY: Page = [0; PAGE_SECTORS];
-
-    /// Returns the content of one sector.
-    pub fn get(&self, sector: u64) -> u64 {
-        self.page(sector as usize / PAGE_SECTORS)[sector as usize % PAGE_SECTORS]
-    }
-
-    /// Sets the content of one sector.
-    pub fn set(&mut self, sector: u64, value: u64) {
-        self.write(sector, &[value]);
-    }
-
-    /// Sets the contents of the sectors behind `sector`.
-    pub fn write(&mut self, sector: u64, values: &[u64]) {
-        let mut at = sector as usize;
-        let mut rest = values;
-        while !rest.is_empty() {
-            let (number, offset) = (at / PAGE_SECTORS, at % PAGE_SECTORS);
-            let (here, behind) = rest.split_at(rest.len().min(PAGE_SECTORS - offset));
-            if let Some(page) = self.page_for(number, here) {
-                page[offset..offset + here.len()].copy_from_slice(here);
-            }
-            at += here.len();
-            rest = behind;
-        }
-    }
-
-    /// The page that takes these values. `None`: it does not exist, and they are all 0.
-    fn page_for(&mut self, number: usize, values: &[u64]) -> Option<&mut Page> {
-        if self.held(number).is_none() && values.iter().all(|value| *value == 0) {
-            return None;
-        }
-        if self.pages.len() <= number {
-            self.pages.resize(number + 1, None);
-        }
-        self.mark(number);
-        let page = self.pages[number].get_or_insert_with(|| Box::new(Self::EMPTY));
-        Some(page)
-    }
-
-    /// Returns the contents of `count` sectors.
-    pub fn read(&self, sector: u64, count: u64) -> Vec<u64> {
-        let (mut at, end) = (sector as usize, (sector + count) as usize);
-        let mut values = Vec::with_capacity(count as usize);
-        while at < end {
-            let (number, offset) = (at / PAGE_SECTORS, at % PAGE_SECTORS);
-            let here = (end - at).min(PAGE_SECTORS - offset);
-            values.extend_from_slice(&self.page(number)[offset..offset + here]);
-            at += here;
-        }
-        values
-    }
-
-    /// From now on the contents are those of `other`.
-    pub fn become_equal(&mut self, other: &Self) {
-        for number in 0..self.pages.len().max(other.pages.len()) {
-            if self.held(number).is_some() || other.held(number).is_some() {
-                self.mark(number);
-            }
-        }
-        self.pages.clone_from(&other.pages);
-    }
-
-    fn mark(&mut self, number: usize) {
-        let word = number / 64;
-        if self.changed.len() <= word {
-            self.changed.resize(word + 1, 0);
-        }
-        self.changed[word] |= 1 << (number % 64);
-    }
-
-    /// Returns the first sector whose content differs, with both contents.
-    pub fn first_difference(&self, other: &Self) -> Option<(u64, u64, u64)> {
-        let number = self.differing_pages(other).next()?;
-        (number * PAGE_SECTORS..)
-            .map(|sector| sector as u64)
-            .map(|sector| (sector, self.get(sector), other.get(sector)))
-            .find(|(_, a, b)| a != b)
-    }
-
-    /// Returns the numbers of all blocks that differ, in order.
-    pub fn differing_blocks(&self, other: &Self) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        for page in self.differing_pages(other) {
-            self.note_blocks(other, page, &mut numbers);
-        }
-        numbers
-    }
-
-    fn note_blocks(&self, other: &Self, page: usize, numbers: &mut Vec<u64>) {
-        let mut left = self.blocks_of(other, page);
-        while left != 0 {
-            let first = page * PAGE_SECTORS / BLOCK_SECTORS as usize;
-            numbers.push(first as u64 + u64::from(left.trailing_zeros()));
-            left &= left - 1;
-        }
-    }
-
-    /// The blocks of a page that differ, a bit for each.
-    fn blocks_of(&self, other: &Self, page: usize) -> u16 {
-        let blocks = [self.page(page), other.page(page)];
-        let [here, there] = blocks.map(|page| page.chunks_exact(BLOCK_SECTORS as usize));
-        let pairs = here.zip(there);
-        pairs.enumerate().fold(0, |mask, (at, (here, there))| {
-            let differ = here.iter().zip(there).map(|(a, b)| a ^ b);
-            let differ = differ.fold(0, |all, one| all | one) != 0;
-            mask | u16::from(differ) << at
-        })
-    }
-
-    /// Brings `differing` up to date with both: asks only for pages that have changed since
-    /// somebody asked last, of which there can be only one.
-    pub fn note_differing(&mut self, other: &mut Self, differing: &mut Differing) {
-        let words = self.changed.len().max(other.changed.len());
-        for at in 0..words {
-            let take = |from: &mut Vec<u64>| from.get_mut(at).map_or(0, std::mem::take);
-            let mut changed = take(&mut self.changed) | take(&mut other.changed);
-            while changed != 0 {
-                let page = at * 64 + changed.trailing_zeros() as usize;
-                changed &= changed - 1;
-                differing.set(page, self.blocks_of(other, page));
-            }
-        }
-    }
-
-    fn held(&self, number: usize) -> Option<&Page> {
-        self.pages.get(number)?.as_deref()
-    }
-
-    fn page(&self, number: usize) -> &Page {
-        self.held(number).unwrap_or(&Self::EMPTY)
-    }
-
-    fn differing_pages<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = usize> + 'a {
-        let count = self.pages.len().max(other.pages.len());
-        (0..count).filter(|number| match (self.held(*number), other.held(*number)) {
-            (None, None) => false,
-            _ => self.page(*number) != other.page(*number),
-        })
-    }
-}
-
-/// Which blocks of two disks differ.
-#[derive(Debug, Default)]
-pub struct Differing {
-    /// A bit for each page in which any do.
-    pages: Vec<u64>,
-    /// A bit for each block, by page.
-    blocks: Vec<u16>,
-}
-
-impl Differing {
-    fn set(&mut self, page: usize, blocks: u16) {
-        let word = page / 64;
-        if self.pages.len() <= word {
-            self.pages.resize(word + 1, 0);
-            self.blocks.resize((word + 1) * 64, 0);
-        }
-        self.blocks[page] = blocks;
-        self.pages[word] &= !(1 << (page % 64));
-        self.pages[word] |= u64::from(blocks != 0) << (page % 64);
-    }
-
-    /// Returns the numbers of all blocks that differ, in order.
-    pub fn numbers(&self) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        for (first, word) in (0..).step_by(64).zip(&self.pages) {
-            let mut left = *word;
-            while left != 0 {
-                let page = first + left.trailing_zeros() as usize;
-                left &= left - 1;
-                let blocks = (0..16).filter(|bit| self.blocks[page] >> bit & 1 != 0);
-                numbers.extend(blocks.map(|bit| page as u64 * 16 + bit));
-            }
-        }
-        numbers
-    }
-}
-
-// A mask has a bit for each block of a page.
-const _: () = assert!(PAGE_SECTORS == 16 * BLOCK_SECTORS as usize);
 
 /// A block of metadata. Disks keep several copies of what is written to them.
 pub type Block = Rc<[u8; 4096]>;
@@ -266,8 +77,44 @@ pub struct DiskRequest {
     pub sector: u64,
     /// Flush before.
     pub preflush: bool,
+    /// Flush the data before, if they are on another device.
+    pub data_first: bool,
     /// Durable when it completes.
     pub fua: bool,
+}
+
+impl DiskRequest {
+    /// Writes a block of metadata, with forced unit access behind a flush of its device if `flush`,
+    /// and behind one of the data as well if `data_first`.
+    pub fn block(sector: u64, block: Block, flush: bool, data_first: bool) -> Self {
+        Self {
+            op: DiskOp::WriteBlock(block),
+            sector,
+            preflush: flush,
+            data_first,
+            fua: flush,
+        }
+    }
+
+    fn is_metadata(&self) -> bool {
+        matches!(self.op, DiskOp::ReadBlock | DiskOp::WriteBlock(_))
+    }
+}
+
+/// A device of its own for the metadata.
+#[derive(Debug, Default)]
+struct Apart {
+    volatile: bool,
+    /// Completed and not durable, in order.
+    cache: Vec<(u64, Block)>,
+    flushed: u64,
+}
+
+/// Length of the caches, of data and of metadata apart, with what has been flushed from them.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    data: usize,
+    metadata: usize,
 }
 
 /// What a request gives back.
@@ -297,6 +144,10 @@ enum Loss {
     Nothing,
 }
 
+impl Loss {
+    const ALL: [Self; 4] = [Self::Everything, Self::Mixed, Self::Mixed, Self::Nothing];
+}
+
 /// One disk. It outlives its node.
 #[derive(Debug)]
 pub struct Disk {
@@ -315,8 +166,9 @@ pub struct Disk {
     durable_blocks: BTreeMap<u64, Block>,
     /// Completed and not durable, in order.
     cache: Vec<Cached>,
-    /// Writes that have begun, with the length of the cache at that time.
-    running: Numbered<(DiskRequest, usize)>,
+    apart: Option<Apart>,
+    /// Requests that have begun, with what was in the caches at that time.
+    running: Numbered<(DiskRequest, Position)>,
     flushed: u64,
     /// First entries of the cache that count as stable for the peer.
     acknowledged: usize,
@@ -329,6 +181,8 @@ pub struct Disk {
     pub fail_reads: bool,
     /// Flushes fail, and with them writes behind a flush.
     pub fail_flushes: bool,
+    /// Only the device of the metadata fails (true), or only that of the data.
+    pub fail_only: Option<bool>,
     /// Number of writes of data that have failed so far.
     pub failed_writes: u64,
     /// Number of requests that have failed so far.
@@ -360,6 +214,7 @@ impl Disk {
             blocks: BTreeMap::new(),
             durable_blocks: BTreeMap::new(),
             cache: Vec::new(),
+            apart: None,
             running: Numbered::default(),
             flushed: 0,
             acknowledged: 0,
@@ -368,6 +223,7 @@ impl Disk {
             fail_writes: false,
             fail_reads: false,
             fail_flushes: false,
+            fail_only: None,
             failed_writes: 0,
             failures: 0,
             openings: 0,
@@ -376,6 +232,34 @@ impl Disk {
             transactions: 0,
             pages_for_log: 0,
             stable_writes: 0,
+        }
+    }
+
+    /// The same with its metadata on a device of their own, which has a volatile cache or not.
+    pub fn with_metadata_apart(size_sectors: u64, volatile: bool, metadata_volatile: bool) -> Self {
+        let apart = Apart {
+            volatile: metadata_volatile,
+            ..Apart::default()
+        };
+        Self {
+            apart: Some(apart),
+            ..Self::new(size_sectors, volatile)
+        }
+    }
+
+    /// Where the metadata are.
+    pub fn placement(&self) -> Placement {
+        match self.apart {
+            Some(_) => Placement::FlexibleExternal,
+            None => Placement::Internal,
+        }
+    }
+
+    /// Size of the device with the metadata.
+    pub fn metadata_sectors(&self) -> SectorCount {
+        match self.apart {
+            Some(_) => self.placement().device_sectors_min(),
+            None => SectorCount(self.size_sectors),
         }
     }
 
@@ -392,23 +276,35 @@ impl Disk {
     pub fn begin(&mut self, request: DiskRequest) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        let cached = self.flushed as usize + self.cache.len();
-        self.running.push(id, (request, cached));
+        let metadata = self
+            .apart
+            .as_ref()
+            .map_or(0, |apart| apart.flushed as usize + apart.cache.len());
+        let position = Position {
+            data: self.flushed as usize + self.cache.len(),
+            metadata,
+        };
+        self.running.push(id, (request, position));
         id
     }
 
     /// Carries out a request that was begun. `None` if power was lost since.
     pub fn complete(&mut self, id: u64) -> Option<DiskResult> {
-        let (request, cached) = self.running.remove(id)?;
+        let (request, position) = self.running.remove(id)?;
         let reads = matches!(request.op, DiskOp::Read { .. } | DiskOp::ReadBlock);
+        let metadata = request.is_metadata() && self.apart.is_some();
+        let data_first = request.data_first && metadata;
+        let fails = |metadata| self.fail_only.is_none_or(|only| only == metadata);
+        let data_fail = data_first && fails(false) && (self.fail_flushes || self.fail_writes);
+        let fails = self.apart.is_none() || fails(metadata);
         let flushes = request.preflush || matches!(request.op, DiskOp::Flush);
-        if flushes && self.fail_flushes && !self.fail_writes {
+        if data_fail || (fails && flushes && self.fail_flushes && !self.fail_writes) {
             // Nothing comes behind a flush that has failed.
             self.failures += 1;
             self.failed_writes += u64::from(!matches!(request.op, DiskOp::Flush));
             return Some(DiskResult::Failed);
         }
-        if (reads && self.fail_reads) || (!reads && self.fail_writes) {
+        if fails && ((reads && self.fail_reads) || (!reads && self.fail_writes)) {
             self.failures += 1;
             match request.op {
                 // A failed write may have reached some of its sectors.
@@ -422,10 +318,10 @@ impl Disk {
             }
             return Some(DiskResult::Failed);
         }
-        if flushes {
-            self.flush(cached);
+        if flushes || data_first {
+            self.flush_for(&request, position);
         }
-        let fua = request.fua || !self.volatile;
+        let fua = request.fua || !self.is_volatile(metadata);
         match request.op {
             DiskOp::Flush => {}
             DiskOp::Read { count } => {
@@ -474,11 +370,11 @@ impl Disk {
 
     /// The first sectors of a block of metadata reach the medium, the others do not.
     pub fn tear(&mut self, id: u64) {
-        let Some((request, cached)) = self.running.remove(id) else {
+        let Some((request, position)) = self.running.remove(id) else {
             return;
         };
-        if request.preflush {
-            self.flush(cached);
+        if request.preflush || request.data_first {
+            self.flush_for(&request, position);
         }
         if let DiskOp::WriteBlock(new) = request.op {
             let mut block = *self.block(request.sector);
@@ -522,12 +418,57 @@ impl Disk {
         self.blocks.insert(sector, block.clone());
         if fua {
             self.stable_writes += 1;
-            self.cache
-                .retain(|cached| !matches!(cached, Cached::Block(at, _) if *at == sector));
+            self.forget_block(sector);
             self.durable_blocks.insert(sector, block);
+        } else if let Some(apart) = &mut self.apart {
+            apart.cache.push((sector, block));
         } else {
             self.cache.push(Cached::Block(sector, block));
         }
+    }
+
+    /// What is cached of a block of metadata must not come back.
+    fn forget_block(&mut self, sector: u64) {
+        if let Some(apart) = &mut self.apart {
+            apart.cache.retain(|(at, _)| *at != sector);
+        } else {
+            let older = |entry: &Cached| matches!(entry, Cached::Block(at, _) if *at == sector);
+            self.cache.retain(|entry| !older(entry));
+        }
+    }
+
+    /// The device that a request is for has a volatile cache.
+    fn is_volatile(&self, metadata: bool) -> bool {
+        match &self.apart {
+            Some(apart) if metadata => apart.volatile,
+            _ => self.volatile,
+        }
+    }
+
+    /// Carries out the flushes in front of a request.
+    fn flush_for(&mut self, request: &DiskRequest, position: Position) {
+        if self.apart.is_none() || !request.is_metadata() {
+            if request.preflush || matches!(request.op, DiskOp::Flush) {
+                self.flush(position.data);
+            }
+            return;
+        }
+        if request.data_first {
+            self.flush(position.data);
+        }
+        if request.preflush {
+            self.flush_metadata(position.metadata);
+        }
+    }
+
+    /// As [`Disk::flush`] for metadata apart.
+    fn flush_metadata(&mut self, cached: usize) {
+        let Some(apart) = &mut self.apart else { return };
+        let count = cached
+            .saturating_sub(apart.flushed as usize)
+            .min(apart.cache.len());
+        self.durable_blocks.extend(apart.cache.drain(..count));
+        apart.flushed += count as u64;
     }
 
     /// Content of one sector as it would be after the worst loss of power.
@@ -581,8 +522,7 @@ impl Disk {
         self.changes += 1;
         self.block_changes += 1;
         // What the driver wrote there before must not come back.
-        let older = |entry: &Cached| matches!(entry, Cached::Block(at, _) if *at == sector);
-        self.cache.retain(|entry| !older(entry));
+        self.forget_block(sector);
         self.blocks.insert(sector, block.clone());
         self.durable_blocks.insert(sector, block);
     }
@@ -596,20 +536,36 @@ impl Disk {
     pub fn lose_power(&mut self, random: &mut Random) {
         self.changes += 1;
         self.block_changes += 1;
-        let loss = random.pick(&[Loss::Everything, Loss::Mixed, Loss::Mixed, Loss::Nothing]);
+        let loss = random.pick(&Loss::ALL);
         let mut running = std::mem::take(&mut self.running);
         // Nothing of a write gets to the medium before the flush in front of it is done.
-        running.retain(|(request, cached)| {
-            let begun = !(request.preflush && self.volatile) || random.chance(50);
+        running.retain(|(request, position)| {
+            let metadata = request.is_metadata() && self.apart.is_some();
+            if metadata && request.data_first && self.volatile {
+                if random.chance(50) {
+                    return false;
+                }
+                self.flush(position.data);
+            }
+            let volatile = self.is_volatile(metadata);
+            let begun = !(request.preflush && volatile) || random.chance(50);
             if begun && request.preflush {
-                self.flush(*cached);
+                self.flush_for(request, *position);
             }
             begun
         });
         let mut entries = std::mem::take(&mut self.cache);
+        let mut blocks = Vec::new();
+        if let Some(apart) = &mut self.apart {
+            blocks = std::mem::take(&mut apart.cache);
+            apart.flushed = 0;
+        }
         for (request, _) in running.take_values() {
             match request.op {
                 DiskOp::Write(values) => entries.push(Cached::Data(request.sector, values)),
+                DiskOp::WriteBlock(block) if self.apart.is_some() => {
+                    blocks.push((request.sector, block));
+                }
                 DiskOp::WriteBlock(block) => entries.push(Cached::Block(request.sector, block)),
                 DiskOp::Zero { count } => {
                     entries.push(Cached::Data(request.sector, vec![0; count as usize]));
@@ -623,6 +579,12 @@ impl Disk {
             let lucky = at < acknowledged && loss != Loss::Nothing;
             self.kept += u64::from(lucky);
             self.settle(entry, if lucky { Loss::Nothing } else { loss }, random);
+        }
+        if self.apart.is_some() {
+            let loss = random.pick(&Loss::ALL);
+            for (sector, block) in blocks {
+                self.settle(Cached::Block(sector, block), loss, random);
+            }
         }
         self.live.become_equal(&self.durable);
         self.blocks.clone_from(&self.durable_blocks);
@@ -669,6 +631,7 @@ mod tests {
             op: DiskOp::Write(vec![value]),
             sector,
             preflush: false,
+            data_first: false,
             fua,
         });
         assert!(matches!(disk.complete(id), Some(DiskResult::Done)));
@@ -679,6 +642,7 @@ mod tests {
             op: DiskOp::Flush,
             sector: 0,
             preflush: true,
+            data_first: false,
             fua: false,
         });
         assert!(matches!(disk.complete(id), Some(DiskResult::Done)));
@@ -710,6 +674,7 @@ mod tests {
                 op: DiskOp::Flush,
                 sector: 0,
                 preflush: true,
+                data_first: false,
                 fua: false,
             });
             write(&mut disk, 1, 11, false);
@@ -730,6 +695,7 @@ mod tests {
                 op: DiskOp::Write(vec![22]),
                 sector: 2,
                 preflush: true,
+                data_first: false,
                 fua: true,
             });
             disk.lose_power(&mut Random::new(seed));
@@ -739,6 +705,37 @@ mod tests {
             }
         }
         assert!(reached);
+    }
+
+    #[test]
+    fn metadata_apart_are_not_flushed_with_the_data_and_come_behind_them_if_asked() {
+        let (mut lost, mut kept) = (false, true);
+        for seed in 0..40 {
+            let mut disk = Disk::with_metadata_apart(100, true, true);
+            let block = |first| Rc::new([first; 4096]);
+            for (sector, data_first) in [(0, false), (8, true)] {
+                write(&mut disk, sector, 11, false);
+                let request = DiskRequest::block(sector, block(7), data_first, data_first);
+                let id = disk.begin(request);
+                assert!(disk.complete(id).is_some());
+            }
+            let id = disk.begin(DiskRequest::block(16, block(7), false, false));
+            assert!(disk.complete(id).is_some());
+            flush(&mut disk);
+            disk.lose_power(&mut Random::new(seed));
+            lost |= disk.block(16)[0] == 0;
+            kept &= disk.block(0)[0] == 7 && disk.block(8)[0] == 7;
+            assert_eq!((disk.live.get(0), disk.live.get(8)), (11, 11));
+        }
+        assert!(lost && kept);
+        let mut disk = Disk::with_metadata_apart(100, true, true);
+        write(&mut disk, 1, 11, false);
+        let forced = |data_first| DiskRequest::block(0, Rc::new([7; 4096]), true, data_first);
+        for (data_first, stable) in [(false, 0), (true, 11)] {
+            let id = disk.begin(forced(data_first));
+            assert!(disk.complete(id).is_some());
+            assert_eq!(disk.stable(1), stable);
+        }
     }
 
     #[test]

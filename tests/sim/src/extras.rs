@@ -1,7 +1,8 @@
 //! What happens in some runs besides the faults: administrators in a hurry, devices that grow or
 //! end where a page of the bitmap ends, a fencing helper that takes its time, a tiny activity log,
 //! applications that write to one place twice or everywhere at once, links that break while a
-//! resync begins, nodes that read from each other, unlikely branches of the core.
+//! resync begins, nodes that read from each other, metadata on devices of their own, unlikely
+//! branches of the core.
 //!
 //! Drawn from a stream of its own, so that the faults of a seed stay what they are.
 
@@ -46,6 +47,8 @@ pub struct Extras {
     pub rush: bool,
     /// Both nodes read from each other at times, and the first one has few buffers for it.
     pub crossed: bool,
+    /// The metadata are on devices of their own, with a volatile cache or without.
+    pub metadata_apart: Option<bool>,
     /// What is legal and unlikely happens in the cores.
     pub unlikely: Option<Branches>,
 }
@@ -68,8 +71,15 @@ impl Extras {
             abrupt: r.chance(8),
             rush: r.chance(60),
             crossed: r.chance(5),
+            metadata_apart: Self::metadata_apart(seed, 10),
             unlikely: r.chance(25).then(|| Branches::all(r.draw())),
         }
+    }
+
+    /// Drawn apart: seeds without it are those that they were before any had it.
+    pub fn metadata_apart(seed: u64, percent: u64) -> Option<bool> {
+        let mut r = Random::new(seed ^ 0x6578_7465_726e);
+        r.chance(percent).then(|| r.chance(70))
     }
 
     /// What the extras need of the rest.
@@ -91,6 +101,7 @@ impl Extras {
     /// Size of the disks in sectors, if it matters.
     pub fn disk_sectors(&self) -> Option<u64> {
         match (self.pages, self.first_sectors) {
+            (Some(pages), _) if self.metadata_apart.is_some() => Some(pages * PAGE_SECTORS),
             (Some(pages), _) => device_with(pages * PAGE_SECTORS),
             (None, Some(first)) => device_with(2 * first + 2000),
             (None, None) => None,

@@ -5,8 +5,8 @@
 //! stands for the C driver, with `peer=` and the name of a quirk it has this one only. `bug=N` puts
 //! a known bug back. `unlikely=off` runs without unlikely branches of the core, `unlikely=all` with
 //! them in each run, `unlikely=` and the name of one with this one only. `features=` likewise, with
-//! one name or several and commas between them. With `diagram=1` it prints Documentation/states.md
-//! instead.
+//! one name or several and commas between them. With `apart=1` all runs have their metadata on
+//! devices of their own. With `diagram=1` it prints Documentation/states.md instead.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use drbd_core::put_back::Bug;
 use drbd_core::quirk::{Quirk, Quirks};
 use drbd_sim::cluster::{Cluster, HEAL_LIMIT_NS};
 use drbd_sim::diagram::Diagram;
+use drbd_sim::extras::Extras;
 use drbd_sim::faults::Faults;
 use drbd_sim::features::{Feature, Features};
 use drbd_sim::unlikely::Branches;
@@ -44,6 +45,8 @@ struct Wanted {
     unlikely: Option<Branching>,
     /// Which features runs have, if not those that the seed says.
     features: Option<Having>,
+    /// All runs have their metadata on devices of their own.
+    apart: bool,
 }
 
 /// Features of each run.
@@ -67,6 +70,9 @@ impl Wanted {
             None => Faults::draw_with(seed, self.peer),
             Some(having) => self.featured(seed, having),
         };
+        if self.apart {
+            faults.extras.metadata_apart = Extras::metadata_apart(seed, 100);
+        }
         let unlikely = &mut faults.extras.unlikely;
         match self.unlikely {
             None => {}
@@ -108,6 +114,7 @@ fn parse() -> Result<Wanted, String> {
         bug: None,
         unlikely: None,
         features: None,
+        apart: false,
     };
     for argument in std::env::args().skip(1) {
         let (name, value) = argument.split_once('=').unwrap_or(("seed", &argument));
@@ -135,6 +142,7 @@ fn parse() -> Result<Wanted, String> {
             "all" => wanted.keep_going = number != 0,
             "quiet" => wanted.quiet = number != 0,
             "diagram" => wanted.diagram = number != 0,
+            "apart" => wanted.apart = number != 0,
             "bug" => {
                 let place = (number as usize).checked_sub(1);
                 let bug = place.and_then(|place| Bug::ALL.get(place));
@@ -144,7 +152,7 @@ fn parse() -> Result<Wanted, String> {
             _ => {
                 return Err(format!(
                     "{name}: not known; seed, n, from, jobs, writes, all, peer, bug, unlikely, \
-                     features"
+                     features, apart"
                 ))
             }
         }

@@ -37,10 +37,11 @@ pub enum CreateAs {
     },
 }
 
-/// Creates internal metadata, as the tool does.
+/// Creates metadata, as the tool does.
 pub fn create_metadata(disk: &mut Disk, create: CreateAs) -> Option<Layout> {
     let size = SectorCount(disk.size_sectors);
-    let layout = Layout::compute(Placement::Internal, size, Striping::DEFAULT).ok()?;
+    let device = disk.metadata_sectors();
+    let layout = Layout::compute(disk.placement(), device, Striping::DEFAULT).ok()?;
     let mut superblock = Superblock::new(&layout);
     let usable = layout.usable(size);
     let fill = match create {
@@ -70,13 +71,12 @@ fn write_superblock(disk: &mut Disk, layout: &Layout, superblock: &Superblock) -
     Some(())
 }
 
-/// Reads the superblock of internal metadata.
+/// Reads the superblock.
 fn read_superblock(disk: &Disk) -> Option<(Superblock, Layout)> {
-    let size = SectorCount(disk.size_sectors);
-    // The last whole block of the device.
-    let sector = (size.0 & !7).checked_sub(8)?;
-    let superblock = Superblock::decode(disk.block(sector).as_slice()).ok()?;
-    let layout = Layout::from_superblock(Placement::Internal, size, &superblock).ok()?;
+    let (placement, device) = (disk.placement(), disk.metadata_sectors());
+    let sector = placement.superblock_of(device)?;
+    let superblock = Superblock::decode(disk.block(sector.0).as_slice()).ok()?;
+    let layout = Layout::from_superblock(placement, device, &superblock).ok()?;
     Some((superblock, layout))
 }
 
@@ -231,7 +231,7 @@ impl World {
             return Err(165);
         }
         let usable = layout.usable(SectorCount(disk.size_sectors));
-        let volatile = disk.volatile;
+        let (volatile, placement) = (disk.volatile, disk.placement());
         let config = DiskConfig {
             al_extents: u32::from(layout.striping().slots_clamped(config.al_extents)),
             ..config
@@ -259,7 +259,7 @@ impl World {
                 md_flushes: config.md_flushes,
             });
         }
-        let facts = facts(&superblock, &layout, usable);
+        let facts = facts(&superblock, &layout, placement, usable);
         Ok(AdminRequest::Attach {
             volume,
             config,
@@ -287,7 +287,12 @@ impl World {
     }
 }
 
-fn facts(superblock: &Superblock, layout: &Layout, usable: SectorCount) -> BackingFacts {
+fn facts(
+    superblock: &Superblock,
+    layout: &Layout,
+    placement: Placement,
+    usable: SectorCount,
+) -> BackingFacts {
     let uuids = superblock.uuids;
     BackingFacts {
         uuids: [
@@ -307,7 +312,7 @@ fn facts(superblock: &Superblock, layout: &Layout, usable: SectorCount) -> Backi
         bm_offset_sectors: superblock.bm_offset,
         al_stripes: layout.striping().stripes(),
         al_stripe_size_4k: layout.striping().stripe_blocks(),
-        md_index: -1,
+        md_index: if placement.is_internal() { -1 } else { -2 },
         max_bio_bytes: 1 << 20,
         physical_block_bytes: 512,
         logical_block_bytes: 512,

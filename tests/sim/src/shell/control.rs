@@ -170,9 +170,16 @@ impl World {
             alive.devices[volume.slot()].metadata_locked = true;
             alive.control = Busy::Superblock(volume);
         }
+        let apart = !self.nodes[node].disks[volume.slot()]
+            .placement()
+            .is_internal();
+        let unstable = self
+            .alive(node)
+            .is_some_and(|alive| apart && alive.core.has_unstable_blocks(volume));
         let (place, flush) = (backing.layout.superblock(), backing.md_flushes);
-        let waiter = Waiter::Thread(Thread::Control);
-        self.write_block(node, volume, place, Rc::new(block), flush, waiter);
+        let block = Rc::new(block);
+        let request = DiskRequest::block(place.0, block, flush, unstable);
+        self.to_disk(node, volume, request, Waiter::Thread(Thread::Control));
     }
 
     fn bitmap_read(&mut self, node: usize, volume: VolumeIndex, page: u32) {
@@ -190,6 +197,7 @@ impl World {
                     op: DiskOp::ReadBlock,
                     sector: sector.0,
                     preflush: false,
+                    data_first: false,
                     fua: false,
                 };
                 self.to_disk(node, volume, request, Waiter::Thread(Thread::Control));

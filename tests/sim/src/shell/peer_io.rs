@@ -39,6 +39,7 @@ impl World {
             op,
             sector,
             preflush: false,
+            data_first: false,
             fua: false,
         };
         match io {
@@ -70,6 +71,7 @@ impl World {
                     op: DiskOp::Write(pages),
                     sector: sector.0,
                     preflush,
+                    data_first: false,
                     fua,
                 };
                 self.peer_submit(node, volume, id, request);

@@ -97,6 +97,7 @@ impl World {
             op,
             sector: bio.sector,
             preflush: bio.preflush,
+            data_first: false,
             fua: bio.fua,
         };
         self.to_disk(node, volume, request, Waiter::App(id));

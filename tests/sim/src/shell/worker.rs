@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use drbd_core::data::AlStep;
 use drbd_core::link::VolumeIndex;
-use drbd_format::units::{BitmapPage, Sector};
+use drbd_format::units::BitmapPage;
 
 use super::submit::Taken;
 use crate::digest;
@@ -107,29 +107,12 @@ impl World {
                 self.set_worker(node, volume, Worker::Transaction);
                 let waiter = Waiter::Thread(Thread::Volume(volume.0));
                 let block = written.unwrap_or_else(|| Rc::new([0; 4096]));
-                self.write_block(node, volume, md_sector, block, flush, waiter);
+                // Extents that leave the log must have their data on the disk.
+                let request = DiskRequest::block(md_sector.0, block, flush, flush);
+                self.to_disk(node, volume, request, waiter);
                 true
             }
         }
-    }
-
-    /// Writes a block of metadata.
-    pub(crate) fn write_block(
-        &mut self,
-        node: usize,
-        volume: VolumeIndex,
-        sector: Sector,
-        block: Block,
-        flush: bool,
-        waiter: Waiter,
-    ) {
-        let request = DiskRequest {
-            op: DiskOp::WriteBlock(block),
-            sector: sector.0,
-            preflush: flush,
-            fua: flush,
-        };
-        self.to_disk(node, volume, request, waiter);
     }
 
     /// Begins to write a page of the bitmap. False: the buffer is in use.
@@ -169,6 +152,7 @@ impl World {
             op: DiskOp::WriteBlock(Rc::new(block)),
             sector: sector.0,
             preflush: flush == Some(true),
+            data_first: flush == Some(true),
             fua: false,
         };
         self.to_disk(node, volume, request, waiter);
