@@ -388,6 +388,8 @@ pub struct Core {
     pub random: [u64; 2],
     /// Number of the last run of a helper.
     pub helper_runs: u32,
+    /// A fence-peer helper has ended since the last unfence-peer.
+    pub unfence_due: bool,
     /// A job waits for something; look again when the data plane has moved.
     pub waiting: bool,
     /// An action could not be queued: the shell did not drain the queue.
@@ -429,6 +431,7 @@ impl ControlState {
                 work: [None; engine::WORK_MAX],
                 random: seed,
                 helper_runs: 0,
+                unfence_due: false,
                 waiting: false,
                 overflow: false,
             },

@@ -252,6 +252,7 @@ impl Control<'_> {
         }
         self.keep_old_space(v, old, new);
         self.answer_behind_verify(v);
+        self.unfence_if_good();
     }
 
     fn carry_out(&mut self, v: VolumeIndex, item: FollowUp, n: VolumeState) {

@@ -351,12 +351,31 @@ impl Control<'_> {
             .vol(v)
             .disk
             .is_some_and(|disk| disk.config.fencing != Fencing::DontCare);
-        let all_good = self.indices().all(|i| {
+        if source && fencing && self.is_good_everywhere() {
+            self.unfence();
+        }
+    }
+
+    /// All data are good on both nodes.
+    fn is_good_everywhere(&self) -> bool {
+        self.indices().all(|i| {
             let state = self.vol(i).state;
             state.disk == DiskState::UpToDate && state.pdsk == DiskState::UpToDate
-        });
-        if source && fencing && all_good {
-            self.helper(Handler::UnfencePeer, None, false);
+        })
+    }
+
+    fn unfence(&mut self) {
+        self.s.unfence_due = false;
+        self.helper(Handler::UnfencePeer, None, false);
+    }
+
+    /// The peer has come back while or after it was being fenced, and there was nothing to sync:
+    /// what the helper has done is undone. (In the C driver that is left to the next resync.)
+    pub(crate) fn unfence_if_good(&mut self) {
+        let fencing = self.highest_fencing() > Some(Fencing::DontCare);
+        let running = matches!(self.s.link.fence, Fence::Running { .. });
+        if self.s.unfence_due && fencing && !running && self.is_good_everywhere() {
+            self.unfence();
         }
     }
 
@@ -444,6 +463,12 @@ impl Control<'_> {
 
     /// The fence-peer helper has ended.
     pub(crate) fn fenced(&mut self, run: u32, exit: u8) {
+        self.take_fence_result(run, exit);
+        self.s.unfence_due = true;
+        self.unfence_if_good();
+    }
+
+    fn take_fence_result(&mut self, run: u32, exit: u8) {
         let leaves = self
             .s
             .job

@@ -524,3 +524,31 @@ fn a_promotion_in_the_moment_in_which_the_primary_is_lost_fences_it() {
         assert!(pair.b.helpers.contains(&"fence-peer"));
     }
 }
+
+/// There is nothing to sync, after which it would be unfenced: nobody could promote it any more.
+#[test]
+fn a_peer_that_was_being_fenced_when_it_came_back_is_unfenced() {
+    for ends_first in [false, true] {
+        let mut pair = Pair::synced();
+        set_fencing(&mut pair, true, Fencing::ResourceAndStonith);
+        pair.a.hold_helpers = true;
+        pair.a.exits.insert("fence-peer", 1);
+        cut(&mut pair);
+        if ends_first {
+            pair.a.end_helper();
+        }
+        pair.cut = false;
+        pair.until("in sync", Pair::in_sync);
+        assert!(!pair.a.state().suspended());
+        if !ends_first {
+            assert!(!pair.a.helpers.contains(&"unfence-peer"));
+            pair.a.exits.insert("fence-peer", 4);
+            pair.a.end_helper();
+        }
+        pair.run();
+        assert_eq!(pair.a.helpers.last(), Some(&"unfence-peer"));
+        pair.pass(Duration::from_secs(2));
+        let helpers = pair.a.helpers.iter();
+        assert_eq!(helpers.filter(|name| **name == "unfence-peer").count(), 1);
+    }
+}
