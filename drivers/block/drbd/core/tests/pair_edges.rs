@@ -13,6 +13,7 @@ use drbd_core::time::Duration;
 use drbd_format::netlink::codes::RetCode;
 use drbd_format::types::{ConnState, DiskState, OnIoError, ReadBalancing, Role};
 use drbd_format::units::SectorCount;
+use drbd_format::wire::command::Command;
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -515,4 +516,40 @@ fn a_response_of_the_wrong_length_is_no_reason_to_give_up() {
     let count = |text| a.iter().chain(b).filter(|line| line.contains(text)).count();
     assert!(count(failed) > 0, "{a:#?} {b:#?}");
     assert_eq!(count(failed), count("trying again."), "{a:#?} {b:#?}");
+}
+
+/// As long as the peer asks for more answers than the network takes the data socket never rests.
+#[test]
+fn a_barrier_does_not_wait_for_all_answers_that_the_peer_asks_for() {
+    let mut pair = Pair::new();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.b.attach(DiskConfig {
+        read_balancing: ReadBalancing::PreferRemote,
+        ..DiskConfig::DEFAULT
+    });
+    pair.run();
+    pair.connect(NetConfig {
+        two_primaries: true,
+        ..NetConfig::DEFAULT
+    });
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.a.write(800, 4096, 7);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.sends_left = Some(0);
+    for number in 0..8 {
+        pair.b.request(Op::Read, number * 8, 4096, 0);
+    }
+    pair.pass(Duration::from_millis(10));
+    pair.a.sent.clear();
+    pair.a.sends_left = Some(2);
+    pair.run();
+    let [barrier, reply] = [Command::Barrier, Command::DataReply].map(Command::to_wire);
+    assert_eq!(pair.a.sent, [barrier, reply]);
+    assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
+    pair.a.sends_left = None;
+    pair.run();
+    assert_eq!(pair.b.ended, [Ok(()); 8]);
 }
