@@ -373,10 +373,12 @@ impl Request {
     }
 
     /// The upper request may not be ended yet. It does not wait for the peer to be told that a
-    /// range is out of sync: who runs ahead does so because the socket is full.
+    /// range is out of sync, nor for the socket that is to take the news: who runs ahead does so
+    /// because that is full.
     #[inline]
     fn holds_completion(&self) -> bool {
-        let tells = self.remote == Remote::OutOfSync && self.transport == Transport::Queued;
+        let under_way = matches!(self.transport, Transport::Queued | Transport::Sending);
+        let tells = self.remote == Remote::OutOfSync && under_way;
         self.is_busy() && (!tells || matches!(self.local, Local::InFlight))
     }
 

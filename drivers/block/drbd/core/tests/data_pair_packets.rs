@@ -165,6 +165,33 @@ fn a_source_that_runs_ahead_takes_back_what_it_was_asked_for() {
     world.check_marked();
 }
 
+/// The socket is full: the packet that tells of a write stays with the sender for long.
+#[test]
+fn a_write_of_a_source_that_runs_ahead_does_not_wait_for_the_socket() {
+    for (queued, given_up) in [(true, false), (false, false), (false, true)] {
+        let mut world = World::new(1, SECTORS, Protocol::A);
+        world.connect();
+        world.settle();
+        world.state[0].pdsk = DiskState::Inconsistent;
+        world.set_conn(0, ConnState::Ahead);
+        world.set_conn(1, ConnState::Behind);
+        let write = world.write(0, 16, 8);
+        while world.nodes[0].al_step() || world.nodes[0].housekeeping() {}
+        if !queued {
+            assert!(world.nodes[0].send());
+        }
+        while [6, 7, 8].into_iter().any(|kind| world.step(0, kind)) {}
+        let result = world.nodes[0].results.get(&write);
+        assert_eq!(result, Some(&Ok(())), "{queued} {given_up}");
+        if given_up {
+            world.disconnect();
+        }
+        world.settle();
+        assert!(world.nodes[0].data.bit_is_set(V, 2));
+        world.check_idle();
+    }
+}
+
 /// A digest in front of the data says what it was when it was sent.
 #[test]
 fn data_damaged_on_the_way_ends_the_connection_and_does_not_reach_the_disk() {

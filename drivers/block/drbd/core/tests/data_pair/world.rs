@@ -39,7 +39,7 @@ pub(crate) struct World {
     keep: bool,
     /// Number, first sector and length of every write.
     writes: Vec<(u64, u64, u64)>,
-    state: [VolumeState; 2],
+    pub(crate) state: [VolumeState; 2],
     connected: bool,
     pub(crate) max_buffers: [u32; 2],
     source: usize,
