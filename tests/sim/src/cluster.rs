@@ -7,6 +7,7 @@ use drbd_format::types::{ConnState, DiskState};
 use crate::admin::{Admin, Command};
 use crate::check::{self, Checker};
 use crate::disk::Disk;
+use crate::extras::Asked;
 use crate::faults::{Fault, Faults};
 use crate::features::Feature;
 use crate::heap::Heap;
@@ -66,6 +67,8 @@ pub enum Actor {
     ReadAll,
     /// The link of a node breaks.
     Break(usize),
+    /// The helper that a node has asked before a resync has ended.
+    Asked(usize, u32, Asked),
     /// The helper that a node has called has fenced the peer.
     Fenced(usize, u32, u32),
 }
@@ -645,6 +648,7 @@ impl Cluster {
             Actor::Break(node) => self.break_link(node),
             Actor::ReadAll => self.workload.read_much(&mut self.world, 0),
             Actor::Grow => self.grow(),
+            Actor::Asked(node, life, asked) => self.agreed(node, life, asked),
             Actor::Fenced(node, life, run) => self.fenced(node, life, run),
             Actor::Check => {
                 self.later(50 * MILLI, SECOND, Actor::Check);

@@ -17,6 +17,7 @@ use drbd_format::units::SectorCount;
 use crate::admin::{Admin, Command};
 use crate::cluster::{Actor, Cluster};
 use crate::faults::{Fault, Faults};
+use crate::features::Feature;
 use crate::node::Core;
 use crate::oracle::Promise;
 use crate::random::Random;
@@ -128,6 +129,14 @@ pub struct Activity {
     pub suspended: Option<[u64; 3]>,
 }
 
+/// A helper that is asked before a resync.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Asked {
+    handler: Handler,
+    volume: Option<VolumeIndex>,
+    run: u32,
+}
+
 impl World {
     /// The pages of writes may change under way if the device does not ask for stable ones; then
     /// this guest changes them.
@@ -150,14 +159,29 @@ impl World {
 
     /// Runs a helper. Its end comes later.
     pub(crate) fn run_helper(&mut self, node: usize, handler: Handler, done: &Input<'_>) {
-        let Input::HelperDone { run, .. } = *done else {
+        let Input::HelperDone { run, volume, .. } = *done else {
             return;
         };
+        let life = self.nodes[node].life;
+        let asked = matches!(
+            handler,
+            Handler::BeforeResyncSource | Handler::BeforeResyncTarget
+        );
+        if asked && self.features.has(Feature::Helpers) {
+            let most = self.random.pick(&[MILLI, 300 * MILLI, 5 * SECOND]);
+            let delay = self.random.between(0, most);
+            let asked = Asked {
+                handler,
+                volume,
+                run,
+            };
+            self.after(delay, Event::Act(Actor::Asked(node, life, asked)));
+            return;
+        }
         if handler != Handler::FencePeer {
             self.handle(node, done);
             return;
         }
-        let life = self.nodes[node].life;
         let most = self.random.pick(&[100 * MILLI, 2 * SECOND, 20 * SECOND]);
         let delay = self.random.between(10 * MILLI, most);
         self.after(delay, Event::Act(Actor::Fenced(node, life, run)));
@@ -230,6 +254,20 @@ impl Cluster {
     /// The link breaks.
     pub(crate) fn break_link(&mut self, node: usize) {
         self.cause(Fault::Reset, node);
+    }
+
+    /// The helper that was asked before a resync agrees.
+    pub(crate) fn agreed(&mut self, node: usize, life: u32, asked: Asked) {
+        if !self.world.is_current(node, life) {
+            return;
+        }
+        let done = Input::HelperDone {
+            handler: asked.handler,
+            volume: asked.volume,
+            run: asked.run,
+            exit: 0,
+        };
+        self.world.handle(node, &done);
     }
 
     /// The helper has turned the peer off, as `stonith` does.

@@ -18,6 +18,8 @@ pub enum Feature {
     Flushes,
     /// Disks do not answer for a while, and are detached by force.
     Hangs,
+    /// The helpers that are asked before a resync take their time.
+    Helpers,
     /// `on-io-error pass-on`.
     PassOn,
     /// Administrators start an online verify.
@@ -28,7 +30,18 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::Congestion,
+        Self::Flushes,
+        Self::Hangs,
+        Self::Helpers,
+        Self::PassOn,
+        Self::Verify,
+        Self::Zeroes,
+    ];
+
+    /// Those that have a part in what is drawn for all.
+    const DRAWN: [Self; 6] = [
         Self::Congestion,
         Self::Flushes,
         Self::Hangs,
@@ -37,7 +50,7 @@ impl Feature {
         Self::Zeroes,
     ];
 
-    /// Those that seeds have by themselves; Congestion is drawn apart.
+    /// Those that seeds have by themselves; Congestion and Helpers are drawn apart.
     const SETTLED: [Self; 5] = [
         Self::Flushes,
         Self::Hangs,
@@ -86,7 +99,15 @@ impl Features {
         } else {
             Self::NONE
         };
-        drawn.with_congestion(&mut Random::new(seed ^ 0x636f_6e67), 6)
+        drawn
+            .with_congestion(&mut Random::new(seed ^ 0x636f_6e67), 6)
+            .with_helpers(&mut Random::new(seed ^ 0x6865_6c70), 6)
+    }
+
+    /// As does Congestion, Helpers have a stream of their own.
+    fn with_helpers(mut self, r: &mut Random, percent: u64) -> Self {
+        self.on[Feature::Helpers as usize] |= r.chance(percent);
+        self
     }
 
     /// Congestion has a stream of its own: seeds without it are those that they were before any
@@ -105,13 +126,14 @@ impl Features {
     pub fn all(seed: u64) -> Self {
         let mut all = Self::some(&mut Random::new(seed), 100);
         all.on[Feature::Congestion as usize] = true;
+        all.on[Feature::Helpers as usize] = true;
         all
     }
 
     fn some(r: &mut Random, percent: u64) -> Self {
         let mut on = [false; Feature::ALL.len()];
         on[r.pick(&Feature::FIRST) as usize] = true;
-        for feature in Feature::ALL {
+        for feature in Feature::DRAWN {
             on[feature as usize] |= r.chance(percent) && Feature::SETTLED.contains(&feature);
         }
         Self {
@@ -156,9 +178,9 @@ impl Features {
 
     /// What makes one of them matter.
     pub fn next(&self, random: &mut Random) -> Option<Fault> {
-        let feature = random.pick(&Feature::ALL);
+        let feature = random.pick(&Feature::DRAWN);
         self.has(feature).then_some(match feature {
-            Feature::Congestion => return None,
+            Feature::Congestion | Feature::Helpers => return None,
             Feature::Flushes | Feature::PassOn | Feature::Zeroes => Fault::DiskError,
             Feature::Hangs => Fault::Hang,
             Feature::Verify => Fault::Verify,

@@ -132,6 +132,8 @@ pub struct Device {
     pub opened: u32,
     /// It exists.
     pub present: bool,
+    /// Since when a resync to the disk begins or goes on.
+    pub target_ns: Option<u64>,
 }
 
 impl Device {
@@ -326,6 +328,8 @@ pub struct Alive {
     pub app: Vec<Option<Bio>>,
     /// Payload of requests for the peer by slot.
     pub peer: Vec<Option<Vec<u64>>>,
+    /// When it was received.
+    pub peer_ns: Vec<u64>,
     /// Requests to be submitted again.
     pub reissue: VecDeque<Bio>,
     /// Requests that the core did not take.
@@ -437,6 +441,7 @@ impl Alive {
             core,
             app: vec![None; requests],
             peer: vec![None; peers],
+            peer_ns: vec![0; peers],
             reissue: VecDeque::new(),
             waiting: VecDeque::new(),
             bells: [false; Thread::COUNT],

@@ -80,6 +80,13 @@ fn read_superblock(disk: &Disk) -> Option<(Superblock, Layout)> {
     Some((superblock, layout))
 }
 
+/// Tells whether the metadata on a disk, which its cache need not have written to the medium, call
+/// the data consistent.
+pub(super) fn is_called_consistent(disk: &Disk) -> bool {
+    read_superblock(disk)
+        .is_some_and(|(superblock, _)| superblock.flags.contains(MdFlags::CONSISTENT))
+}
+
 /// Returns the current UUID in the metadata on a disk, without the bit for the role.
 pub fn generation_on_disk(disk: &Disk) -> Option<u64> {
     let (superblock, _) = read_superblock(disk)?;

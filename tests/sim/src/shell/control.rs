@@ -74,6 +74,7 @@ impl World {
                 run,
             } => {
                 self.helpers.push(handler.name().to_string());
+                self.note_target(node, handler, volume);
                 let done = Input::HelperDone {
                     handler,
                     volume,
@@ -117,7 +118,10 @@ impl World {
                 self.set_control(node, busy);
             }
             Action::WriteMetadata { volume } => self.write_superblock(node, volume),
-            Action::NotifyVolume { old, new, .. } => self.diagram.note(old, new),
+            Action::NotifyVolume { volume, old, new } => {
+                self.diagram.note(old, new);
+                self.note_no_target(node, volume, new);
+            }
             Action::NotifyConnection { .. } | Action::Uevent { .. } => {}
         }
     }

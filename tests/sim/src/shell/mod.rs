@@ -11,6 +11,7 @@ mod receive;
 mod rewrite;
 mod send;
 mod submit;
+mod target;
 mod worker;
 
 use drbd_core::input::Input;

@@ -30,6 +30,7 @@ impl World {
             };
             self.trace(node, || format!("peer io {io:?}"));
             self.check_zeroes(node, &io);
+            self.check_target(node, &io);
             self.start_peer_io(node, io, pages);
         }
     }

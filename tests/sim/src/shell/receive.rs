@@ -176,8 +176,10 @@ impl World {
         if !intact {
             self.fail(format!("payload of {incoming:?} does not match its digest"));
         }
+        let now_ns = self.now_ns;
         self.with(node, |alive, now| match incoming {
             Incoming::PeerPayload { id, .. } => {
+                alive.peer_ns[id.slot as usize] = now_ns;
                 alive.peer[id.slot as usize] = Some(sectors);
                 alive.core.peer_payload(id, intact, now);
             }
