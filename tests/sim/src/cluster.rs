@@ -2,7 +2,7 @@
 
 use drbd_core::link::VolumeIndex;
 use drbd_core::state::VolumeState;
-use drbd_format::types::{ConnState, DiskState};
+use drbd_format::types::{ConnState, DiskState, OnNoData};
 
 use crate::admin::{Admin, Command};
 use crate::check::{self, Checker};
@@ -118,6 +118,8 @@ pub struct Cluster {
     refused: u32,
     /// Attempts of a node to attach a disk that the peer's data kept apart, in a row.
     kept_out: [u32; 2],
+    /// Looks at a node, in a row, that found I/O frozen for lack of data.
+    frozen: [u32; 2],
     /// A disk was invalidated before the command to invalidate the peer's one had its answer.
     given_up: [bool; VOLUMES],
     /// Looks of the administrators, in a row, at a node that its own defect makes wait.
@@ -229,6 +231,7 @@ impl Cluster {
             rested: None,
             refused: 0,
             kept_out: [0; 2],
+            frozen: [0; 2],
             given_up: [false; VOLUMES],
             stuck: 0,
             helped: 0,
@@ -545,7 +548,12 @@ impl Cluster {
     pub fn power_on(&mut self, node: usize) {
         let (requests, peers) = self.faults.slots;
         let seed = [self.world.random.draw() | 1, self.world.random.draw() | 1];
-        let core = memory::resource(seed, requests, peers);
+        let on_no_data = if self.faults.features.has(Feature::Freezes) {
+            OnNoData::SuspendIo
+        } else {
+            OnNoData::IoError
+        };
+        let core = memory::resource(seed, on_no_data, requests, peers);
         self.world.touched[node] = true;
         let it = &mut self.world.nodes[node];
         it.life += 1;

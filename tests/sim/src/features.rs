@@ -1,5 +1,6 @@
 //! What few clusters use, and disks that misbehave in other ways: online verify, zeroes,
-//! `on-io-error pass-on`, congestion, disks that hang, disks that take writes and fail flushes.
+//! `on-io-error pass-on`, congestion, I/O that freezes, disks that hang, disks that take writes and
+//! fail flushes, helpers that take their time.
 //!
 //! Drawn from a stream of its own: seeds that have none of it run as if it did not exist.
 
@@ -16,6 +17,8 @@ pub enum Feature {
     Congestion,
     /// Disks take writes and fail flushes.
     Flushes,
+    /// `on-no-data-accessible suspend-io`.
+    Freezes,
     /// Disks do not answer for a while, and are detached by force.
     Hangs,
     /// The helpers that are asked before a resync take their time.
@@ -30,9 +33,10 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Congestion,
         Self::Flushes,
+        Self::Freezes,
         Self::Hangs,
         Self::Helpers,
         Self::PassOn,
@@ -50,7 +54,7 @@ impl Feature {
         Self::Zeroes,
     ];
 
-    /// Those that seeds have by themselves; Congestion and Helpers are drawn apart.
+    /// Those that seeds have by themselves; the others are drawn apart.
     const SETTLED: [Self; 5] = [
         Self::Flushes,
         Self::Hangs,
@@ -102,6 +106,7 @@ impl Features {
         drawn
             .with_congestion(&mut Random::new(seed ^ 0x636f_6e67), 6)
             .with_helpers(&mut Random::new(seed ^ 0x6865_6c70), 6)
+            .with_freezes(&mut Random::new(seed ^ 0x6672_6565_7a65), 8)
     }
 
     /// As does Congestion, Helpers have a stream of their own.
@@ -120,6 +125,12 @@ impl Features {
         on[Feature::Congestion as usize] = true;
         let limits = r.pick(&LIMITS);
         Self { on, limits, ..self }
+    }
+
+    /// So has `on-no-data-accessible suspend-io`, which shapes nothing else.
+    fn with_freezes(mut self, r: &mut Random, percent: u64) -> Self {
+        self.on[Feature::Freezes as usize] = r.chance(percent);
+        self
     }
 
     /// All that seeds have by themselves.
@@ -158,9 +169,10 @@ impl Features {
         self.on[feature as usize]
     }
 
-    /// Tells whether the run has any.
+    /// Tells whether the run has any that shapes it.
     pub fn any(&self) -> bool {
-        self.on.contains(&true)
+        let (shapes, _) = self.on.split_at(Feature::DRAWN);
+        shapes.contains(&true)
     }
 
     /// What they need of the rest. They only matter where nodes stay connected for a while.
@@ -180,7 +192,7 @@ impl Features {
     pub fn next(&self, random: &mut Random) -> Option<Fault> {
         let feature = random.pick(&Feature::DRAWN);
         self.has(feature).then_some(match feature {
-            Feature::Congestion | Feature::Helpers => return None,
+            Feature::Congestion | Feature::Freezes | Feature::Helpers => return None,
             Feature::Flushes | Feature::PassOn | Feature::Zeroes => Fault::DiskError,
             Feature::Hangs => Fault::Hang,
             Feature::Verify => Fault::Verify,
@@ -195,16 +207,18 @@ mod tests {
     #[test]
     fn more_than_a_quarter_of_all_runs_has_any_and_each_is_had() {
         let mut runs = [0; Feature::SETTLED.len()];
-        let (mut any, mut congested) = (0, 0);
+        let (mut any, mut congested, mut freezing) = (0, 0, 0);
         for features in (0..1000).map(Features::draw) {
             any += u32::from(features.any());
             congested += u32::from(features.has(Feature::Congestion));
+            freezing += u32::from(features.has(Feature::Freezes));
             for (count, feature) in runs.iter_mut().zip(Feature::SETTLED) {
                 *count += u32::from(features.has(feature));
             }
         }
         assert!((250..350).contains(&any), "{any}");
         assert!((40..80).contains(&congested), "{congested}");
+        assert!((60..100).contains(&freezing), "{freezing}");
         assert!(runs.iter().all(|count| *count > 50), "{runs:?}");
     }
 }

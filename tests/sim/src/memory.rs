@@ -1,11 +1,13 @@
 //! Memory that the simulated shell lends to the core: plain vectors.
 
 use drbd_core::action::Action;
+use drbd_core::config::ResourceConfig;
 use drbd_core::control::{Held, Volume, ACTIONS_MIN, ORDERS_MIN, OUTBOX_MIN};
 use drbd_core::data::{DataPlane, VolumeSlot, VOLUMES_MAX};
 use drbd_core::link::Order;
 use drbd_core::memory::Memory;
 use drbd_core::resource::{ControlMemory, Resource};
+use drbd_format::types::OnNoData;
 
 /// Vectors for everything.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +33,12 @@ pub fn table<T: Default>(len: usize) -> Vec<T> {
 }
 
 /// Composes a resource with tables of these sizes.
-pub fn resource(seed: [u64; 2], requests: usize, peers: usize) -> Resource<HostMemory> {
+pub fn resource(
+    seed: [u64; 2],
+    on_no_data: OnNoData,
+    requests: usize,
+    peers: usize,
+) -> Resource<HostMemory> {
     let control = ControlMemory {
         volumes: vec![Volume::EMPTY; VOLUMES_MAX],
         actions: vec![None; ACTIONS_MIN],
@@ -39,6 +46,6 @@ pub fn resource(seed: [u64; 2], requests: usize, peers: usize) -> Resource<HostM
         outbox: vec![None; OUTBOX_MIN],
     };
     let data = DataPlane::new(table(requests), table(peers), table(VOLUMES_MAX));
-    let config = drbd_core::config::ResourceConfig::DEFAULT;
+    let config = ResourceConfig { on_no_data };
     Resource::new(seed, config, control, data)
 }

@@ -36,6 +36,7 @@ fn each_feature_matters_in_some_runs_and_none_does_harm() {
         (Feature::PassOn, "disk( UpToDate -> Inconsistent )"),
         (Feature::Verify, "Online verify done"),
         (Feature::Zeroes, "Local IO failed in write. Detaching"),
+        (Feature::Freezes, "susp( 0 -> 1 )"),
     ] {
         let (said, failed) = runs(feature);
         assert_eq!(failed, [""; 0], "{feature:?}");

@@ -9,6 +9,9 @@ use super::Cluster;
 use crate::admin::{is_success, Admin, Command};
 use crate::oracle::{Promise, Write};
 
+/// Looks after which I/O that is frozen for lack of data is resumed.
+const FROZEN_LOOKS: u32 = 10;
+
 impl Cluster {
     pub(super) fn tend(&mut self) {
         for node in 0..2 {
@@ -27,13 +30,14 @@ impl Cluster {
         let mut commands = Vec::new();
         let mut kept_out = false;
         let mut attached = true;
+        let given_up = self.is_frozen_for_good(node);
         for volume in 0..self.faults.volumes {
             let Some(state) = self.state(node, volume) else {
                 return;
             };
             attached &= state.disk >= DiskState::Inconsistent;
             let v = volume as u8;
-            if state.susp && self.healed {
+            if (state.susp || given_up) && self.healed {
                 commands.push(Command::ResumeIo(v));
             }
             if state.user_isp && self.healed {
@@ -75,6 +79,17 @@ impl Cluster {
         if attached {
             self.kept_out[node] = 0;
         }
+    }
+
+    /// Data do not come back to a node whose I/O is frozen for that: its applications are told.
+    fn is_frozen_for_good(&mut self, node: usize) -> bool {
+        let frozen = self.state(node, 0).is_some_and(|state| state.susp_nod);
+        if !frozen || !self.healed {
+            self.frozen[node] = 0;
+            return false;
+        }
+        self.frozen[node] += 1;
+        self.frozen[node] % FROZEN_LOOKS == 0
     }
 
     /// The newest generation is on a disk whose data nobody wants any more: it is given up.
