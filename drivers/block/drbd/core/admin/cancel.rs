@@ -8,7 +8,7 @@ use super::volume::WorkStep;
 use super::{code, AdminJob, JobKind, Meaning};
 use crate::action::Ticket;
 use crate::attach::AttachStep;
-use crate::control::engine::{Asker, Flags, TwoPhase, SUCCESS};
+use crate::control::engine::{Asker, Flags, TwoPhase, NOTHING_TO_DO, SUCCESS};
 use crate::control::Control;
 use crate::link::VolumeIndex;
 use crate::state::{mask, Change};
@@ -36,7 +36,7 @@ impl Control<'_> {
             JobKind::Work(v, WorkStep::Resize { flags, grown }) => {
                 self.announce_size(v, flags, grown);
             }
-            JobKind::Work(_, WorkStep::Quiesce { .. }) => self.watch_all(false),
+            JobKind::Work(v, WorkStep::Quiesce { code }) => self.abandon_suspension(v, code),
             JobKind::Role(ref job) => self.abandon_role(job),
             JobKind::Change(..)
             | JobKind::DelVolume(_)
@@ -55,6 +55,23 @@ impl Control<'_> {
         }
         self.conclude_abandoned();
         self.answer(ticket, code::INTR);
+    }
+
+    /// Who asked for the suspension does not know of it, and nobody would end it. One that was
+    /// there before stays.
+    fn abandon_suspension(&mut self, v: VolumeIndex, code: i32) {
+        self.watch_all(false);
+        if code == NOTHING_TO_DO {
+            return;
+        }
+        let resumes = !self.s.susp_nod && !self.s.susp_fen;
+        if resumes {
+            self.before_resume_io();
+        }
+        let code = self.set_state(v, Change::flag(mask::SUSP, false), Flags::VERBOSE);
+        if resumes && code == SUCCESS {
+            self.after_resume_io(v);
+        }
     }
 
     fn abandon_attach(&mut self, v: VolumeIndex, step: AttachStep) {

@@ -104,6 +104,57 @@ fn an_invalidate_that_is_given_up_lets_io_go_on() {
     );
 }
 
+/// Nobody knows of it who would resume I/O.
+#[test]
+fn a_suspension_that_is_given_up_lets_io_go_on() {
+    for link_lost in [false, true] {
+        let mut pair = Pair::synced();
+        pair.a.hold_local = true;
+        pair.a.write(80, 4096, 1);
+        pair.run();
+        let ticket = begin(&mut pair.a, AdminRequest::SuspendIo { volume: V });
+        assert!(pair.a.state().suspended());
+        let before = pair.a.log.len();
+        pair.cut = link_lost;
+        pair.until("known", |pair| {
+            !link_lost || pair.a.state().conn < ConnState::Connected
+        });
+        give_up(&mut pair.a, ticket);
+        assert!(!pair.a.state().suspended());
+        let owed = said(&pair.a.log[before..], "new current UUID");
+        assert_eq!(owed, link_lost, "the generation that was owed");
+        pair.a.hold_local = false;
+        pair.a.write(800, 4096, 2);
+        pair.run();
+        assert_eq!(
+            pair.a.ended,
+            [Ok(())],
+            "the other one is still with the disk"
+        );
+    }
+}
+
+#[test]
+fn a_suspension_that_was_there_before_stays_when_another_one_is_given_up() {
+    let mut pair = Pair::synced();
+    pair.cut = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    let suspend = AdminRequest::SuspendIo { volume: V };
+    assert_eq!(pair.command(true, suspend), 1);
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+    pair.cut = false;
+    pair.b.hold_peer_io = true;
+    pair.until("together", |pair| {
+        pair.a.state().conn >= ConnState::Connected && pair.b.core.counters(V).unacked > 0
+    });
+    let ticket = begin(&mut pair.a, suspend);
+    give_up(&mut pair.a, ticket);
+    assert!(pair.a.state().suspended());
+}
+
 #[test]
 fn a_forced_disconnect_lets_the_io_go_on_that_the_replaced_command_blocked() {
     let mut pair = Pair::synced();
