@@ -97,6 +97,9 @@ const PAGES_RESERVE: usize = 256;
 /// How long a command may take before its caller gives up, in milliseconds. The tools wait 120 s.
 const COMMAND_TIMEOUT_MS: u32 = 115_000;
 
+/// How long an answer that has left the core may be on its way to the command, in milliseconds.
+const HAND_OVER_TIMEOUT_MS: u32 = 5_000;
+
 /// Commands that can wait for their answers at the same time: one that holds the admin mutex, and
 /// forced ones.
 const COMMANDS_MAX: usize = 8;
@@ -422,8 +425,10 @@ impl Resource {
     ///
     /// # Errors
     ///
-    /// `EINTR` if the caller was interrupted, `ETIMEDOUT` if there is no answer in time; the core
-    /// gives up the command then. `EBUSY` if too many wait.
+    /// `EBUSY` if too many wait. `EINTR` or `ETIMEDOUT` if the core has lost the answer.
+    ///
+    /// A caller that is interrupted, or waits for too long, gives the command up. It may have been
+    /// carried out before, and then the answer says so; else the answer is `INTR`.
     pub(crate) fn command(&self, request: &AdminRequest) -> Result<Answer> {
         let ticket = Ticket(self.next_ticket.fetch_add(1, Full));
         self.expect_answer(ticket)?;
@@ -435,9 +440,19 @@ impl Resource {
             return Ok(answer);
         }
         // Nobody waits any more, so the core must not be kept busy.
-        self.handle(Input::Cancel(ticket));
+        let known = self.with(|inner, now| {
+            inner.core.handle(&Input::Cancel(ticket), now);
+            inner.core.answer_to(ticket)
+        });
+        let text = None;
+        let settled = known.map(|code| Answer { code, text }).or_else(|| {
+            // The control thread has it in its hands.
+            let handed_over = || self.take_answer(ticket);
+            self.answered
+                .wait_timeout(HAND_OVER_TIMEOUT_MS, handed_over)
+        });
         self.forget_answer(ticket);
-        Err(answer.err().unwrap_or(ETIMEDOUT))
+        settled.ok_or(answer.err().unwrap_or(ETIMEDOUT))
     }
 
     fn expect_answer(&self, ticket: Ticket) -> Result {

@@ -110,10 +110,11 @@ fn add(job: &mut Job<'_>, volume: Arc<Volume>) -> Result<RetCode, Failure> {
     };
     if published.is_err() {
         let request = AdminRequest::DelVolume { volume: index };
-        if code.as_ref().is_ok_and(|code| code.is_success()) {
-            let _ = job.command(resource, &request);
+        let created = code.as_ref().is_ok_and(|code| code.is_success());
+        // What the core keeps stays here as well, without a device, for the next del-minor.
+        if !created || matches!(job.command(resource, &request), Ok(RetCode::NO_ERROR)) {
+            drop_volume(&volume);
         }
-        drop_volume(&volume);
         return code.and_then(|code| {
             if code.is_success() {
                 Err(Failure::code(RetCode::NOMEM))

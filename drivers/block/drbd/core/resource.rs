@@ -6,7 +6,7 @@
 use drbd_format::wire::command::{Frame, Stream};
 use drbd_format::wire::packet::decode_front;
 
-use crate::action::Action;
+use crate::action::{Action, Ticket};
 use crate::config::ResourceConfig;
 use crate::control::{Control, ControlState, Lent};
 use crate::data::{is_ack_command, DataPlane, Outgoing, Payload, SentToken};
@@ -185,6 +185,13 @@ impl<M: Memory> Resource<M> {
         let action = control!(self, Instant(0)).pop_action();
         self.receiver_wanted |= crowded && !self.is_crowded();
         action
+    }
+
+    /// Returns the code of a command that has been answered, while the answer is an action that
+    /// nobody has taken yet. Whoever gives a command up ([`Input::Cancel`]) learns from it what
+    /// has become of the command: it may have been carried out.
+    pub fn answer_to(&mut self, ticket: Ticket) -> Option<i32> {
+        control!(self, Instant(0)).answer_to(ticket)
     }
 
     /// So many actions wait that no packet may add to them.

@@ -3,6 +3,7 @@
 use super::jobs::VolumeJob;
 use super::metadata::FormerPrimary;
 use super::{Control, Progress, ACTIONS_MIN};
+use crate::action::{Action, Ticket};
 use crate::handshake::Stage;
 use crate::input::Input;
 use crate::link::{Facts, LinkError, Order, Upcall, VolumeIndex};
@@ -261,8 +262,18 @@ impl Control<'_> {
     }
 
     /// Takes the next action for the shell.
-    pub fn pop_action(&mut self) -> Option<crate::action::Action> {
+    pub fn pop_action(&mut self) -> Option<Action> {
         self.actions.pop()
+    }
+
+    /// The answer to a command, while it waits to be taken with [`Self::pop_action`].
+    pub fn answer_to(&self, ticket: Ticket) -> Option<i32> {
+        self.actions.iter().find_map(|action| match action {
+            Action::AdminDone {
+                ticket: of, code, ..
+            } if of == ticket => Some(code),
+            _ => None,
+        })
     }
 
     /// So many actions wait that no packet may add to them: the control worker is slow, and what
@@ -287,7 +298,6 @@ fn runs_ahead_from(conn: ConnState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::Action;
     use crate::config::ResourceConfig;
     use crate::control::{ControlState, Lent, Volume, ORDERS_MIN, OUTBOX_MIN};
     use std::vec;

@@ -155,6 +155,28 @@ fn a_suspension_that_was_there_before_stays_when_another_one_is_given_up() {
     assert!(pair.a.state().suspended());
 }
 
+/// The shell takes nothing for undone that was done.
+#[test]
+fn what_has_become_of_a_command_that_is_given_up_can_be_asked() {
+    let mut pair = Pair::synced();
+    let node = &mut pair.a;
+    let volume = drbd_core::link::VolumeIndex(1);
+    let number = drbd_core::link::VolumeNumber(7);
+    let (done, left) = (Ticket(70), Ticket(71));
+    let create = AdminRequest::NewVolume { volume, number };
+    node.core.handle(&Input::Admin(&create, done), node.now);
+    node.core.handle(&Input::Cancel(done), node.now);
+    assert_eq!(node.core.answer_to(done), Some(101), "it was carried out");
+    assert_eq!(node.core.answer_to(left), None);
+    while node.step() {}
+    assert_eq!(node.core.answer_to(done), None, "the shell has it");
+
+    node.core.handle(&Input::Admin(&DISCONNECT, left), node.now);
+    assert_eq!(node.core.answer_to(left), None, "the peer is asked");
+    node.core.handle(&Input::Cancel(left), node.now);
+    assert_eq!(node.core.answer_to(left), Some(129));
+}
+
 #[test]
 fn a_forced_disconnect_lets_the_io_go_on_that_the_replaced_command_blocked() {
     let mut pair = Pair::synced();
