@@ -9,15 +9,28 @@ pub(crate) mod peer_io;
 
 use crate::{
     complete::CloneDone,
+    disk::peer_io::{
+        FlushDone,
+        PeerDone, //
+    },
     kabi::{
         bdev::BackingDevice,
         bio::{
             BioSet,
             BufSet, //
         },
-        meta_io::MetaIo, //
+        drain::{
+            Drain,
+            Use, //
+        },
+        meta_io::{
+            MetaError,
+            MetaIo,
+            Patience, //
+        }, //
     }, //
 };
+use core::ops::Deref;
 use drbd_core::discard::{
     DiscardLimits,
     Plan,
@@ -32,17 +45,87 @@ use drbd_format::{
 };
 use kernel::{
     prelude::*,
-    sync::Mutex, //
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
-use peer_io::{
-    FlushDone,
-    PeerDone, //
-};
+
+/// What a volume has for a disk. Lies beside the core, under the same lock: whoever is let go by the
+/// core gets the disk that the core means.
+#[derive(Default)]
+pub(crate) enum Place {
+    /// None.
+    #[default]
+    Empty,
+    /// A disk that may be used.
+    InUse(InUse),
+    /// One that nobody gets any more; those who have it still use it.
+    Closing,
+}
+
+impl Place {
+    /// Gives the disk to somebody. Any context.
+    pub(crate) fn get(&self) -> Option<BackingRef> {
+        match self {
+            Self::InUse(disk) => Some(disk.get()),
+            Self::Empty | Self::Closing => None,
+        }
+    }
+}
+
+/// A backing disk and the count of those who use it.
+///
+/// Fields drop in order: the last user is waited for, then the disk is closed. May sleep.
+pub(crate) struct InUse {
+    users: Drain,
+    backing: Arc<Backing>,
+}
+
+impl InUse {
+    /// Puts a disk into use. May sleep.
+    pub(crate) fn new(backing: Arc<Backing>) -> Result<Self> {
+        Ok(Self {
+            users: Drain::new()?,
+            backing,
+        })
+    }
+
+    /// Takes the links to the devices out of sysfs. May sleep.
+    pub(crate) fn unlink(&self) {
+        self.backing.data.unlink();
+        self.backing.meta.unlink();
+    }
+
+    fn get(&self) -> BackingRef {
+        BackingRef {
+            backing: self.backing.clone(),
+            _use: self.users.enter(),
+        }
+    }
+}
+
+/// The disk in the hands of somebody, for the time of a call. It is not closed before it comes back,
+/// and no other one takes its place. Dropping it is possible in any context and never waits.
+///
+/// The reference goes before the use, so it is never the last one.
+pub(crate) struct BackingRef {
+    backing: Arc<Backing>,
+    _use: Use,
+}
+
+impl Deref for BackingRef {
+    type Target = Backing;
+
+    fn deref(&self) -> &Backing {
+        &self.backing
+    }
+}
 
 /// Open backing devices and the pools of their bios.
 ///
-/// Fields drop in order: the sets wait for their bios, then the devices are closed. Dropped in
-/// process context only.
+/// Fields drop in order: the sets wait for their bios, then the devices are closed. Dropped by a
+/// work item, which waits for a disk that does not answer (`attach::close`).
 #[pin_data]
 pub(crate) struct Backing {
     /// Clones of upper bios.
@@ -69,16 +152,20 @@ pub(crate) struct Backing {
 
 impl Backing {
     /// Makes the data stable if a flush of the metadata does not: they are on devices of their own.
-    /// May sleep, for as long as the device takes.
+    /// May sleep. `io` is one of the two for metadata.
     ///
     /// # Errors
     ///
-    /// That of the device.
-    pub(crate) fn flush_data_apart(&self) -> Result {
+    /// As [`MetaIo::flush`].
+    pub(crate) fn flush_data_apart(
+        &self,
+        io: &mut MetaIo,
+        patience: &Patience<'_>,
+    ) -> Result<(), MetaError> {
         if self.data.same_device(&self.meta) {
             return Ok(());
         }
-        self.data.flush()
+        io.flush(&self.data, patience)
     }
 
     /// Discards or zeroes a range of data. May sleep.

@@ -9,6 +9,10 @@
 use crate::{
     bell::Bell,
     complete,
+    disk::{
+        BackingRef,
+        Place, //
+    },
     kabi::{
         bio::IncomingBio,
         digest::random_u64,
@@ -156,6 +160,8 @@ pub(crate) struct Inner {
     app: KVVec<Option<(VolumeIndex, IncomingBio)>>,
     /// The payload of each request on behalf of the peer.
     peer: KVVec<Option<PageBuf>>,
+    /// The backing disk of each volume.
+    places: [Place; VOLUMES_MAX],
     /// Upper bios to be submitted again, each with its volume. Capacity for every slot.
     reissue: KVVec<(VolumeIndex, IncomingBio)>,
     /// When the timer fires; `u64::MAX` if it is not armed.
@@ -226,6 +232,8 @@ pub(crate) struct Resource {
     pub(crate) helpers: WorkQueue,
     /// Runs those of the resource, which may take long.
     pub(crate) fencing: WorkQueue,
+    /// Closes backing disks, each of which may take any time.
+    pub(crate) closing: WorkQueue,
     #[pin]
     volumes: SpinLock<[Option<Arc<Volume>>; VOLUMES_MAX]>,
     /// Tasks that wait until the core takes their bio.
@@ -267,6 +275,7 @@ impl Resource {
                 pages: PagePool::new(PAGES_RESERVE)?,
                 helpers: WorkQueue::ordered(c"drbd_helpers")?,
                 fencing: WorkQueue::unbound(c"drbd_fencing")?,
+                closing: WorkQueue::unbound(c"drbd_closing")?,
                 volumes <- new_spinlock!([const { None }; VOLUMES_MAX], "drbd_volumes"),
                 submitters <- WaitQueue::new(),
                 submitters_generation: Atomic::new(0),
@@ -307,6 +316,8 @@ impl Resource {
         }
         self.helpers.flush();
         self.fencing.flush();
+        // The core has been told that the disks are closed; now the items themselves have ended.
+        self.closing.flush();
     }
 
     /// Prints a line about the resource. Any context.
@@ -480,13 +491,15 @@ impl Resource {
     }
 
     /// Waits until `condition` holds, which is looked at after each [`Resource::announce_event`].
-    /// May sleep.
+    /// `None` if the time is over or the task is interrupted. May sleep.
     pub(crate) fn wait_event(
         &self,
         timeout_ms: u32,
         condition: impl FnMut() -> Option<()>,
     ) -> Option<()> {
-        self.answered.wait_timeout(timeout_ms, condition)
+        self.answered
+            .wait_interruptible(Some(timeout_ms), condition)
+            .unwrap_or(None)
     }
 
     /// Wakes those who wait for an event. Any context.
@@ -611,9 +624,21 @@ impl Inner {
             core: new_core()?,
             app: table(REQUESTS_MAX)?,
             peer: table(PEER_REQUESTS_MAX)?,
+            places: [const { Place::Empty }; VOLUMES_MAX],
             reissue: KVVec::with_capacity(REQUESTS_MAX, GFP_KERNEL)?,
             armed_ns: u64::MAX,
         })
+    }
+
+    /// Returns what a volume has for a disk. What is put out of it is dropped outside of the lock.
+    pub(crate) fn place(&mut self, volume: VolumeIndex) -> &mut Place {
+        // The number of places is a power of two, and an index is smaller.
+        &mut self.places[volume.slot() % VOLUMES_MAX]
+    }
+
+    /// Returns the backing disk of a volume.
+    pub(crate) fn backing(&self, volume: VolumeIndex) -> Option<BackingRef> {
+        self.places.get(volume.slot())?.get()
     }
 
     /// Returns the upper bio of a request.

@@ -4,7 +4,10 @@
 
 use crate::{
     complete::CloneDone,
-    disk::metadata,
+    disk::{
+        metadata,
+        BackingRef, //
+    },
     kabi::{
         bio::{
             with_plug, //
@@ -83,9 +86,9 @@ pub(crate) fn submit(volume: &Arc<Volume>, mut bio: IncomingBio) {
 fn offer(inner: &mut Inner, io: &AppIo, bio: &mut Option<IncomingBio>, now: Instant) -> Outcome {
     match inner.core.submit(io, now) {
         Submit::Admitted { id, local } => {
-            let hold = bio.as_ref().map(IncomingBio::hold);
+            let start = Start::new(inner, io.volume, id, local, bio.as_ref());
             inner.put_app_bio(id, io.volume, bio.take());
-            Outcome::Start(id, local, hold)
+            start.map_or(Outcome::Nothing, Outcome::Start)
         }
         Submit::Parked { id } => {
             inner.put_app_bio(id, io.volume, bio.take());
@@ -100,8 +103,8 @@ fn offer(inner: &mut Inner, io: &AppIo, bio: &mut Option<IncomingBio>, now: Inst
 /// Does what follows from an offer. May sleep.
 fn follow(volume: &Arc<Volume>, outcome: Outcome, bio: Option<IncomingBio>) {
     match outcome {
-        Outcome::Start(id, local, Some(hold)) => start_local(volume, id, local, hold),
-        Outcome::Start(_, _, None) | Outcome::Nothing | Outcome::Wait => {}
+        Outcome::Start(start) => start.run(volume),
+        Outcome::Nothing | Outcome::Wait => {}
         Outcome::End(result) => {
             if let Some(bio) = bio {
                 bio.end(result);
@@ -111,7 +114,7 @@ fn follow(volume: &Arc<Volume>, outcome: Outcome, bio: Option<IncomingBio>) {
 }
 
 enum Outcome {
-    Start(RequestId, LocalPart, Option<BioHold>),
+    Start(Start),
     Nothing,
     Wait,
     End(Result),
@@ -147,28 +150,61 @@ pub(crate) fn error_number(error: IoError) -> Error {
     }
 }
 
-/// Gives the local part of a request to the backing disk. May sleep.
-fn start_local(volume: &Arc<Volume>, id: RequestId, local: LocalPart, hold: BioHold) {
-    let Some(backing) = volume.backing() else {
-        if local != LocalPart::None {
+/// The local part of a request, with the disk for which it was let go.
+struct Start {
+    id: RequestId,
+    local: LocalPart,
+    hold: BioHold,
+    backing: Option<BackingRef>,
+}
+
+impl Start {
+    /// Takes what it needs, under the lock. `None` if nothing is to be done.
+    fn new(
+        inner: &Inner,
+        volume: VolumeIndex,
+        id: RequestId,
+        local: LocalPart,
+        bio: Option<&IncomingBio>,
+    ) -> Option<Self> {
+        if local == LocalPart::None {
+            return None;
+        }
+        Some(Self {
+            id,
+            local,
+            hold: bio?.hold(),
+            backing: inner.backing(volume),
+        })
+    }
+
+    /// Gives it to the disk. May sleep.
+    fn run(self, volume: &Arc<Volume>) {
+        let Self {
+            id,
+            local,
+            hold,
+            backing,
+        } = self;
+        let Some(backing) = backing else {
             done(volume, id, false);
-        }
-        return;
-    };
-    match local {
-        LocalPart::None => {}
-        // The clone has the flags of the upper bio.
-        LocalPart::Clone { .. } => {
-            let context = CloneDone::new(volume.clone(), id);
-            backing.clones.submit_held(&backing.data, hold, context);
-        }
-        LocalPart::Discard {
-            zero_out,
-            may_unmap,
-        } => {
-            let (sector, len_bytes) = (Sector(hold.sector()), hold.len_bytes());
-            let result = backing.discard(sector, len_bytes, zero_out, may_unmap);
-            done(volume, id, result.is_ok());
+            return;
+        };
+        match local {
+            LocalPart::None => {}
+            // The clone has the flags of the upper bio.
+            LocalPart::Clone { .. } => {
+                let context = CloneDone::new(volume.clone(), id);
+                backing.clones.submit_held(&backing.data, hold, context);
+            }
+            LocalPart::Discard {
+                zero_out,
+                may_unmap,
+            } => {
+                let (sector, len_bytes) = (Sector(hold.sector()), hold.len_bytes());
+                let result = backing.discard(sector, len_bytes, zero_out, may_unmap);
+                done(volume, id, result.is_ok());
+            }
         }
     }
 }
@@ -228,14 +264,16 @@ fn reissue(volume: &Arc<Volume>) -> bool {
 fn start_ready(volume: &Arc<Volume>) -> bool {
     let mut any = false;
     loop {
-        let mut ready = [const { None }; READY_BATCH];
+        let mut ready = [const { None::<Option<Start>> }; READY_BATCH];
         volume
             .resource
             .with(|inner, now| take_ready(inner, volume.index, now, &mut ready));
         let mut taken = 0;
-        for (id, local, hold) in ready.into_iter().flatten() {
+        for start in ready.into_iter().flatten() {
             taken += 1;
-            start_local(volume, id, local, hold);
+            if let Some(start) = start {
+                start.run(volume);
+            }
         }
         any |= taken > 0;
         if taken < READY_BATCH {
@@ -248,12 +286,12 @@ fn take_ready(
     inner: &mut Inner,
     volume: VolumeIndex,
     now: Instant,
-    ready: &mut [Option<(RequestId, LocalPart, BioHold)>],
+    ready: &mut [Option<Option<Start>>],
 ) {
     for slot in ready {
         let Some((id, local)) = inner.core.next_ready(volume, now) else {
             break;
         };
-        *slot = inner.app_bio(id).map(|bio| (id, local, bio.hold()));
+        *slot = Some(Start::new(inner, volume, id, local, inner.app_bio(id)));
     }
 }

@@ -3,7 +3,11 @@
 //! One volume in the kernel: its block device, its backing disk and its worker.
 
 use crate::{
-    disk::Backing,
+    disk::{
+        BackingRef,
+        InUse,
+        Place, //
+    },
     kabi::{
         bdev::Holder,
         bio::IncomingBio,
@@ -25,13 +29,11 @@ use drbd_format::options::DiskConf;
 use kernel::{
     fmt,
     new_mutex,
-    new_spinlock_irq,
     prelude::*,
     sync::{
         Arc,
         ArcBorrow,
-        Mutex,
-        SpinLockIrq, //
+        Mutex, //
     }, //
 };
 
@@ -58,8 +60,6 @@ pub(crate) struct Volume {
     /// Disk options as they were given, for answers; `None` without a disk.
     #[pin]
     pub(crate) disk_conf: Mutex<Option<DiskConf>>,
-    #[pin]
-    backing: SpinLockIrq<Option<Arc<Backing>>>,
     #[pin]
     worker: Mutex<Option<Pin<KBox<Thread>>>>,
 }
@@ -89,7 +89,6 @@ impl Volume {
                 holder,
                 shared_holder: shared_holder.clone(),
                 disk_conf <- new_mutex!(None),
-                backing <- new_spinlock_irq!(None),
                 worker <- new_mutex!(None),
             }? Error),
             GFP_KERNEL,
@@ -130,15 +129,19 @@ impl Volume {
             .with(|inner, _| inner.core.volume_status(index))
     }
 
-    /// Returns the backing disk, if there is one. May be called in any context, but the reference
-    /// must be dropped in process context.
-    pub(crate) fn backing(&self) -> Option<Arc<Backing>> {
-        self.backing.lock().clone()
+    /// Returns the backing disk, if there is one. Any context.
+    pub(crate) fn backing(&self) -> Option<BackingRef> {
+        let index = self.index;
+        self.resource.with(|inner, _| inner.backing(index))
     }
 
-    /// Puts the backing disk into use, or out of use. Returns the one before.
-    pub(crate) fn set_backing(&self, backing: Option<Arc<Backing>>) -> Option<Arc<Backing>> {
-        core::mem::replace(&mut *self.backing.lock(), backing)
+    /// Puts a backing disk into use; there is none.
+    pub(crate) fn put_backing(&self, disk: InUse) {
+        let index = self.index;
+        let before = self
+            .resource
+            .with(|inner, _| core::mem::replace(inner.place(index), Place::InUse(disk)));
+        drop(before);
     }
 }
 

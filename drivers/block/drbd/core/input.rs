@@ -61,6 +61,13 @@ pub enum Input<'a> {
     },
     /// A socket failed or a timeout was seen by the shell.
     LinkLost(LinkError),
+    /// The disk has not answered within `disk-timeout`, or is being given up by force, and nobody
+    /// waits for the block of metadata any more (`reference/io.md` 4.3). Comes before the outcome
+    /// of what the block was for, which is a failure.
+    MetadataTimedOut {
+        /// Which volume.
+        volume: VolumeIndex,
+    },
     /// The superblock has been written.
     MetadataWritten {
         /// Which volume.

@@ -84,6 +84,14 @@ impl<M: Memory> Resource<M> {
             .is_some_and(|volume| volume.disk.is_none() && volume.job == VolumeJob::None)
     }
 
+    /// Tells whether the disk is being given up by force: nobody waits for its answers any more.
+    pub fn gives_up_disk(&self, volume: VolumeIndex) -> bool {
+        self.control_state()
+            .1
+            .get(volume.slot())
+            .is_some_and(|volume| volume.forced_detach)
+    }
+
     /// Tells what is in use, for those who look for leaks.
     pub fn held(&self, volume: VolumeIndex) -> Held {
         let place = self.data.volumes.get(volume.slot());

@@ -5,7 +5,11 @@
 //! The order of the checks is that of reference/metadata.md 6.1; whether the data may be used is
 //! decided by the core, which gets the facts and the memory it needs.
 
-use super::Backing;
+use super::{
+    Backing,
+    InUse,
+    Place, //
+};
 use crate::{
     admin::request::{
         Failure,
@@ -22,7 +26,10 @@ use crate::{
             BufSet, //
         },
         log,
-        meta_io::MetaIo,
+        meta_io::{
+            MetaIo,
+            Patience, //
+        },
         show::Show, //
     },
     resource::table,
@@ -100,12 +107,12 @@ pub(crate) fn attach(
     }
     // A detach may not have ended completely yet.
     let index = volume.index;
-    let gone = || {
-        volume
-            .resource
-            .with(|inner, _| inner.core.is_disk_gone(index))
+    let closed = || {
+        let closed = volume.resource.with(|inner, _| {
+            matches!(inner.place(index), Place::Empty) && inner.core.is_disk_gone(index)
+        });
+        closed.then_some(())
     };
-    let closed = || (volume.backing().is_none() && gone()).then_some(());
     if volume
         .resource
         .wait_event(CLOSE_TIMEOUT_MS, closed)
@@ -145,8 +152,8 @@ pub(crate) fn attach(
         }? Error),
         GFP_KERNEL,
     );
-    match backing {
-        Ok(backing) => drop(volume.set_backing(Some(backing))),
+    match backing.and_then(InUse::new) {
+        Ok(disk) => volume.put_backing(disk),
         Err(error) => {
             take_back(volume);
             return Err(error.into());
@@ -220,7 +227,7 @@ fn read_superblock(
     let sector = placement
         .superblock_of(SectorCount(meta.sectors()))
         .ok_or(invalid)?;
-    io.read(meta, sector.0)
+    io.read(meta, sector.0, &Patience::ENDLESS)
         .map_err(|_| Failure::code(RetCode::IO_MD_DISK))?;
     Superblock::decode_clean(io.bytes()).map_err(|error| {
         volume.log(log::Level::Error, fmt!("{}", Show(error)));
@@ -350,25 +357,53 @@ fn take_back(volume: &Volume) {
     drop(memory);
 }
 
-/// Closes the devices and frees the memory. May sleep.
-fn release(volume: &Volume) {
-    if let Some(backing) = volume.set_backing(None) {
-        // Another thread may hold a reference for the time of a call and then drop the last one,
-        // when the volume may be gone: the links of the volume go now.
-        backing.data.unlink();
-        backing.meta.unlink();
-        // The pools wait for their bios.
-        drop(backing);
+/// The core no longer gives anybody the disk. It is closed by a work item: those who use it come
+/// back when it answers, and that may take any time. May sleep.
+pub(crate) fn close(volume: &Arc<Volume>) {
+    let index = volume.index;
+    let resource = &volume.resource;
+    match resource.with(|inner, _| core::mem::replace(inner.place(index), Place::Closing)) {
+        Place::InUse(disk) => {
+            // The volume may be gone when the last one comes back: its links go now.
+            disk.unlink();
+            *volume.disk_conf.lock() = None;
+            let rest = Rest {
+                volume: volume.clone(),
+                disk: Some(disk),
+            };
+            // Without memory for the item it is dropped here, and this thread waits.
+            let _ = resource.closing.spawn(move || drop(rest));
+        }
+        // Its end will be reported.
+        Place::Closing => {}
+        Place::Empty => closed(volume),
     }
-    take_back(volume);
-    *volume.disk_conf.lock() = None;
 }
 
-/// The core no longer uses the disk.
-pub(crate) fn close(volume: &Arc<Volume>) {
-    release(volume);
+/// What is left to be done with a disk. Dropping it waits for the disk and tells the core.
+struct Rest {
+    volume: Arc<Volume>,
+    disk: Option<InUse>,
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        drop(self.disk.take());
+        closed(&self.volume);
+    }
+}
+
+/// Nobody uses the devices any more. May sleep.
+fn closed(volume: &Volume) {
     let index = volume.index;
-    volume.resource.handle(Input::DiskClosed { volume: index });
+    let memory = volume.resource.with(|inner, now| {
+        let memory = inner.core.take_disk(index);
+        *inner.place(index) = Place::Empty;
+        let input = Input::DiskClosed { volume: index };
+        inner.core.handle(&input, now);
+        memory
+    });
+    drop(memory);
     volume.resource.announce_event();
 }
 

@@ -2,9 +2,21 @@
 
 //! The bitmap between memory and disk, page by page.
 
-use super::Backing;
+use super::{
+    metadata::{
+        is_given_up,
+        settle, //
+    },
+    Backing, //
+};
 use crate::{
-    kabi::bio::Flags,
+    kabi::{
+        bio::Flags,
+        meta_io::{
+            MetaError,
+            Patience, //
+        }, //
+    },
     volume::Volume, //
 };
 use drbd_core::input::Input;
@@ -16,22 +28,29 @@ pub(crate) fn read_all(volume: &Volume) {
     let index = volume.index;
     let ok = volume
         .backing()
-        .is_some_and(|backing| try_read_all(volume, &backing).is_ok());
+        .is_some_and(|backing| settle(volume, try_read_all(volume, &backing)));
     volume
         .resource
         .handle(Input::BitmapRead { volume: index, ok });
 }
 
-fn try_read_all(volume: &Volume, backing: &Backing) -> Result {
+fn try_read_all(volume: &Volume, backing: &Backing) -> Result<(), MetaError> {
     let index = volume.index;
     let pages = backing.bitmap_pages;
+    let given_up = || is_given_up(volume);
+    let patience = Patience {
+        timeout_ms: volume
+            .resource
+            .with(|inner, _| inner.core.disk_timeout_ms(index)),
+        given_up: &given_up,
+    };
     let mut io = backing.metadata.lock();
     for page in 0..pages {
         let (sector, _) = backing
             .layout
             .bitmap_page(BitmapPage(u64::from(page)))
             .ok_or(EOVERFLOW)?;
-        io.read(&backing.meta, sector.0)?;
+        io.read(&backing.meta, sector.0, &patience)?;
         volume
             .resource
             .with(|inner, _| inner.core.load_bitmap_page(index, page, io.bytes()));
@@ -39,7 +58,8 @@ fn try_read_all(volume: &Volume, backing: &Backing) -> Result {
     Ok(())
 }
 
-/// Writes the pages that changed, or all of them, and reports the outcome to the core. May sleep.
+/// Writes the pages that changed, or all of them, and reports the outcome to the core. The first
+/// error ends it: the disk is given up. May sleep.
 pub(crate) fn write(volume: &Volume, all: bool) {
     let index = volume.index;
     if all {
@@ -52,11 +72,13 @@ pub(crate) fn write(volume: &Volume, all: bool) {
         Some(backing) => {
             let mut ok = true;
             let mut from = 0;
-            while let Some(page) = volume
-                .resource
-                .with(|inner, _| inner.core.next_dirty_page(index, from))
-            {
-                ok &= write_one(volume, &backing, page);
+            let next = |from| {
+                volume
+                    .resource
+                    .with(|inner, _| inner.core.next_dirty_page(index, from))
+            };
+            while let Some(page) = next(from).filter(|_| ok) {
+                ok = write_one(volume, &backing, page);
                 from = page.saturating_add(1);
             }
             ok
@@ -81,11 +103,24 @@ pub(crate) fn write_one(volume: &Volume, backing: &Backing, page: u32) -> bool {
         // Reaches the data if they are on the same device.
         flags = flags | Flags::PREFLUSH;
     }
-    io.set_timeout_ms(timeout_ms);
-    let place = backing.layout.bitmap_page(BitmapPage(u64::from(page)));
-    let ok = (!flush || backing.flush_data_apart().is_ok())
-        && place.is_some_and(|(sector, _)| io.write(&backing.meta, sector.0, flags).is_ok());
+    let given_up = || is_given_up(volume);
+    let patience = Patience {
+        timeout_ms,
+        given_up: &given_up,
+    };
+    let result = match backing.layout.bitmap_page(BitmapPage(u64::from(page))) {
+        Some((sector, _)) => {
+            let stable = if flush {
+                backing.flush_data_apart(&mut io, &patience)
+            } else {
+                Ok(())
+            };
+            stable.and_then(|()| io.write(&backing.meta, sector.0, flags, &patience))
+        }
+        None => Err(EOVERFLOW.into()),
+    };
     drop(io);
+    let ok = settle(volume, result);
     volume
         .resource
         .with(|inner, now| inner.core.bitmap_page_written(index, page, ok, now));

@@ -7,7 +7,12 @@ use crate::{
     kabi::{
         bio::Flags,
         digest,
-        meta_io::BLOCK_LEN, //
+        meta_io::{
+            MetaError,
+            MetaIo,
+            Patience,
+            BLOCK_LEN, //
+        }, //
     },
     volume::Volume, //
 };
@@ -36,18 +41,37 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     digest::crc32c(0, bytes)
 }
 
+/// Whether the disk is being given up by force.
+pub(super) fn is_given_up(volume: &Volume) -> bool {
+    let index = volume.index;
+    volume
+        .resource
+        .with(|inner, _| inner.core.gives_up_disk(index))
+}
+
+/// Tells the core of a disk that has not answered. Returns whether the operation succeeded.
+pub(super) fn settle(volume: &Volume, result: Result<(), MetaError>) -> bool {
+    if result == Err(MetaError::NoAnswer) {
+        let late = Input::MetadataTimedOut {
+            volume: volume.index,
+        };
+        volume.resource.handle(late);
+    }
+    result.is_ok()
+}
+
 /// Writes the superblock and reports the outcome to the core. May sleep.
 pub(crate) fn write_superblock(volume: &Volume) {
     let index = volume.index;
     let ok = volume
         .backing()
-        .is_some_and(|backing| try_write_superblock(volume, &backing).is_ok());
+        .is_some_and(|backing| settle(volume, try_write_superblock(volume, &backing)));
     volume
         .resource
         .handle(Input::MetadataWritten { volume: index, ok });
 }
 
-fn try_write_superblock(volume: &Volume, backing: &Backing) -> Result {
+fn try_write_superblock(volume: &Volume, backing: &Backing) -> Result<(), MetaError> {
     let index = volume.index;
     let mut io = backing.metadata.lock();
     let page = io.bytes_mut();
@@ -62,16 +86,22 @@ fn try_write_superblock(volume: &Volume, backing: &Backing) -> Result {
             ))
         })
         .ok_or(ENODEV)?;
+    let given_up = || is_given_up(volume);
+    let patience = Patience {
+        timeout_ms,
+        given_up: &given_up,
+    };
     if flush_data {
-        backing.flush_data_apart()?;
+        backing.flush_data_apart(&mut io, &patience)?;
     }
-    io.set_timeout_ms(timeout_ms);
-    io.write(&backing.meta, backing.layout.superblock().0, flags(flush))
+    let sector = backing.layout.superblock().0;
+    io.write(&backing.meta, sector, flags(flush), &patience)
 }
 
 /// Writes activity-log transactions until none is due. May sleep. Returns whether one was written.
 pub(crate) fn advance_activity_log(volume: &Arc<Volume>) -> bool {
     let index = volume.index;
+    let given_up = || is_given_up(volume);
     let mut any = false;
     loop {
         let backing = volume.backing();
@@ -86,7 +116,10 @@ pub(crate) fn advance_activity_log(volume: &Arc<Volume>) -> bool {
             let step = inner.core.al_next(index, block, crc32c, now);
             (step, inner.core.disk_timeout_ms(index))
         });
-        io.set_timeout_ms(timeout_ms);
+        let patience = Patience {
+            timeout_ms,
+            given_up: &given_up,
+        };
         match step {
             AlStep::Idle => return any,
             AlStep::WriteBitmapPage { page } => {
@@ -94,8 +127,9 @@ pub(crate) fn advance_activity_log(volume: &Arc<Volume>) -> bool {
                 super::bitmap_pages::write_one(volume, &backing, page);
             }
             AlStep::WriteTransaction { md_sector, flush } => {
-                let ok = write_transaction(&backing, &mut io, md_sector, flush);
+                let result = write_transaction(&backing, &mut io, md_sector, flush, &patience);
                 drop(io);
+                let ok = settle(volume, result);
                 volume
                     .resource
                     .with(|inner, now| inner.core.al_written(index, ok, now));
@@ -107,12 +141,15 @@ pub(crate) fn advance_activity_log(volume: &Arc<Volume>) -> bool {
 
 fn write_transaction(
     backing: &Backing,
-    io: &mut crate::kabi::meta_io::MetaIo,
+    io: &mut MetaIo,
     md_sector: Sector,
     flush: bool,
-) -> bool {
+    patience: &Patience<'_>,
+) -> Result<(), MetaError> {
     // Extents that leave the log must have their data on the disk. Where data and log share a
     // device the flush that comes with the write sees to that.
-    (!flush || backing.flush_data_apart().is_ok())
-        && io.write(&backing.meta, md_sector.0, flags(flush)).is_ok()
+    if flush {
+        backing.flush_data_apart(io, patience)?;
+    }
+    io.write(&backing.meta, md_sector.0, flags(flush), patience)
 }

@@ -2,6 +2,7 @@
 
 //! Disk requests on behalf of the peer: writes, reads, discards, flushes, digests.
 
+use super::BackingRef;
 use crate::{
     kabi::{
         bio::{
@@ -27,7 +28,6 @@ use drbd_core::{
         FlushToken,
         PeerIo, //
     },
-    link::VolumeIndex,
     peer_request::PeerId,
     time::Instant, //
 };
@@ -111,6 +111,8 @@ pub(crate) fn run_worker(resource: &Arc<Resource>) {
 /// One piece of work, taken from the core.
 pub(crate) struct Step {
     io: PeerIo,
+    /// The disk that it is for.
+    backing: Option<BackingRef>,
     pages: Option<PageBuf>,
     /// More may be ready.
     more: bool,
@@ -126,8 +128,20 @@ impl Step {
             }
             PeerIo::Read { .. } | PeerIo::Discard { .. } | PeerIo::Flush { .. } => None,
         };
+        let backing = match io {
+            PeerIo::Read { volume, .. }
+            | PeerIo::Write { volume, .. }
+            | PeerIo::Discard { volume, .. }
+            | PeerIo::Flush { volume, .. } => inner.backing(volume),
+            PeerIo::Digest { .. } | PeerIo::Free { .. } => None,
+        };
         let more = inner.core.has_peer_io();
-        Some(Self { io, pages, more })
+        Some(Self {
+            io,
+            backing,
+            pages,
+            more,
+        })
     }
 }
 
@@ -140,7 +154,7 @@ pub(crate) fn run(resource: &Arc<Resource>) {
 pub(crate) fn run_from(resource: &Arc<Resource>, first: Option<Step>) {
     let mut next = first;
     while let Some(step) = next {
-        start(resource, step.io, step.pages);
+        start(resource, step.io, step.backing, step.pages);
         next = if step.more {
             resource.with_peer_io(Step::next)
         } else {
@@ -149,7 +163,12 @@ pub(crate) fn run_from(resource: &Arc<Resource>, first: Option<Step>) {
     }
 }
 
-fn start(resource: &Arc<Resource>, io: PeerIo, pages: Option<PageBuf>) {
+fn start(
+    resource: &Arc<Resource>,
+    io: PeerIo,
+    backing: Option<BackingRef>,
+    pages: Option<PageBuf>,
+) {
     match io {
         PeerIo::Read {
             id,
@@ -160,7 +179,11 @@ fn start(resource: &Arc<Resource>, io: PeerIo, pages: Option<PageBuf>) {
         } => {
             let pages = PagePool::alloc(&resource.pages, len_bytes).ok();
             let kind = Kind::Read { check_zero };
-            submit(resource, id, volume, kind, sector, pages);
+            let target = Target {
+                volume: resource.volume(volume),
+                backing,
+            };
+            submit(resource, id, target, kind, sector, pages);
         }
         PeerIo::Write {
             id,
@@ -179,27 +202,33 @@ fn start(resource: &Arc<Resource>, io: PeerIo, pages: Option<PageBuf>) {
             .into_iter()
             .filter(|(wanted, _)| *wanted)
             .fold(Flags::NONE, |all, (_, flag)| all | flag);
-            submit(resource, id, volume, Kind::Write(flags), sector, pages);
+            let target = Target {
+                volume: resource.volume(volume),
+                backing,
+            };
+            submit(resource, id, target, Kind::Write(flags), sector, pages);
         }
         PeerIo::Discard {
             id,
-            volume,
             sector,
             len_bytes,
             zero_out,
             may_unmap,
+            ..
         } => {
-            let ok = resource
-                .volume(volume)
-                .and_then(|volume| volume.backing())
-                .is_some_and(|backing| {
-                    backing
-                        .discard(sector, len_bytes, zero_out, may_unmap)
-                        .is_ok()
-                });
+            let ok = backing.is_some_and(|backing| {
+                backing
+                    .discard(sector, len_bytes, zero_out, may_unmap)
+                    .is_ok()
+            });
             resource.with(|inner, now| inner.core.peer_io_done(id, ok, now));
         }
-        PeerIo::Flush { token, volume } => flush(resource, token, volume),
+        PeerIo::Flush { token, volume } => match (resource.volume(volume), backing) {
+            (Some(volume), Some(backing)) => backing
+                .flushes
+                .submit_flush(&backing.data, FlushDone { volume, token }),
+            _ => resource.with(|inner, now| inner.core.flush_done(token, false, now)),
+        },
         PeerIo::Digest { id, verify } => digest(resource, id, verify, pages),
         PeerIo::Free { .. } => drop(pages),
     }
@@ -226,16 +255,21 @@ fn digest(resource: &Arc<Resource>, id: PeerId, verify: bool, pages: Option<Page
     drop(left);
 }
 
+/// Where a request goes.
+struct Target {
+    volume: Option<Arc<Volume>>,
+    backing: Option<BackingRef>,
+}
+
 fn submit(
     resource: &Arc<Resource>,
     id: PeerId,
-    index: VolumeIndex,
+    target: Target,
     kind: Kind,
     sector: Sector,
     pages: Option<PageBuf>,
 ) {
-    let volume = resource.volume(index);
-    let backing = volume.as_ref().and_then(|volume| volume.backing());
+    let Target { volume, backing } = target;
     let (Some(volume), Some(backing), Some(pages)) = (volume, backing, pages) else {
         resource.with(|inner, now| inner.core.peer_io_done(id, false, now));
         return;
@@ -248,15 +282,4 @@ fn submit(
     backing
         .peer
         .submit(&backing.data, op, flags, sector.0, pages, context);
-}
-
-fn flush(resource: &Arc<Resource>, token: FlushToken, index: VolumeIndex) {
-    let volume = resource.volume(index);
-    let backing = volume.as_ref().and_then(|volume| volume.backing());
-    match (volume, backing) {
-        (Some(volume), Some(backing)) => backing
-            .flushes
-            .submit_flush(&backing.data, FlushDone { volume, token }),
-        _ => resource.with(|inner, now| inner.core.flush_done(token, false, now)),
-    }
 }

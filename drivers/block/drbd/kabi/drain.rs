@@ -22,7 +22,7 @@ use kernel::{
 ///
 /// `users` is one for the owner plus one for every [`Use`]; whoever takes it to zero completes
 /// `empty`, and does so once.
-pub(super) struct Drain {
+pub(crate) struct Drain {
     inner: Pin<KBox<Inner>>,
 }
 
@@ -40,7 +40,7 @@ unsafe impl Sync for Inner {}
 
 impl Drain {
     /// Creates a drain without users. May sleep.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let inner = KBox::pin_init(
             pin_init!(Inner {
                 // INVARIANT: The owner counts.
@@ -54,7 +54,7 @@ impl Drain {
     }
 
     /// Registers a user. Any context.
-    pub(super) fn enter(&self) -> Use {
+    pub(crate) fn enter(&self) -> Use {
         self.inner.users.fetch_add(1, ordering::Relaxed);
         Use {
             inner: NonNull::from(&*self.inner),
@@ -84,7 +84,7 @@ fn leave(inner: &Inner) {
 /// # Invariants
 ///
 /// `inner` is counted for this value, hence the drain waits before it frees it.
-pub(super) struct Use {
+pub(crate) struct Use {
     inner: NonNull<Inner>,
 }
 

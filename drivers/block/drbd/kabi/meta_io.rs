@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Synchronous reads and writes of 4 KiB blocks: superblock, activity log, bitmap.
+//! Synchronous reads and writes of 4 KiB blocks: superblock, activity log, bitmap. Also flushes that
+//! go before them. Whoever waits may lose patience.
 
 use super::{
     bdev::BackingDevice,
     bio::{
+        BioDone,
+        BioSet,
         BufDone,
         BufSet,
         Flags,
@@ -28,16 +31,50 @@ use kernel::{
 /// Size of a metadata block, in bytes.
 pub(crate) const BLOCK_LEN: usize = 4096;
 
+/// How often somebody who waits is asked whether the answer is still wanted, in milliseconds.
+const LOOK_MS: u32 = 200;
+
+/// How long an operation is waited for.
+pub(crate) struct Patience<'a> {
+    /// At most; `None` is for ever.
+    pub(crate) timeout_ms: Option<u32>,
+    /// Asked now and again while the device does not answer: nobody wants the answer any more.
+    pub(crate) given_up: &'a dyn Fn() -> bool,
+}
+
+impl Patience<'_> {
+    /// Waits until the device answers, whatever that takes.
+    pub(crate) const ENDLESS: Self = Patience {
+        timeout_ms: None,
+        given_up: &|| false,
+    };
+}
+
+/// Why an operation failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum MetaError {
+    /// The device, or the want of memory.
+    Failed(Error),
+    /// The device did not answer in time. It may still do what it was told to.
+    NoAnswer,
+}
+
+impl From<Error> for MetaError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Where the result of an operation is left.
 #[pin_data]
-struct Slot {
+struct Slot<T> {
     #[pin]
-    result: SpinLockIrq<Option<(PageBuf, Result)>>,
+    result: SpinLockIrq<Option<T>>,
     #[pin]
     done: WaitQueue,
 }
 
-impl Slot {
+impl<T: Unpin> Slot<T> {
     fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -47,27 +84,57 @@ impl Slot {
             GFP_KERNEL,
         )
     }
+
+    fn put(&self, result: T) {
+        *self.result.lock() = Some(result);
+        self.done.wake_all();
+    }
+
+    /// Waits for the result, unless patience is lost before. May sleep.
+    fn wait(&self, patience: &Patience<'_>) -> Option<T> {
+        let mut left = patience.timeout_ms;
+        loop {
+            let slice = left.map_or(LOOK_MS, |left| left.min(LOOK_MS));
+            let take = || self.result.lock().take();
+            if let Some(result) = self.done.wait_timeout(slice, take) {
+                return Some(result);
+            }
+            left = left.map(|left| left.saturating_sub(slice));
+            if left == Some(0) || (patience.given_up)() {
+                return None;
+            }
+        }
+    }
 }
 
-struct Finished(Arc<Slot>);
+struct Finished(Arc<Slot<(PageBuf, Result)>>);
 
 impl BufDone for Finished {
     fn done(self, buf: PageBuf, result: Result) {
-        *self.0.result.lock() = Some((buf, result));
-        self.0.done.wake_all();
+        self.0.put((buf, result));
+    }
+}
+
+struct Flushed(Arc<Slot<Result>>);
+
+impl BioDone for Flushed {
+    fn done(self, result: Result) {
+        self.0.put(result);
     }
 }
 
 /// One block and one operation at a time; nothing is allocated while it works as it should.
 ///
-/// Dropping it waits for an operation that ran into its time-out (may sleep).
+/// Dropping it waits for an operation that nobody waited for to its end (may sleep).
 pub(crate) struct MetaIo {
     // Before the pool, whose pages may still be on their way.
     set: BufSet<Finished>,
-    slot: Arc<Slot>,
+    flushes: BioSet<Flushed>,
+    /// Those that no operation has: what nobody waited for to its end keeps its own.
+    slot: Option<Arc<Slot<(PageBuf, Result)>>>,
+    flush_slot: Option<Arc<Slot<Result>>>,
     block: Option<PageBuf>,
     pool: Arc<PagePool>,
-    timeout_ms: Option<u32>,
 }
 
 impl MetaIo {
@@ -80,10 +147,11 @@ impl MetaIo {
         let pool = PagePool::new(2)?;
         let mut this = Self {
             set: BufSet::new(2)?,
-            slot: Slot::new()?,
+            flushes: BioSet::new(2)?,
+            slot: Some(Slot::new()?),
+            flush_slot: Some(Slot::new()?),
             block: Some(Self::fresh_block(&pool)?),
             pool,
-            timeout_ms: None,
         };
         this.bytes_mut().fill(0);
         Ok(this)
@@ -93,11 +161,6 @@ impl MetaIo {
         let mut block = PagePool::alloc(pool, BLOCK_LEN as u32)?;
         block.zero();
         Ok(block)
-    }
-
-    /// Sets how long an operation may take; `None`, as at the beginning, is for ever.
-    pub(crate) fn set_timeout_ms(&mut self, timeout_ms: Option<u32>) {
-        self.timeout_ms = timeout_ms;
     }
 
     /// The block: what was read, or is to be written.
@@ -120,11 +183,15 @@ impl MetaIo {
     ///
     /// # Errors
     ///
-    /// `ETIMEDOUT` if the device did not answer in time: the block is a new one then, and empty.
-    /// Errors of the device.
-    pub(crate) fn read(&mut self, device: &BackingDevice, sector: u64) -> Result {
+    /// No answer: the block is a new one then, and empty. Errors of the device.
+    pub(crate) fn read(
+        &mut self,
+        device: &BackingDevice,
+        sector: u64,
+        patience: &Patience<'_>,
+    ) -> Result<(), MetaError> {
         let flags = Flags::META | Flags::PRIO | Flags::SYNC;
-        self.run(device, Op::Read, flags, sector)
+        self.run(device, Op::Read, flags, sector, patience)
     }
 
     /// Writes the block to `sector` and waits. May sleep. `flags` say whether it must be stable
@@ -133,36 +200,63 @@ impl MetaIo {
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    pub(crate) fn write(&mut self, device: &BackingDevice, sector: u64, flags: Flags) -> Result {
+    pub(crate) fn write(
+        &mut self,
+        device: &BackingDevice,
+        sector: u64,
+        flags: Flags,
+        patience: &Patience<'_>,
+    ) -> Result<(), MetaError> {
         let flags = flags | Flags::META | Flags::PRIO | Flags::SYNC;
-        self.run(device, Op::Write, flags, sector)
+        self.run(device, Op::Write, flags, sector, patience)
     }
 
-    fn run(&mut self, device: &BackingDevice, op: Op, flags: Flags, sector: u64) -> Result {
+    /// Makes stable what the device has written, and waits. The block stays as it is. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// No answer; errors of the device.
+    pub(crate) fn flush(
+        &mut self,
+        device: &BackingDevice,
+        patience: &Patience<'_>,
+    ) -> Result<(), MetaError> {
+        let slot = match self.flush_slot.take() {
+            Some(slot) => slot,
+            None => Slot::new()?,
+        };
+        self.flushes.submit_flush(device, Flushed(slot.clone()));
+        let result = slot.wait(patience).ok_or(MetaError::NoAnswer)?;
+        self.flush_slot = Some(slot);
+        Ok(result?)
+    }
+
+    fn run(
+        &mut self,
+        device: &BackingDevice,
+        op: Op,
+        flags: Flags,
+        sector: u64,
+        patience: &Patience<'_>,
+    ) -> Result<(), MetaError> {
         let block = match self.block.take() {
             Some(block) => block,
-            // The last operation was given up.
+            // There was no memory after the last operation was given up.
             None => Self::fresh_block(&self.pool)?,
         };
-        let context = Finished(self.slot.clone());
-        self.set.submit(device, op, flags, sector, block, context);
-        let slot = &self.slot;
-        let take = || slot.result.lock().take();
-        let answer = match self.timeout_ms {
-            None => Some(slot.done.wait(take)),
-            Some(timeout_ms) => slot.done.wait_timeout(timeout_ms, take),
+        let slot = match self.slot.take() {
+            Some(slot) => slot,
+            None => Slot::new()?,
         };
-        match answer {
-            Some((block, result)) => {
-                self.block = Some(block);
-                result
-            }
-            None => {
-                // Block and slot stay with the operation; it must not meet the next one.
-                self.slot = Slot::new()?;
-                self.block = Some(Self::fresh_block(&self.pool)?);
-                Err(ETIMEDOUT)
-            }
-        }
+        let context = Finished(slot.clone());
+        self.set.submit(device, op, flags, sector, block, context);
+        let Some((block, result)) = slot.wait(patience) else {
+            // Block and slot stay with the operation; it must not meet the next one.
+            self.block = Self::fresh_block(&self.pool).ok();
+            return Err(MetaError::NoAnswer);
+        };
+        self.slot = Some(slot);
+        self.block = Some(block);
+        Ok(result?)
     }
 }

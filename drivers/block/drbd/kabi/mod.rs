@@ -14,13 +14,13 @@
     reason = "a wrapper offers what its object can do, also where the driver does not need it yet"
 )]
 
-mod drain;
 mod ffi;
 
 pub(crate) mod bdev;
 pub(crate) mod bio;
 pub(crate) mod digest;
 pub(crate) mod disk;
+pub(crate) mod drain;
 pub(crate) mod genl;
 pub(crate) mod listener;
 pub(crate) mod log;

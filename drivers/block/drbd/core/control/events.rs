@@ -6,7 +6,7 @@ use super::{Control, Progress, ACTIONS_MIN};
 use crate::action::{Action, Ticket};
 use crate::handshake::Stage;
 use crate::input::Input;
-use crate::link::{Facts, LinkError, Order, Upcall, VolumeIndex};
+use crate::link::{Facts, LinkError, LocalError, Order, Upcall, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::state::Change;
 use crate::time::{earliest, Instant};
@@ -45,6 +45,7 @@ impl Control<'_> {
             | Input::BitmapWritten { volume, .. }
             | Input::Closed { volume }
             | Input::DiskClosed { volume }
+            | Input::MetadataTimedOut { volume }
             | Input::MetadataWritten { volume, .. }
             | Input::Opened { volume }
             | Input::SyncDependency { volume, .. } => {
@@ -76,6 +77,7 @@ impl Control<'_> {
                 volume.opened = volume.opened.saturating_sub(1);
             }
             Input::DiskClosed { .. } => self.disk_closed(v),
+            Input::MetadataTimedOut { .. } => self.local_io_failed(v, LocalError::Timeout),
             Input::MetadataWritten { ok, .. } => self.metadata_written(v, ok),
             Input::Opened { .. } => {
                 let volume = self.vol_mut(v);

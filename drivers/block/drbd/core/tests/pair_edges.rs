@@ -436,6 +436,38 @@ fn a_disk_that_is_too_slow_is_given_up_when_its_time_is_over() {
     assert_eq!(pair.b.state().disk, DiskState::UpToDate);
 }
 
+/// `reference/io.md` 4.3, 8.2: what the disk has besides is not waited for.
+#[test]
+fn a_disk_whose_metadata_took_too_long_is_given_up_by_force() {
+    for forced in [false, true] {
+        let mut pair = Pair::synced();
+        pair.a.hold_local = true;
+        pair.a.write(80, 4096, 1);
+        pair.run();
+        assert!(!pair.a.core.gives_up_disk(V));
+        if forced {
+            let late = Input::MetadataTimedOut { volume: V };
+            pair.a.core.handle(&late, pair.a.now);
+            assert!(pair.a.core.gives_up_disk(V));
+            pair.run();
+            assert_eq!(pair.a.state().disk, DiskState::Diskless);
+            assert_eq!(pair.a.ended, [Ok(())]);
+        } else {
+            pair.a.admin(AdminRequest::Detach {
+                volume: V,
+                force: false,
+            });
+            pair.run();
+            assert_eq!(
+                pair.a.state().disk,
+                DiskState::Failed,
+                "waits for the write"
+            );
+            assert_eq!(pair.a.ended, []);
+        }
+    }
+}
+
 /// Somebody asked for it before, and would wait as long.
 #[test]
 fn a_disk_that_is_too_slow_to_be_detached_is_given_up_as_well() {
