@@ -548,6 +548,18 @@ impl Resource {
         self.threads.lock().interrupt_receiver();
     }
 
+    /// Returns the network options as they were given, with what the core has changed since; `None`
+    /// while StandAlone. May sleep.
+    pub(crate) fn net_conf_in_force(&self) -> Option<NetConf> {
+        let mut conf = (*self.net_conf.lock())?;
+        self.with(|inner, _| {
+            if let Some(net) = inner.core.net_config() {
+                net.tell(&mut conf);
+            }
+        });
+        Some(conf)
+    }
+
     /// Takes new options. May sleep.
     pub(crate) fn set_options(&self, options: ResourceOpts) {
         let mut current = self.options.lock();

@@ -129,6 +129,19 @@ impl Volume {
             .with(|inner, _| inner.core.volume_status(index))
     }
 
+    /// Returns the disk options as they were given, with what the core has changed since; `None`
+    /// without a disk. May sleep.
+    pub(crate) fn disk_conf_in_force(&self) -> Option<DiskConf> {
+        let mut conf = (*self.disk_conf.lock())?;
+        let index = self.index;
+        self.resource.with(|inner, _| {
+            if let Some(disk) = inner.core.disk_config(index) {
+                disk.tell(&mut conf);
+            }
+        });
+        Some(conf)
+    }
+
     /// Returns the backing disk, if there is one. Any context.
     pub(crate) fn backing(&self) -> Option<BackingRef> {
         let index = self.index;

@@ -168,7 +168,7 @@ pub(super) fn leave(
 pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let resource = job.resource()?;
     let _admin = lock(&resource)?;
-    let Some(current) = *resource.net_conf.lock() else {
+    let Some(current) = resource.net_conf_in_force() else {
         return Err(Failure::new(
             RetCode::INVALID_REQUEST,
             Some("net conf missing, try connect"),

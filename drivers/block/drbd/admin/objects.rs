@@ -98,7 +98,7 @@ pub(super) fn context(
 /// Returns the network options as they may be shown.
 #[inline(never)]
 pub(super) fn shown_net_conf(resource: &Resource, secrets: bool) -> Option<NetConf> {
-    let mut conf = (*resource.net_conf.lock())?;
+    let mut conf = resource.net_conf_in_force()?;
     if !secrets {
         conf.shared_secret = Text::EMPTY;
     }
@@ -293,7 +293,7 @@ impl Object<'_> {
         match self {
             Self::Resource(resource) => resource.options.lock().emit(writer)?,
             Self::Device(volume) => {
-                if let Some(conf) = &*volume.disk_conf.lock() {
+                if let Some(conf) = volume.disk_conf_in_force() {
                     conf.emit(writer)?;
                 }
             }

@@ -92,7 +92,7 @@ pub(super) fn describe(
     writer: &mut Writer<'_>,
 ) -> Result<(), NoSpace> {
     volume.resource.options.lock().emit(writer)?;
-    if let Some(conf) = &*volume.disk_conf.lock() {
+    if let Some(conf) = volume.disk_conf_in_force() {
         conf.emit(writer)?;
     }
     if let Some(conf) = shown_net_conf(&volume.resource, secrets) {

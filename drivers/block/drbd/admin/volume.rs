@@ -191,7 +191,7 @@ pub(super) fn leave_disk(
 pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
     let _admin = lock_volume(&volume)?;
-    let Some(current) = *volume.disk_conf.lock() else {
+    let Some(current) = volume.disk_conf_in_force() else {
         return Err(Failure::code(RetCode::NO_DISK));
     };
     let mut conf = current;

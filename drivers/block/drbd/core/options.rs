@@ -56,6 +56,32 @@ impl From<&NetConf> for NetConfig {
     }
 }
 
+impl NetConfig {
+    /// Puts into options as they were given what has changed since without a command: what the peer
+    /// has told (`reference/wire.md` 4.3), and what holds for one handshake only.
+    pub fn tell(&self, conf: &mut NetConf) {
+        conf.wire_protocol = self.protocol;
+        conf.after_sb_0p = self.after_sb_0p;
+        conf.after_sb_1p = self.after_sb_1p;
+        conf.after_sb_2p = self.after_sb_2p;
+        conf.two_primaries = self.two_primaries;
+        conf.discard_my_data = self.discard_my_data;
+    }
+}
+
+impl DiskConfig {
+    /// Puts into options as they were given what has changed since without disk-options: what the
+    /// peer has told (`reference/wire.md` 4.4), and the size that was asked for last.
+    pub fn tell(&self, conf: &mut DiskConf) {
+        conf.disk_size = self.disk_size_sectors;
+        conf.resync_rate = self.resync_rate_kib;
+        conf.c_plan_ahead = self.c_plan_ahead_tenths;
+        conf.c_delay_target = self.c_delay_target_tenths;
+        conf.c_fill_target = self.c_fill_target;
+        conf.c_max_rate = self.c_max_rate_kib;
+    }
+}
+
 impl From<&DiskConf> for DiskConfig {
     fn from(conf: &DiskConf) -> Self {
         Self {

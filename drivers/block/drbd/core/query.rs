@@ -6,6 +6,7 @@ use core::fmt;
 use drbd_format::state_word::{self, StateWord};
 use drbd_format::types::{DiskState, Role, WriteOrdering};
 
+use crate::config::DiskConfig;
 use crate::control::jobs::VolumeJob;
 use crate::control::Volume;
 use crate::input::Input;
@@ -82,6 +83,12 @@ impl<M: Memory> Resource<M> {
             .1
             .get(volume.slot())
             .is_some_and(|volume| volume.disk.is_none() && volume.job == VolumeJob::None)
+    }
+
+    /// The options of the disk that are in force; `None` without one.
+    pub fn disk_config(&self, volume: VolumeIndex) -> Option<&DiskConfig> {
+        let volume = self.control_state().1.get(volume.slot())?;
+        volume.disk.as_ref().map(|disk| &disk.config)
     }
 
     /// Tells whether the disk is being given up by force: nobody waits for its answers any more.

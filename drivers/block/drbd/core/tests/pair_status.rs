@@ -6,11 +6,12 @@ mod pair {
 }
 
 use drbd_core::config::{DiskConfig, NetConfig};
-use drbd_core::input::AdminRequest;
+use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::query::{Held, LinkOptions, OpenError};
 use drbd_core::report::ResourceStatus;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Fencing, Role};
+use drbd_format::options::{DiskConf, NetConf};
+use drbd_format::types::{ConnState, DiskState, Fencing, Protocol, Role};
 use pair::both::{said, Pair, SECTORS};
 use pair::node::{Node, V};
 
@@ -233,4 +234,44 @@ fn the_end_of_a_verify_says_how_fast_it_was() {
             assert!(said(&node.log, &line), "{line} {:#?}", node.log);
         }
     }
+}
+
+/// `show` tells them, and the next command begins with them.
+#[test]
+fn options_that_the_peer_has_told_or_a_handshake_has_used_up_are_those_in_force() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        resync_rate_kib: 777,
+        disk_timeout_tenths: 70,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    let protocol = Protocol::B;
+    let net = NetConfig {
+        protocol,
+        ..*pair.a.core.net_config().unwrap()
+    };
+    let request = AdminRequest::NetOptions {
+        config: net,
+        digests: DigestLengths::default(),
+    };
+    assert_eq!(pair.command(true, request), 101);
+    pair.run();
+    let mut disk = DiskConf::default();
+    pair.b.core.disk_config(V).unwrap().tell(&mut disk);
+    assert_eq!(
+        (disk.resync_rate, disk.disk_timeout),
+        (777, 0),
+        "of both; its own"
+    );
+    let mut given = NetConf {
+        discard_my_data: true,
+        timeout: 55,
+        ..NetConf::default()
+    };
+    pair.b.core.net_config().unwrap().tell(&mut given);
+    assert_eq!(given.wire_protocol, protocol);
+    assert!(!given.discard_my_data, "of no more use");
+    assert_eq!(given.timeout, 55, "as it was given");
 }
