@@ -110,9 +110,19 @@ pub(crate) fn lock(resource: &Resource) -> Result<MutexGuard<'_, Life>, Failure>
 /// The volume has been deleted since it was found.
 pub(crate) fn lock_volume(volume: &Arc<Volume>) -> Result<MutexGuard<'_, Life>, Failure> {
     let guard = lock(&volume.resource)?;
+    check_there(volume)?;
+    Ok(guard)
+}
+
+/// Refuses a volume that has been deleted since it was found.
+///
+/// # Errors
+///
+/// It has been.
+pub(crate) fn check_there(volume: &Arc<Volume>) -> Result<(), Failure> {
     let there = volume.resource.volume(volume.index);
     if there.is_some_and(|there| Arc::ptr_eq(&there, volume)) {
-        Ok(guard)
+        Ok(())
     } else {
         Err(Failure::new(RetCode::MINOR_INVALID, Some("unknown minor")))
     }

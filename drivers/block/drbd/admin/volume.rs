@@ -5,6 +5,7 @@
 use super::{
     events,
     request::{
+        check_there,
         lock,
         lock_volume,
         Failure,
@@ -168,12 +169,17 @@ pub(super) fn attach(job: &mut Job<'_>) -> Result<RetCode, Failure> {
 #[inline(never)]
 pub(super) fn detach(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     let volume = job.volume()?;
-    let _admin = lock_volume(&volume)?;
     let parms = DetachParms::find(&job.message)?.unwrap_or_default();
-    leave_disk(job, &volume, parms.force_detach)
+    if parms.force_detach {
+        // The way out when another command waits, with the mutex, for a disk that does not answer.
+        check_there(&volume)?;
+        return leave_disk(job, &volume, true);
+    }
+    let _admin = lock_volume(&volume)?;
+    leave_disk(job, &volume, false)
 }
 
-/// Detaches the disk. The caller holds the admin mutex.
+/// Detaches the disk. The caller holds the admin mutex, unless it uses force.
 pub(super) fn leave_disk(
     job: &mut Job<'_>,
     volume: &Arc<Volume>,

@@ -426,7 +426,8 @@ impl Control<'_> {
         if force {
             self.vol_mut(v).forced_detach = true;
             match self.vol(v).state.disk {
-                DiskState::Diskless | DiskState::Attaching => {}
+                DiskState::Diskless => {}
+                DiskState::Attaching => self.abandon_attach_of(v),
                 DiskState::Failed => self.order(Order::AbortLocal(v)),
                 DiskState::Negotiating
                 | DiskState::Inconsistent

@@ -74,6 +74,17 @@ impl Control<'_> {
         }
     }
 
+    /// The disk is given up by force before it belongs to the volume.
+    pub(crate) fn abandon_attach_of(&mut self, v: VolumeIndex) {
+        let attaches = self
+            .s
+            .job
+            .is_some_and(|job| matches!(job.kind, JobKind::Attach(of, ..) if of == v));
+        if attaches {
+            self.abandon();
+        }
+    }
+
     fn abandon_attach(&mut self, v: VolumeIndex, step: AttachStep) {
         match step {
             AttachStep::Begin => self.refuse_disk(v),

@@ -236,11 +236,13 @@ impl Control<'_> {
     }
 
     /// Whoever has asked for the suspension may take a snapshot now: no write is with a disk any
-    /// more. Without a connection the peer's disk does not count.
+    /// more. Without a connection the peer's disk does not count, and a disk that was given up by
+    /// force may never answer.
     fn quiesce(&mut self, code: i32) -> Step<WorkStep> {
         let busy = self.indices().any(|v| {
-            let (facts, conn) = (self.vol(v).facts, self.vol(v).state.conn);
-            facts.app_local != 0 || (conn >= ConnState::Connected && facts.peer_pending != 0)
+            let (facts, state) = (self.vol(v).facts, self.vol(v).state);
+            let local = state.disk != DiskState::Diskless && facts.app_local != 0;
+            local || (state.conn >= ConnState::Connected && facts.peer_pending != 0)
         });
         let waits = busy && !put_back(Bug::SuspendReturnsEarly);
         self.watch_all(waits);

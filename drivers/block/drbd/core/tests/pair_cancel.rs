@@ -84,6 +84,37 @@ fn an_attach_that_is_given_up_gives_its_disk_back() {
     assert_eq!(pair.b.answers.last().unwrap().1, 101);
 }
 
+/// It would stay, and be given up later with the first block that takes a while.
+#[test]
+fn a_forced_detach_ends_an_attach_that_is_under_way() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(false, DETACH), 1);
+    assert_eq!(pair.command(false, DISCONNECT), 101);
+    pair.b.hold_bitmap = true;
+    pair.b.disk.superblock = None;
+    pair.b.core = Node::new(7, 8, 0).core;
+    let number = drbd_core::link::VolumeNumber(0);
+    begin(&mut pair.b, AdminRequest::NewVolume { volume: V, number });
+    pair.b.attach(DiskConfig::DEFAULT);
+    while pair.b.step() {}
+    assert_eq!(pair.b.state().disk, DiskState::Attaching);
+    let before = pair.b.answers.len();
+    let force = AdminRequest::Detach {
+        volume: V,
+        force: true,
+    };
+    begin(&mut pair.b, force);
+    let codes: Vec<i32> = pair.b.answers[before..].iter().map(|a| a.1).collect();
+    assert_eq!(codes, [129, 1], "the attach; the detach");
+    assert_eq!(pair.b.state().disk, DiskState::Diskless);
+    assert!(pair.b.core.is_disk_gone(V));
+    pair.b.hold_bitmap = false;
+    pair.b.attach(DiskConfig::DEFAULT);
+    while pair.b.step() {}
+    assert_eq!(pair.b.answers.last().unwrap().1, 101);
+    assert!(!pair.b.core.gives_up_disk(V));
+}
+
 #[test]
 fn an_invalidate_that_is_given_up_lets_io_go_on() {
     let mut pair = Pair::synced();
@@ -132,6 +163,25 @@ fn a_suspension_that_is_given_up_lets_io_go_on() {
             "the other one is still with the disk"
         );
     }
+}
+
+/// It may never answer.
+#[test]
+fn a_suspension_does_not_wait_for_a_disk_that_is_given_up_by_force() {
+    let mut pair = Pair::synced();
+    pair.a.hold_local = true;
+    pair.a.write(80, 4096, 1);
+    pair.run();
+    let ticket = begin(&mut pair.a, AdminRequest::SuspendIo { volume: V });
+    let force = AdminRequest::Detach {
+        volume: V,
+        force: true,
+    };
+    assert_eq!(pair.a.core.answer_to(ticket), None);
+    let now = pair.a.now;
+    pair.a.core.handle(&Input::Admin(&force, Ticket(1)), now);
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    assert_eq!(pair.a.core.answer_to(ticket), Some(1));
 }
 
 #[test]
