@@ -4,6 +4,7 @@ mod bad_config;
 mod bad_metadata;
 mod bad_peer;
 mod disk_exchange;
+mod disk_hangs;
 mod fault_net_cut;
 mod fault_power_loss;
 mod format_record;
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[Scenario] = &[
     lab_seed::SCENARIO,
     pair_mixed::SCENARIO,
     disk_exchange::SCENARIO,
+    disk_hangs::SCENARIO,
     bad_config::SCENARIO,
     bad_metadata::SCENARIO,
     bad_peer::SCENARIO,
@@ -50,6 +52,7 @@ pub(crate) const TESTS: &[(&Scenario, &str)] = &[
     (&pair_mixed::SCENARIO, "pair=ours/c"),
     (&pair_mixed::SCENARIO, "pair=c/ours tools=utils/ours"),
     (&disk_exchange::SCENARIO, "pair=ours/c"),
+    (&disk_hangs::SCENARIO, "pair=ours"),
     (&bad_config::SCENARIO, "pair=ours"),
     (&bad_config::SCENARIO, "pair=ours/c"),
     (&bad_metadata::SCENARIO, "pair=ours"),
