@@ -171,8 +171,9 @@ impl Features {
 
     /// Tells whether the run has any that shapes it.
     pub fn any(&self) -> bool {
-        let (shapes, _) = self.on.split_at(Feature::DRAWN);
-        shapes.contains(&true)
+        let shapes = Feature::ALL.into_iter();
+        let mut shapes = shapes.filter(|feature| *feature != Feature::Freezes);
+        shapes.any(|feature| self.has(feature))
     }
 
     /// What they need of the rest. They only matter where nodes stay connected for a while.

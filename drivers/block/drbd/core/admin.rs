@@ -349,7 +349,7 @@ impl Control<'_> {
 
     /// Suspension concerns all volumes: each that owes a new generation begins it now. Not earlier:
     /// if the command had to wait for the end of a handshake no generation may be owed any more.
-    fn begin_owed_generations(&mut self) {
+    pub(crate) fn begin_owed_generations(&mut self) {
         for v in self.indices() {
             if self.vol(v).disk.is_some() {
                 self.begin_due_generation(v);

@@ -65,11 +65,9 @@ impl Control<'_> {
             return;
         }
         let resumes = !self.s.susp_nod && !self.s.susp_fen;
-        if resumes {
-            self.before_resume_io();
-        }
         let code = self.set_state(v, Change::flag(mask::SUSP, false), Flags::VERBOSE);
         if resumes && code == SUCCESS {
+            self.begin_owed_generations();
             self.after_resume_io(v);
         }
     }
