@@ -33,31 +33,6 @@ fn the_mark_of_a_primary_goes_behind_a_flush_of_its_data() {
     assert!(!pair.a.flushed[before - 1], "no flush without need");
 }
 
-/// The peer may refuse the connection that this node takes for made: a disk that it has never
-/// written to must not count as that of a crashed Primary.
-#[test]
-fn a_disk_that_serves_a_diskless_primary_is_marked_for_its_first_write() {
-    let marked = |pair: &Pair| {
-        let last = pair.b.superblocks.last().expect("one was written");
-        last.flags.contains(MdFlags::PRIMARY_IND)
-    };
-    let mut pair = Pair::synced();
-    let force = false;
-    let detach = AdminRequest::Detach { volume: V, force };
-    assert_eq!(pair.command(true, detach), 1);
-    pair.pass(Duration::from_secs(6));
-    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
-    assert!(!marked(&pair), "nothing was written");
-    pair.b.hold_metadata = true;
-    pair.a.write(800, 4096, 0x71);
-    pair.pass(Duration::from_secs(1));
-    assert_ne!(pair.b.disk.data[800 * 512], 0x71, "not marked yet");
-    pair.b.release_metadata();
-    pair.run();
-    assert!(marked(&pair));
-    assert_eq!(pair.b.disk.data[800 * 512], 0x71);
-}
-
 fn set_al_updates(pair: &mut Pair, al_updates: bool) -> i32 {
     let config = DiskConfig {
         al_updates,
