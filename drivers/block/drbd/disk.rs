@@ -51,8 +51,8 @@ use kernel::{
     }, //
 };
 
-/// What a volume has for a disk. Lies beside the core, under the same lock: whoever is let go by the
-/// core gets the disk that the core means.
+/// What a volume has for a disk. Lies beside the core, under the same lock: whoever is let go by
+/// the core gets the disk that the core means.
 #[derive(Default)]
 pub(crate) enum Place {
     /// None.
@@ -105,8 +105,8 @@ impl InUse {
     }
 }
 
-/// The disk in the hands of somebody, for the time of a call. It is not closed before it comes back,
-/// and no other one takes its place. Dropping it is possible in any context and never waits.
+/// The disk in the hands of somebody, for the time of a call. It is not closed before it comes
+/// back, and no other one takes its place. Dropping it is possible in any context and never waits.
 ///
 /// The reference goes before the use, so it is never the last one.
 pub(crate) struct BackingRef {

@@ -308,6 +308,9 @@ impl Control<'_> {
         if meaning == Meaning::Blocked && self.writes_before_full_sync(v, change) {
             return Step::Wait;
         }
+        if meaning == Meaning::ResumeIo && self.is_meeting_peer() {
+            return Step::Wait;
+        }
         let code = match self.request(v, change, Flags::VERBOSE) {
             Answer::Pending => return Step::Wait,
             Answer::Ready(code) if code == StateError::InTransientState.code() => {
@@ -348,8 +351,12 @@ impl Control<'_> {
     }
 
     /// Suspension concerns all volumes: each that owes a new generation begins it now. Not earlier:
-    /// if the command had to wait for the end of a handshake no generation may be owed any more.
+    /// if the command had to wait for the end of a handshake no generation may be owed any more, as
+    /// the peer gets what was kept.
     pub(crate) fn begin_owed_generations(&mut self) {
+        if self.resends_kept() {
+            return;
+        }
         for v in self.indices() {
             if self.vol(v).disk.is_some() {
                 self.begin_due_generation(v);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Synchronous reads and writes of 4 KiB blocks: superblock, activity log, bitmap. Also flushes that
-//! go before them. Whoever waits may lose patience.
+//! Synchronous reads and writes of 4 KiB blocks: superblock, activity log, bitmap; flushes that go
+//! before them. Whoever waits may lose patience.
 
 use super::{
     bdev::BackingDevice,

@@ -23,12 +23,7 @@ impl Control<'_> {
             }
             return good;
         }
-        let compared = |disk| !matches!(disk, DiskState::Attaching | DiskState::Negotiating);
-        let ready = self.indices().all(|v| {
-            let state = &self.vol(v).state;
-            self.is_back_or_idle(v) && compared(state.disk)
-        });
-        if ready && self.outbox.is_empty() {
+        if self.peer_is_back() && self.outbox.is_empty() {
             return self.thaw_connected();
         }
         // Nobody waits for a volume that the peer does not have.
@@ -38,6 +33,23 @@ impl Control<'_> {
             self.clear_suspension(mask::SUSP_NOD);
         }
         local
+    }
+
+    /// The handshake with the peer is over, and no own disk waits to be compared.
+    fn peer_is_back(&self) -> bool {
+        let compared = |disk| !matches!(disk, DiskState::Attaching | DiskState::Negotiating);
+        self.indices()
+            .all(|v| self.is_back_or_idle(v) && compared(self.vol(v).state.disk))
+    }
+
+    /// A volume that has something to wait for is in its handshake.
+    pub(crate) fn is_meeting_peer(&self) -> bool {
+        self.s.link.state_sent && !self.indices().all(|v| self.is_back_or_idle(v))
+    }
+
+    /// What was kept for the peer is about to be sent again.
+    pub(crate) fn resends_kept(&self) -> bool {
+        self.s.resend_due && self.s.conn >= ConnState::WfReportParams && self.peer_is_back()
     }
 
     /// The volume is connected, or has nothing that waits for that. One that the peer does not have
