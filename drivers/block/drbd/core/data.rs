@@ -606,6 +606,8 @@ impl<M: Memory> DataPlane<M> {
         self.link = *link;
         self.terms = link.terms;
         self.wants.submitters = true;
+        // Without a second primary nothing waits for acks any more.
+        self.wants.receiver = true;
         self.wants.sender = true;
         self.wants.acks = true;
     }

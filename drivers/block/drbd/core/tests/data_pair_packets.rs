@@ -374,3 +374,26 @@ fn packets_of_a_volume_that_is_gone_are_not_counted() {
     world.settle();
     assert_eq!(count(&world, 0, Command::Barrier), 1);
 }
+
+/// The write waits for an ack of the peer that is still under way when an administrator switches
+/// two primaries off: nothing is left to wait for, and that ack wakes nobody.
+#[test]
+fn a_write_that_waits_for_acks_goes_on_when_two_primaries_are_switched_off() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.two_primaries = true;
+    world.connect();
+    world.write(0, 16, 8);
+    while [0, 1, 6, 7, 8].into_iter().any(|kind| world.step(0, kind)) {}
+    while [2, 3, 5, 6].into_iter().any(|kind| world.step(1, kind)) {}
+    assert!(!world.nodes[1].meta_out.is_empty(), "an ack under way");
+    world.write(1, 160, 8);
+    while [0, 1, 6, 7, 8].into_iter().any(|kind| world.step(1, kind)) {}
+    while world.step(0, 3) {}
+    assert!(world.nodes[0].stalled, "the write waits for it");
+    let _ = world.nodes[0].data.take_wants();
+    world.two_primaries = false;
+    world.publish_link(0);
+    assert!(world.nodes[0].data.take_wants().receiver);
+    world.settle();
+    world.check_idle();
+}

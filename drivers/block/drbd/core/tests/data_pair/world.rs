@@ -137,26 +137,7 @@ impl World {
     pub(crate) fn connect_as(&mut self, first: ConnState, second: ConnState) {
         self.connected = true;
         for (at, conn) in [first, second].into_iter().enumerate() {
-            let link = LinkView {
-                terms: Terms {
-                    version: ProtocolVersion::new(101).unwrap(),
-                    features: FeatureFlags(15),
-                    integrity_len: if self.random & 2 == 0 { 8 } else { 0 },
-                },
-                digest_out_len: if self.random & 2 == 0 { 8 } else { 0 },
-                established: true,
-                protocol: self.protocol,
-                max_buffers: self.max_buffers[at],
-                verify_len: 8,
-                csums_len: if self.checksums { 8 } else { 0 },
-                use_rle: self.random & 4 == 0,
-                ko_count: self.ko_count,
-                timeout_tenths: 60,
-                two_primaries: self.two_primaries,
-                resolver: at == 0,
-                ..LinkView::NONE
-            };
-            self.nodes[at].data.set_link(&link);
+            self.publish_link(at);
             self.nodes[at].order(&Order::LinkUp);
             self.state[at].conn = conn;
             self.state[at].pdsk = self.state[1 - at].disk;
@@ -166,6 +147,30 @@ impl World {
         }
         self.publish(0);
         self.publish(1);
+    }
+
+    /// Hands the settings of the connection over.
+    pub(crate) fn publish_link(&mut self, at: usize) {
+        let link = LinkView {
+            terms: Terms {
+                version: ProtocolVersion::new(101).unwrap(),
+                features: FeatureFlags(15),
+                integrity_len: if self.random & 2 == 0 { 8 } else { 0 },
+            },
+            digest_out_len: if self.random & 2 == 0 { 8 } else { 0 },
+            established: true,
+            protocol: self.protocol,
+            max_buffers: self.max_buffers[at],
+            verify_len: 8,
+            csums_len: if self.checksums { 8 } else { 0 },
+            use_rle: self.random & 4 == 0,
+            ko_count: self.ko_count,
+            timeout_tenths: 60,
+            two_primaries: self.two_primaries,
+            resolver: at == 0,
+            ..LinkView::NONE
+        };
+        self.nodes[at].data.set_link(&link);
     }
 
     pub(crate) fn connect(&mut self) {
