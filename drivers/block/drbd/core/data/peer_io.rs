@@ -320,6 +320,8 @@ impl<M: Memory> DataPlane<M> {
     pub(crate) fn forget_epochs(&mut self) {
         self.epochs.reset();
         self.to_refuse = 0;
+        // What is in the caches counts as dirty until a flush begins.
+        self.to_flush = 0;
         for place in self.volumes.iter_mut() {
             place.unstable.clear();
         }

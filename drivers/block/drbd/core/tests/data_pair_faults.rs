@@ -681,3 +681,38 @@ fn what_was_read_for_a_run_that_has_ended_is_not_data_of_the_next_one() {
     world.check_equal();
     world.check_idle();
 }
+
+/// The worker for the disk is late: a flush that is due when the link is lost would begin in the
+/// next connection, before the writes that come over that, and be taken for the flush of those.
+#[test]
+fn a_flush_that_the_lost_connection_was_due_is_not_one_of_the_next() {
+    let flush = |job: &Job| matches!(job, Job::Flush(_));
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.connect();
+    world.settle();
+    let write = |world: &mut World| {
+        world.write(0, 16, 8);
+        while [0, 1, 6, 7, 8].into_iter().any(|kind| world.step(0, kind)) {}
+        while world.step(1, 3) {}
+        world.step(1, 5);
+        let begun = world.nodes[1].jobs.iter().any(flush);
+        while world.step(1, 6) {}
+        while world.step(1, 2) || world.step(0, 4) || world.step(0, 8) {}
+        world.advance_clock(Duration::from_millis(5));
+        while [0, 1].into_iter().any(|kind| world.step(0, kind)) || world.step(1, 3) {}
+        assert!(world.nodes[1].data.has_peer_io(), "a flush is due");
+        begun
+    };
+    assert!(!write(&mut world));
+    world.disconnect();
+    while world.step(0, 6) || world.step(0, 8) || world.step(0, 1) || world.step(1, 1) {}
+    for node in &mut world.nodes {
+        node.broken = false;
+        node.upcalls.clear();
+    }
+    world.connect();
+    assert!(!write(&mut world), "a flush before the write");
+    world.settle();
+    world.check_equal();
+    world.check_idle();
+}
