@@ -32,6 +32,8 @@ mod pair_faults_tests;
 mod pair_frozen_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_generations.rs"]
 mod pair_generations_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_given_up.rs"]
+mod pair_given_up_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_grow.rs"]
 mod pair_grow_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_helpers.rs"]

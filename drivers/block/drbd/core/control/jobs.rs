@@ -270,6 +270,8 @@ impl Control<'_> {
                 }
                 self.tell_state(v);
                 self.vol_mut(v).job = VolumeJob::detach();
+                // Writes have waited for it.
+                self.order(Order::View(v));
                 true
             }
             Detach::Drain => {
@@ -309,6 +311,13 @@ impl Control<'_> {
             }
             Detach::Close => false,
         }
+    }
+
+    /// The peer does not hear of the failure before its handler has ended, and would not mark what
+    /// is not on this disk. (The reference sends nothing at all meanwhile.)
+    pub(super) fn hides_failed_disk(&self, v: VolumeIndex) -> bool {
+        let connected = self.state(v).conn >= ConnState::Connected;
+        connected && self.vol(v).job == VolumeJob::Detach(Detach::Helper)
     }
 
     fn detach_metadata(&mut self, v: VolumeIndex) -> bool {
