@@ -215,8 +215,10 @@ impl Epochs {
         self.flushed(volume);
     }
 
-    /// The disk of a volume is given up: nobody relies on what it holds any more.
+    /// The disk of a volume is given up: nobody relies on what it holds any more, nor waits for a
+    /// flush that it may keep for ever.
     pub fn given_up(&mut self, volume: u8) {
+        self.flushed(volume);
         let bit = VolumeIndex(volume).bit();
         for position in 0..self.queue.len() {
             if let Some(epoch) = self.queue.get_mut(position) {

@@ -333,6 +333,7 @@ impl<M: Memory> DataPlane<M> {
             self.to_refuse |= volume.bit();
         }
         self.epochs.given_up(volume.0);
+        self.advance_epochs();
         self.wants.acks |= self.to_refuse != 0 || self.epochs.has_finished();
     }
 

@@ -5,13 +5,17 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::DiskConfig;
+use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::data::{FlushToken, PeerIo};
 use drbd_core::input::AdminRequest;
+use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
-use drbd_format::types::{DiskState, OnIoError};
-use pair::both::Pair;
+use drbd_format::types::{DiskState, OnIoError, Role};
+use pair::both::{Pair, SECTORS};
 use pair::node::V;
+
+const SECOND: VolumeIndex = VolumeIndex(1);
 
 /// In the second extent of the activity log, which is in no log.
 const COLD: u64 = 8192;
@@ -54,4 +58,67 @@ fn what_is_written_while_the_handler_for_a_failed_disk_runs_is_marked() {
     pair.a.attach(DiskConfig::DEFAULT);
     pair.until("in sync", Pair::in_sync);
     assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
+/// Two volumes in sync, `a` primary. The disk of `b` for the first one hangs in the flush for a
+/// barrier.
+fn with_a_flush_that_hangs() -> (Pair, FlushToken) {
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    for volume in [V, SECOND] {
+        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.run();
+    }
+    pair.connect(NetConfig::DEFAULT);
+    for volume in [V, SECOND] {
+        let (role, force) = (Role::Primary, true);
+        let request = AdminRequest::SetRole {
+            volume,
+            role,
+            force,
+        };
+        assert_eq!(pair.command(true, request), 1);
+    }
+    pair.until("first sync", Pair::in_sync);
+    pair.b.hold_peer_io = true;
+    pair.a.write(80, 4096, 0x71);
+    for _ in 0..100 {
+        pair.round_or_time();
+        let now = pair.b.now;
+        match pair.b.core.next_peer_io(now) {
+            Some(PeerIo::Write { id, .. }) => pair.b.core.peer_io_done(id, true, now),
+            Some(PeerIo::Flush { token, volume }) if volume == V => {
+                pair.b.hold_peer_io = false;
+                return (pair, token);
+            }
+            Some(PeerIo::Flush { token, .. }) => pair.b.core.flush_done(token, true, now),
+            Some(PeerIo::Free { .. }) | None => {}
+            Some(io) => panic!("{io:?}"),
+        }
+    }
+    panic!("no flush");
+}
+
+/// Nobody relies on what that disk holds, and the other volumes wait for the barrier.
+#[test]
+fn a_flush_that_a_disk_that_is_given_up_keeps_is_not_waited_for() {
+    let (mut pair, token) = with_a_flush_that_hangs();
+    assert!(pair.a.request_on(SECOND, Op::Write, 80, 4096, 0x72));
+    pair.run();
+    let (volume, force) = (V, true);
+    assert_eq!(
+        pair.command(false, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.pass(Duration::from_millis(10));
+    assert_eq!(pair.a.volume(SECOND).ended, [Ok(())]);
+    for volume in [V, SECOND] {
+        assert_eq!(pair.a.core.counters(volume).in_flight_sectors, 0);
+    }
+    assert!(pair.a.core.bit_is_set(V, 10), "it is lost with the cache");
+    let now = pair.b.now;
+    pair.b.core.flush_done(token, true, now);
+    pair.run();
+    assert!(pair.volume_in_sync(SECOND));
+    assert_eq!(pair.b.core.counters(V).local, 0);
 }
