@@ -4,6 +4,8 @@
 mod data_pair_faults_tests;
 #[path = "../../../drivers/block/drbd/core/tests/data_pair_packets.rs"]
 mod data_pair_packets_tests;
+#[path = "../../../drivers/block/drbd/core/tests/data_pair_resync.rs"]
+mod data_pair_resync_tests;
 #[path = "../../../drivers/block/drbd/core/tests/data_pair.rs"]
 mod data_pair_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_attach.rs"]

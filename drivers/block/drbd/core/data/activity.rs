@@ -228,8 +228,8 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Reserves extents for waiting application requests, in order. Those that are stopped by a
-    /// resync are passed over; one that finds no slot stops the rest, and is the first of all if it
-    /// has got some. None before the superblock
+    /// resync are passed over, and keep none; one that finds no slot stops the rest, and is the
+    /// first of all if it has got some. None before the superblock
     /// says that there is a Primary with a log: after an attach it is that of `apply-al`, and
     /// nobody would look at the log after a crash.
     fn reserve_for_requests(&mut self, volume: VolumeIndex) {
@@ -253,10 +253,12 @@ impl<M: Memory> DataPlane<M> {
                 return;
             }
             if !suspended {
-                let request = &mut self.requests[slot];
-                if request.al_count == 0 && stopped(disk, first, last) {
+                if stopped(disk, first, last) {
+                    // Perhaps since it got some. The resync may wait for those.
+                    self.release_extents(slot);
                     continue;
                 }
+                let request = &mut self.requests[slot];
                 request.al_first = first;
                 match disk.al.reserve(first, last, &mut request.al_count) {
                     Reserved::Ready => {}
