@@ -22,6 +22,7 @@ const MEASURE_MS: u64 = 500;
 const APP_MEMORY: Duration = Duration::from_millis(100);
 /// Sectors of application I/O within [`APP_MEMORY`] that count as competition.
 const APP_SECTORS: u32 = 64;
+const NS_PER_SEC: u64 = 1_000_000_000;
 /// Span for which unused tokens are saved.
 const BURST_MS: u64 = 100;
 
@@ -122,6 +123,22 @@ impl Rate {
         self.measured_since = now;
     }
 
+    /// Takes the tokens of the time that has passed, whole sectors of them: what is left of it
+    /// counts the next time, however often that is.
+    fn fill(&mut self, now: Instant, rate: u64, burst: u32) {
+        let full_ns = u64::from(burst) * NS_PER_SEC / rate;
+        let passed_ns = now.since(self.filled).0;
+        if passed_ns >= full_ns {
+            self.tokens = burst;
+            self.filled = now;
+            return;
+        }
+        let gained = passed_ns * rate / NS_PER_SEC;
+        self.tokens = self.tokens.saturating_add(short(gained)).min(burst);
+        let used_ns = (gained * NS_PER_SEC).div_ceil(rate);
+        self.filled = self.filled.after(Duration(used_ns));
+    }
+
     /// Returns what may be asked for, given what is in flight and the limit that `max-buffers`
     /// sets, both in sectors.
     pub fn allowance(
@@ -147,13 +164,7 @@ impl Rate {
         self.window = self.window.min(most);
         let rate = rate_kib.max(1) * 2;
         let burst = short(rate * BURST_MS / 1000).max(WINDOW_MIN);
-        // Whole milliseconds only: the remainder stays for the next time.
-        let passed_ms = now.since(self.filled).as_millis().min(10_000);
-        let gained = short(passed_ms * rate / 1000);
-        self.tokens = self.tokens.saturating_add(gained).min(burst);
-        if passed_ms * rate >= 1000 {
-            self.filled = now;
-        }
+        self.fill(now, rate, burst);
         let room = self.window.min(window_max);
         let room = room.saturating_sub(short(in_flight)) & !7;
         if room == 0 {
@@ -231,6 +242,41 @@ mod tests {
         };
         let measured = run(&config, 5, false);
         assert!((45_000..=51_500).contains(&measured), "{measured} KiB/s");
+    }
+
+    /// What is asked for in a while, all of it answered at once, if there is an occasion to ask
+    /// every `step_us`; in KiB per second.
+    fn asked_every(step_us: u64, seconds: u64, config: &DiskConfig) -> u64 {
+        let mut rate = Rate::new(Instant(0), config);
+        let mut done = 0;
+        for step in 0..seconds * 1_000_000 / step_us {
+            let now = Instant(step * step_us * 1000);
+            while let Allowance::Sectors(n) = rate.allowance(now, config, 0, 8192) {
+                rate.asked(n);
+                rate.answered(n);
+                done += n;
+            }
+        }
+        done / 2 / seconds
+    }
+
+    #[test]
+    fn a_rate_does_not_depend_on_how_often_there_is_an_occasion_to_ask() {
+        for rate_kib in [10, 250, 999, 4000, 50_000, 102_400] {
+            let config = DiskConfig {
+                c_max_rate_kib: rate_kib,
+                ..DiskConfig::DEFAULT
+            };
+            for step_us in [100, 700, 1000, 1900, 3000, 17_300] {
+                let seconds = if rate_kib == 10 { 600 } else { 20 };
+                let measured = asked_every(step_us, seconds, &config);
+                let rate = u64::from(rate_kib);
+                assert!(
+                    (rate * 9 / 10..=rate * 11 / 10 + 60).contains(&measured),
+                    "{measured} of {rate} KiB/s, asked every {step_us} us"
+                );
+            }
+        }
     }
 
     #[test]
