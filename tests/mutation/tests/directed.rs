@@ -20,6 +20,8 @@ mod pair_choice_tests;
 mod pair_commands_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_congestion.rs"]
 mod pair_congestion_tests;
+#[path = "../../../drivers/block/drbd/core/tests/pair_digests.rs"]
+mod pair_digests_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_disk_errors.rs"]
 mod pair_disk_errors_tests;
 #[path = "../../../drivers/block/drbd/core/tests/pair_doubt.rs"]

@@ -200,7 +200,7 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
         let mut current = resource.net_conf.lock();
         if current.is_some() {
             *current = Some(conf);
-            *resource.digests.lock() = digests;
+            resource.digests.lock().change(digests);
         }
         drop(current);
         events::connection_changed(&resource, notification::CHANGE);

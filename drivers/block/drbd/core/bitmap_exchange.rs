@@ -300,6 +300,7 @@ impl<M: Memory> DataPlane<M> {
             len: header_len + len,
             payload: Payload::None,
             digest: false,
+            algorithm: None,
             copy: false,
             token: SentToken::Nothing,
         })

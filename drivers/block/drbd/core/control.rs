@@ -374,6 +374,8 @@ pub struct Core {
     pub net: Option<NetConfig>,
     /// Lengths of its digests.
     pub digests: DigestLengths,
+    /// Length of the integrity digest of what is sent: `digests` as the peer knows it.
+    pub digest_out_len: u8,
     /// The connection while it is being set up and while it stands.
     pub link: Link,
     /// Question to the peer in flight.
@@ -424,6 +426,7 @@ impl ControlState {
                     verify: 0,
                     csums: 0,
                 },
+                digest_out_len: 0,
                 link: Link::NONE,
                 two_phase: None,
                 job: None,
@@ -697,7 +700,7 @@ impl<'a> Control<'a> {
             established: self.s.conn == ConnState::WfReportParams,
             protocol: net.protocol,
             two_primaries: net.two_primaries,
-            digest_out_len: self.s.digests.integrity,
+            digest_out_len: self.s.digest_out_len,
             verify_len: self.s.digests.verify,
             csums_len: self.s.digests.csums,
             csums_after_crash_only: net.csums_after_crash_only,

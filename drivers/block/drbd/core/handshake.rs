@@ -13,6 +13,7 @@ use crate::config::Name;
 use crate::control::engine::{Flags, SUCCESS};
 use crate::control::packets::{Handled, Pending};
 use crate::control::Control;
+use crate::input::DigestUse;
 use crate::link::{ControlKind, LinkError, Order, VolumeIndex};
 use crate::log::{Level, Line, ShortName};
 use crate::state::Change;
@@ -102,6 +103,8 @@ pub struct Link {
     pub lost_while_leaving: Option<LinkError>,
     /// A packet that has to wait.
     pub pending: Option<Pending>,
+    /// Algorithms that the last packet names and that the shell has to load.
+    pub load: [Option<(DigestUse, Name)>; 2],
     /// Fencing of the peer.
     pub fence: Fence,
     /// Counts connections that got as far as the parameters, so that a late fencing result is
@@ -138,6 +141,7 @@ impl Link {
         peer_asked: false,
         lost_while_leaving: None,
         pending: None,
+        load: [None; 2],
         fence: Fence::Idle,
         generation: 0,
         own_challenge: [0; CHALLENGE],
@@ -148,6 +152,16 @@ impl Link {
         expected: [0; DIGEST_MAX],
         expected_len: 0,
     };
+
+    /// What becomes of a packet that may have named algorithms.
+    fn to_load(&self) -> Handled {
+        let any = self.load.iter().any(Option::is_some);
+        if any {
+            Handled::Load
+        } else {
+            Handled::Done
+        }
+    }
 
     /// Our challenge.
     pub fn own_challenge(&self) -> &[u8] {
@@ -445,17 +459,56 @@ impl Control<'_> {
         net.after_sb_1p = peer.after_sb_1p.mirrored();
         net.after_sb_2p = peer.after_sb_2p.mirrored();
         net.two_primaries = peer.two_primaries;
-        if peer.integrity_alg.is_empty() {
-            self.s.link.terms.integrity_len = 0;
-        } else if net.integrity_alg.as_bytes() == peer.integrity_alg.as_bytes() {
-            self.s.link.terms.integrity_len = self.s.digests.integrity;
-        } else {
-            // The shell holds digests of the own configuration only.
-            self.log_resource(Line::Incompatible("data-integrity-alg"));
-            return Handled::Fail(LinkError::StandAlone);
+        let Some(integrity_alg) = Name::new(peer.integrity_alg.as_bytes()) else {
+            return Handled::Fail(LinkError::ProtocolError);
+        };
+        self.order(Order::Link);
+        self.adopt(DigestUse::Integrity, integrity_alg);
+        self.s.link.to_load()
+    }
+
+    /// The peer has chosen an algorithm. Without one there is nothing to load.
+    fn adopt(&mut self, what: DigestUse, name: Name) {
+        if name.is_empty() {
+            self.digest_chosen(what, name, 0);
+            return;
+        }
+        let place = self.s.link.load.iter_mut().find(|place| place.is_none());
+        debug_assert!(place.is_some(), "one packet names two at most");
+        if let Some(place) = place {
+            *place = Some((what, name));
+        }
+    }
+
+    fn digest_chosen(&mut self, what: DigestUse, name: Name, len: u8) {
+        let digests = &mut self.s.digests;
+        match (what, self.s.net.as_mut()) {
+            (DigestUse::Integrity, _) => self.s.link.terms.integrity_len = len,
+            (DigestUse::Checksums, Some(net)) => (net.csums_alg, digests.csums) = (name, len),
+            (DigestUse::Verify, Some(net)) => (net.verify_alg, digests.verify) = (name, len),
+            (DigestUse::Checksums | DigestUse::Verify, None) => {}
         }
         self.order(Order::Link);
-        Handled::Done
+    }
+
+    /// The shell has loaded the algorithm that the peer has chosen, whose digests have this
+    /// length; `None`: there is no such algorithm here.
+    pub fn digest_loaded(&mut self, len: Option<u8>) -> Handled {
+        let load = &mut self.s.link.load;
+        let Some((what, name)) = load.iter_mut().find_map(Option::take) else {
+            return Handled::Done;
+        };
+        let handled = match len {
+            Some(len) => {
+                self.digest_chosen(what, name, len);
+                self.s.link.to_load()
+            }
+            None => {
+                self.log_resource(Line::Incompatible(what.option()));
+                Handled::Fail(LinkError::StandAlone)
+            }
+        };
+        self.conclude_packet(handled)
     }
 
     /// P_SYNC_PARAM and P_SYNC_PARAM89 (`reference/wire.md` 4.4).
@@ -476,16 +529,16 @@ impl Control<'_> {
         }
         let connecting = self.vol(v).state.conn == ConnState::WfReportParams;
         let algorithms = [
-            ("verify-alg", net.verify_alg, param.verify_alg),
-            ("csums-alg", net.csums_alg, param.csums_alg),
+            (DigestUse::Verify, net.verify_alg, param.verify_alg),
+            (DigestUse::Checksums, net.csums_alg, param.csums_alg),
         ];
-        for (option, own, peer) in algorithms {
+        for (what, own, peer) in algorithms {
             let Some(peer) = peer else { continue };
             if own.as_bytes() == peer.as_bytes() {
                 continue;
             }
             let line = Line::Different {
-                option,
+                option: what.option(),
                 own: ShortName::new(&own),
                 peer: ShortName::new(&Name::new(peer.as_bytes()).unwrap_or(Name::EMPTY)),
             };
@@ -493,7 +546,11 @@ impl Control<'_> {
             if connecting {
                 return Handled::Fail(LinkError::StandAlone);
             }
+            let Some(name) = Name::new(peer.as_bytes()) else {
+                return Handled::Fail(LinkError::ProtocolError);
+            };
+            self.adopt(what, name);
         }
-        Handled::Done
+        self.s.link.to_load()
     }
 }

@@ -285,6 +285,28 @@ pub enum AdminRequest {
     },
 }
 
+/// A digest whose algorithm the peer may choose.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DigestUse {
+    /// `csums-alg`.
+    Checksums,
+    /// `data-integrity-alg`, of what the peer sends.
+    Integrity,
+    /// `verify-alg`.
+    Verify,
+}
+
+impl DigestUse {
+    /// The option that names the algorithm.
+    pub const fn option(self) -> &'static str {
+        match self {
+            Self::Checksums => "csums-alg",
+            Self::Integrity => "data-integrity-alg",
+            Self::Verify => "verify-alg",
+        }
+    }
+}
+
 /// Lengths in bytes of the digests that a network configuration names, 0: none configured.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DigestLengths {

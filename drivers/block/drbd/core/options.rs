@@ -66,6 +66,9 @@ impl NetConfig {
         conf.after_sb_2p = self.after_sb_2p;
         conf.two_primaries = self.two_primaries;
         conf.discard_my_data = self.discard_my_data;
+        let text = |name: &Name| Text::new(name.as_bytes()).unwrap_or_default();
+        conf.verify_alg = text(&self.verify_alg);
+        conf.csums_alg = text(&self.csums_alg);
     }
 }
 

@@ -9,10 +9,10 @@ use drbd_format::wire::packet::decode_front;
 use crate::action::{Action, Ticket};
 use crate::config::ResourceConfig;
 use crate::control::{Control, ControlState, Lent};
-use crate::data::{is_ack_command, DataPlane, Outgoing, Payload, SentToken};
+use crate::data::{is_ack_command, Algorithm, DataPlane, Outgoing, Payload, SentToken};
 use crate::handshake::Stage;
 use crate::input::Input;
-use crate::link::{LinkError, LinkView, Order, View, VolumeIndex};
+use crate::link::{ControlKind, LinkError, LinkView, Order, View, VolumeIndex};
 use crate::memory::Memory;
 use crate::send_queue::NextPacket;
 use crate::state::VolumeState;
@@ -281,10 +281,16 @@ impl<M: Memory> Resource<M> {
             self.data.control_taken();
             let encoded = self.control(now, |control| control.encode(&item, buf));
             if let Some(len) = encoded {
+                let algorithm = match item.kind {
+                    ControlKind::Protocol => Some(Algorithm::First),
+                    ControlKind::ProtocolUpdate => Some(Algorithm::Another),
+                    _ => None,
+                };
                 return Some(Outgoing {
                     len,
                     payload: Payload::None,
                     digest: false,
+                    algorithm,
                     copy: false,
                     token: SentToken::Nothing,
                 });

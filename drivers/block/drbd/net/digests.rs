@@ -14,16 +14,28 @@ use drbd_core::{
         Name,
         NetConfig, //
     },
-    input::DigestLengths, //
+    input::{
+        DigestLengths,
+        DigestUse, //
+    }, //
 };
 use drbd_format::netlink::codes::RetCode;
 use kernel::prelude::*;
 
+/// An algorithm that can be exchanged while the connection stands.
+struct Named {
+    name: Name,
+    hash: Hash,
+}
+
 /// One loaded algorithm for each use; `None` where nothing is configured.
 #[derive(Default)]
 pub(crate) struct Digests {
-    integrity_out: Option<Hash>,
-    integrity_in: Option<Hash>,
+    integrity_out: Option<Named>,
+    integrity_in: Option<Named>,
+    /// What takes their places with the packet that tells the peer of it.
+    next_out: Option<Named>,
+    next_in: Option<Named>,
     verify: Option<Hash>,
     csums: Option<Hash>,
     hmac: Option<Hash>,
@@ -63,6 +75,29 @@ fn load(name: &Name, code: RetCode) -> Result<Option<Hash>, RetCode> {
     hash.map(Some).ok_or(code)
 }
 
+/// Puts the algorithm of this name into `place`, from `next` if it is there. May sleep.
+fn replace(place: &mut Option<Named>, next: &mut Option<Named>, name: &Name) -> Result {
+    let is_named = |of: &Option<Named>| of.as_ref().is_some_and(|of| of.name == *name);
+    if is_named(place) {
+        return Ok(());
+    }
+    *place = if is_named(next) {
+        next.take()
+    } else {
+        named(name, RetCode::INTEGRITY_ALG).map_err(|_| ENOENT)?
+    };
+    Ok(())
+}
+
+fn named(name: &Name, code: RetCode) -> Result<Option<Named>, RetCode> {
+    let hash = load(name, code)?;
+    Ok(hash.map(|hash| Named { name: *name, hash }))
+}
+
+fn len(hash: &Hash) -> u8 {
+    u8::try_from(hash.len_bytes()).unwrap_or(0)
+}
+
 impl Digests {
     /// Loads what `config` names, in the order of reference/netlink.md 2.8 step 9. May sleep.
     ///
@@ -72,8 +107,8 @@ impl Digests {
     pub(crate) fn load(config: &NetConfig) -> Result<Self, RetCode> {
         let csums = load(&config.csums_alg, RetCode::CSUMS_ALG)?;
         let verify = load(&config.verify_alg, RetCode::VERIFY_ALG)?;
-        let integrity_out = load(&config.integrity_alg, RetCode::INTEGRITY_ALG)?;
-        let integrity_in = load(&config.integrity_alg, RetCode::INTEGRITY_ALG)?;
+        let integrity_out = named(&config.integrity_alg, RetCode::INTEGRITY_ALG)?;
+        let integrity_in = named(&config.integrity_alg, RetCode::INTEGRITY_ALG)?;
         let hmac = if config.cram_hmac_alg.is_empty() {
             None
         } else {
@@ -85,23 +120,65 @@ impl Digests {
         Ok(Self {
             integrity_out,
             integrity_in,
+            next_out: None,
+            next_in: None,
             verify,
             csums,
             hmac,
         })
     }
 
+    /// Other options are in force. The algorithm for data is exchanged when the peer is told of it.
+    pub(crate) fn change(&mut self, new: Self) {
+        let (out, incoming) = (self.integrity_out.take(), self.integrity_in.take());
+        *self = Self {
+            integrity_out: out,
+            integrity_in: incoming,
+            next_out: new.integrity_out,
+            next_in: new.integrity_in,
+            ..new
+        };
+    }
+
+    /// The packet that tells the peer of the algorithm for data is on its way: what is sent behind
+    /// it has digests of that; with the packet that begins the connection (`both`) what is
+    /// received as well. May sleep.
+    pub(crate) fn told(&mut self, name: &Name, both: bool) -> Result {
+        replace(&mut self.integrity_out, &mut self.next_out, name)?;
+        if both {
+            replace(&mut self.integrity_in, &mut self.next_in, name)?;
+        }
+        Ok(())
+    }
+
+    /// The peer has chosen an algorithm: loads it and returns the length of its digests; `None` if
+    /// the kernel does not have it. May sleep.
+    pub(crate) fn adopt(&mut self, what: DigestUse, name: &Name) -> Option<u8> {
+        match what {
+            DigestUse::Integrity => {
+                replace(&mut self.integrity_in, &mut self.next_in, name).ok()?;
+                self.integrity_in.as_ref().map(|named| len(&named.hash))
+            }
+            DigestUse::Checksums => {
+                self.csums = load(name, RetCode::CSUMS_ALG).ok()?;
+                self.csums.as_ref().map(len)
+            }
+            DigestUse::Verify => {
+                self.verify = load(name, RetCode::VERIFY_ALG).ok()?;
+                self.verify.as_ref().map(len)
+            }
+        }
+    }
+
     /// Returns the lengths of the digests for the core.
     pub(crate) fn lengths(&self) -> DigestLengths {
-        let len = |hash: &Option<Hash>| {
-            hash.as_ref()
-                .map_or(0, |hash| u8::try_from(hash.len_bytes()).unwrap_or(0))
-        };
+        let len_of = |hash: &Option<Hash>| hash.as_ref().map_or(0, len);
+        let integrity = self.integrity_out.as_ref();
         DigestLengths {
-            hmac: len(&self.hmac),
-            integrity: len(&self.integrity_out),
-            verify: len(&self.verify),
-            csums: len(&self.csums),
+            hmac: len_of(&self.hmac),
+            integrity: integrity.map_or(0, |named| len(&named.hash)),
+            verify: len_of(&self.verify),
+            csums: len_of(&self.csums),
         }
     }
 
@@ -114,8 +191,8 @@ impl Digests {
 
     /// Computes the integrity digest of pages that are sent.
     pub(crate) fn outgoing_pages(&mut self, pages: &PageBuf, out: &mut [u8]) -> Result<usize> {
-        let hash = self.integrity_out.as_mut().ok_or(ENOENT)?;
-        digest(hash, |hasher| hasher.update_pages(pages), out)
+        let named = self.integrity_out.as_mut().ok_or(ENOENT)?;
+        digest(&mut named.hash, |hasher| hasher.update_pages(pages), out)
     }
 
     /// Computes the integrity digest of a payload that has been received.
@@ -124,7 +201,8 @@ impl Digests {
         update: impl FnOnce(&mut Hasher<'_>),
         out: &mut [u8],
     ) -> Result<usize> {
-        digest(self.integrity_in.as_mut().ok_or(ENOENT)?, update, out)
+        let named = self.integrity_in.as_mut().ok_or(ENOENT)?;
+        digest(&mut named.hash, update, out)
     }
 
     /// Computes the digest of pages for online verify or checksum-based resync.

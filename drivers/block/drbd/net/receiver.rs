@@ -124,6 +124,7 @@ impl<'a> Receiver<'a> {
                     len_bytes,
                     digest_len,
                 } => return self.app_payload(id, len_bytes, digest_len).map(|()| true),
+                Incoming::LoadDigest => incoming = self.load_digest()?,
                 Incoming::Drain { len_bytes } => return self.drain(len_bytes).map(|()| true),
                 Incoming::Wait => {
                     resource.bells.receiver.wait_timeout(RETRY_MS);
@@ -135,6 +136,17 @@ impl<'a> Receiver<'a> {
                 Incoming::Error(_) => return Ok(false),
             }
         }
+    }
+
+    /// Loads the algorithm that the peer has chosen.
+    fn load_digest(&self) -> Result<Incoming> {
+        let wanted = self.resource.with(|inner, _| inner.core.digest_to_load());
+        // The connection may have ended meanwhile.
+        let (what, name) = wanted.ok_or(ESHUTDOWN)?;
+        let len = self.resource.digests.lock().adopt(what, &name);
+        Ok(self
+            .resource
+            .with(|inner, now| inner.core.digest_loaded(len, now)))
     }
 
     /// Reads until `need` bytes are there, without taking more than `most`.

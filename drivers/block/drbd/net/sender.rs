@@ -27,7 +27,9 @@ use crate::{
     }, //
 };
 use drbd_core::{
+    config::Name,
     data::{
+        Algorithm,
         Outgoing,
         Payload,
         SentToken, //
@@ -74,6 +76,8 @@ struct Item {
     end: usize,
     digest: bool,
     copy: bool,
+    /// Data behind it have digests of this algorithm.
+    algorithm: Option<(Algorithm, Name)>,
     pages: Pages,
 }
 
@@ -151,12 +155,17 @@ impl Sender {
             let end = start.saturating_add(out.len);
             let pages = take_pages(inner, &out);
             payload_bytes = payload_bytes.saturating_add(pages.len_bytes());
+            let algorithm = out.algorithm.map(|algorithm| {
+                let net = inner.core.net_config();
+                (algorithm, net.map_or(Name::EMPTY, |net| net.integrity_alg))
+            });
             let item = Item {
                 token: out.token,
                 start,
                 end,
                 digest: out.digest,
                 copy: out.copy,
+                algorithm,
                 pages,
             };
             if self.items.push_within_capacity(item).is_err() {
@@ -183,6 +192,10 @@ impl Sender {
                     .pages
                     .digest(&mut resource.digests.lock(), &mut digest)?;
                 self.batch.push_bytes(digest.get(..len).ok_or(EINVAL)?)?;
+            }
+            if let Some((algorithm, name)) = &item.algorithm {
+                let both = *algorithm == Algorithm::First;
+                resource.digests.lock().told(name, both)?;
             }
             match core::mem::replace(&mut item.pages, Pages::None) {
                 Pages::None => {}

@@ -115,6 +115,10 @@ impl Node {
                 self.lose_link(LinkError::ProtocolError);
                 Receiver::Header
             }
+            Incoming::LoadDigest => {
+                let incoming = self.core.digest_loaded(Some(8), self.now);
+                return self.incoming(incoming);
+            }
             Incoming::Wait => Receiver::Wait,
             Incoming::AppPayload { .. } | Incoming::Drain { .. } => {
                 Receiver::Payload(incoming, None)
@@ -186,6 +190,6 @@ fn payload_lens(incoming: &Incoming) -> (usize, usize) {
             ..
         } => (digest_len as usize, len_bytes as usize),
         Incoming::Drain { len_bytes } => (0, len_bytes as usize),
-        Incoming::Done | Incoming::Error(_) | Incoming::Wait => (0, 0),
+        Incoming::Done | Incoming::Error(_) | Incoming::LoadDigest | Incoming::Wait => (0, 0),
     }
 }

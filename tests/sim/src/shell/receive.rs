@@ -131,6 +131,11 @@ impl World {
                     step => step,
                 }
             }
+            Packet::Payload(Incoming::LoadDigest) => {
+                let len = u8::try_from(digest::LEN).ok();
+                let incoming = self.with(node, |alive, now| alive.core.digest_loaded(len, now));
+                incoming_step(incoming)
+            }
             Packet::Payload(incoming) => {
                 self.payload(node, incoming, bytes);
                 Step::Next(Packet::Header)
@@ -221,6 +226,6 @@ fn payload_len(incoming: &Incoming) -> usize {
         } => *digest_len as usize + scaled(*len_bytes),
         // A digest is shorter than a sector.
         Incoming::Drain { len_bytes } => (*len_bytes % 512) as usize + scaled(*len_bytes),
-        Incoming::Done | Incoming::Wait | Incoming::Error(_) => 0,
+        Incoming::Done | Incoming::LoadDigest | Incoming::Wait | Incoming::Error(_) => 0,
     }
 }

@@ -12,7 +12,7 @@ use drbd_format::wire::settings::{
 use super::Control;
 use crate::config::{DiskConfig, Name};
 use crate::generation;
-use crate::link::{ControlItem, ControlKind, VolumeIndex};
+use crate::link::{ControlItem, ControlKind, Order, VolumeIndex};
 
 /// Returns a name as text. Names come from the configuration or passed the checks of packets.
 fn text(name: &Name) -> &str {
@@ -87,7 +87,7 @@ impl Control<'_> {
     }
 
     fn encode_protocol(
-        &self,
+        &mut self,
         update: bool,
         buf: &mut [u8],
     ) -> Option<Result<usize, drbd_format::wire::EncodeError>> {
@@ -107,6 +107,9 @@ impl Control<'_> {
         } else {
             Packet::Protocol(settings)
         };
+        // Data behind it have digests of this algorithm, those before it of the old one.
+        self.s.digest_out_len = self.s.digests.integrity;
+        self.order(Order::Link);
         Some(packet.encode(&self.s.link.terms, 0, buf))
     }
 

@@ -22,6 +22,8 @@ use crate::state::{mask, Change};
 pub enum Handled {
     /// It is dealt with.
     Done,
+    /// The shell loads an algorithm before it goes on ([`Control::digest_loaded`]).
+    Load,
     /// It can not be dealt with yet: the receiver waits and calls [`Control::retry_packet`].
     Wait,
     /// The connection can not go on.
@@ -137,10 +139,10 @@ impl Control<'_> {
         }
     }
 
-    fn conclude_packet(&mut self, handled: Handled) -> Handled {
+    pub(crate) fn conclude_packet(&mut self, handled: Handled) -> Handled {
         match handled {
             Handled::Wait => {}
-            Handled::Done => self.s.link.pending = None,
+            Handled::Done | Handled::Load => self.s.link.pending = None,
             Handled::Fail(error) => {
                 self.s.link.pending = None;
                 self.link_failed(error);

@@ -259,6 +259,7 @@ impl<M: Memory> DataPlane<M> {
                 len: packet.encode(&self.terms, number, buf).ok()?,
                 payload: Payload::None,
                 digest: false,
+                algorithm: None,
                 copy: false,
                 token: SentToken::Nothing,
             });

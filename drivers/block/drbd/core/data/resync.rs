@@ -86,6 +86,7 @@ impl<M: Memory> DataPlane<M> {
                     len,
                     payload: Payload::None,
                     digest: false,
+                    algorithm: None,
                     copy: false,
                     token: SentToken::Nothing,
                 });

@@ -124,10 +124,22 @@ pub struct Outgoing {
     pub payload: Payload,
     /// Send the integrity digest of the pages before them.
     pub digest: bool,
+    /// Behind this packet the integrity digest is of the algorithm that the network configuration
+    /// names now ([`crate::resource::Resource::net_config`]).
+    pub algorithm: Option<Algorithm>,
     /// The pages must be copied: the upper request may end before TCP is done (protocol A).
     pub copy: bool,
     /// To be handed to `sent`, always, also if the socket failed.
     pub token: SentToken,
+}
+
+/// A packet that tells the peer of `data-integrity-alg` (`reference/wire.md` 4.3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Algorithm {
+    /// P_PROTOCOL. What the peer sends has digests of the same algorithm until it says otherwise.
+    First,
+    /// P_PROTOCOL_UPDATE.
+    Another,
 }
 
 /// Pages that follow a header.
@@ -174,6 +186,9 @@ pub enum Incoming {
     },
     /// The connection cannot go on; the state has changed already. Close the sockets.
     Error(LinkError),
+    /// Load the algorithm of a digest ([`crate::resource::Resource::digest_to_load`]), then
+    /// `digest_loaded`, which says how to go on.
+    LoadDigest,
     /// Allocate pages for the slot, receive digest and payload into them, then `peer_payload`.
     PeerPayload {
         /// Which request.

@@ -5,8 +5,10 @@ use drbd_format::wire::header::Header;
 use drbd_format::wire::packet::{Packet, StreamError};
 
 use super::Resource;
+use crate::config::Name;
 use crate::control::packets::Handled;
 use crate::data::{is_data_command, Incoming};
+use crate::input::DigestUse;
 use crate::link::LinkError;
 use crate::memory::Memory;
 use crate::time::Instant;
@@ -139,6 +141,17 @@ impl<M: Memory> Resource<M> {
         }
     }
 
+    /// The algorithm that [`Incoming::LoadDigest`] is about. Not empty.
+    pub fn digest_to_load(&self) -> Option<(DigestUse, Name)> {
+        self.state.core.link.load.iter().find_map(|load| *load)
+    }
+
+    /// The shell has loaded it: from now on it is used for what the peer sends, or for verify and
+    /// checksums. `len`: that of its digests; `None`: there is no such algorithm.
+    pub fn digest_loaded(&mut self, len: Option<u8>, now: Instant) -> Incoming {
+        incoming(self.control(now, |control| control.digest_loaded(len)))
+    }
+
     /// Tries again the packet that had to wait.
     pub fn data_retry(&mut self, now: Instant) -> Incoming {
         if self.state.core.link.pending.is_some() {
@@ -160,6 +173,7 @@ impl<M: Memory> Resource<M> {
 const fn incoming(handled: Handled) -> Incoming {
     match handled {
         Handled::Done => Incoming::Done,
+        Handled::Load => Incoming::LoadDigest,
         Handled::Wait => Incoming::Wait,
         Handled::Fail(error) => Incoming::Error(error),
     }

@@ -407,6 +407,7 @@ impl Node {
                 self.bios.get_mut(&id.slot).unwrap().data = data;
                 self.data.app_payload(id, ok, self.now);
             }
+            Incoming::LoadDigest => unreachable!("no control plane"),
             Incoming::Error(error) => {
                 assert!(self.broken, "protocol error {error:?}");
             }

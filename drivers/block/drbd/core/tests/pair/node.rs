@@ -7,13 +7,13 @@ use std::collections::{HashMap, VecDeque};
 use drbd_core::action::{Action, Handler, HmacJob, Ticket};
 use drbd_core::activity_log::AlSlot;
 use drbd_core::bitmap::PageState;
-use drbd_core::config::{DiskConfig, ResourceConfig};
+use drbd_core::config::{DiskConfig, Name, ResourceConfig};
 use drbd_core::control::{Held, Volume, ACTIONS_MIN, ORDERS_MIN, OUTBOX_MIN};
 use drbd_core::data::{
-    AlPlace, AlStep, AppIo, DataPlane, DiskMemory, DoneKind, Incoming, LocalPart, Payload, PeerIo,
-    Submit, VolumeSlot,
+    AlPlace, AlStep, Algorithm, AppIo, DataPlane, DiskMemory, DoneKind, Incoming, LocalPart,
+    Payload, PeerIo, Submit, VolumeSlot,
 };
-use drbd_core::input::{AdminRequest, Input};
+use drbd_core::input::{AdminRequest, DigestUse, Input};
 use drbd_core::link::{LinkError, Order, VolumeIndex};
 use drbd_core::memory::Memory;
 use drbd_core::peer_request::PeerSlot;
@@ -91,6 +91,9 @@ pub(crate) struct Node {
     /// Set while the disk is slow with requests of the peer.
     pub(crate) hold_peer_io: bool,
     pub(crate) sent: Vec<u16>,
+    /// Algorithms of the digests that are sent and expected with data.
+    digest_out: Name,
+    digest_in: Name,
     /// How many times eight bytes the digests have that authenticate.
     pub(crate) hmac_words: usize,
     /// Packets that the sender of the data socket still takes; `None`: all.
@@ -149,6 +152,8 @@ impl Node {
             pages: HashMap::new(),
             hold_peer_io: false,
             sent: Vec::new(),
+            digest_out: Name::EMPTY,
+            digest_in: Name::EMPTY,
             hmac_words: 4,
             sends_left: None,
         }
@@ -583,6 +588,12 @@ impl Node {
                 self.data_out.extend(&buf[..out.len]);
                 self.sent.push(command_of(&buf));
                 self.told.push(told_of_packet(&out, &buf));
+                if out.digest {
+                    self.data_out.extend(digest_by(&self.digest_out));
+                }
+                if let Some(algorithm) = out.algorithm {
+                    self.switch_digest(algorithm);
+                }
                 match out.payload {
                     Payload::App(id) => self.data_out.extend(&self.bios[&id.slot].1),
                     Payload::Peer(id) => self.data_out.extend(&self.pages[&id.slot]),
@@ -653,24 +664,61 @@ impl Node {
     fn after_packet(&mut self, incoming: Incoming) -> bool {
         match incoming {
             Incoming::Done => {}
+            Incoming::LoadDigest => return self.load_digest(),
             Incoming::Wait => self.waiting = true,
             Incoming::Error(_) => return false,
             Incoming::Drain { len_bytes } => {
                 self.take(len_bytes as usize);
             }
-            Incoming::PeerPayload { id, len_bytes, .. } => {
+            Incoming::PeerPayload {
+                id,
+                len_bytes,
+                digest_len,
+            } => {
+                let intact = self.takes_digest(digest_len);
                 let data = self
                     .take(len_bytes as usize)
                     .expect("whole packets are sent");
                 self.pages.insert(id.slot, data);
-                self.core.peer_payload(id, true, self.now);
+                self.core.peer_payload(id, intact, self.now);
             }
-            Incoming::AppPayload { id, len_bytes, .. } => {
+            Incoming::AppPayload {
+                id,
+                len_bytes,
+                digest_len,
+            } => {
+                let intact = self.takes_digest(digest_len);
                 self.take(len_bytes as usize);
-                self.core.app_payload(id, true, self.now);
+                self.core.app_payload(id, intact, self.now);
             }
         }
         true
+    }
+
+    /// Receives a digest and tells whether it is of the algorithm that is expected.
+    fn takes_digest(&mut self, len: u32) -> bool {
+        let digest = self.take(len as usize).expect("whole packets are sent");
+        digest.is_empty() || digest == digest_by(&self.digest_in)
+    }
+
+    /// The peer has chosen an algorithm.
+    fn load_digest(&mut self) -> bool {
+        let (what, name) = self.core.digest_to_load().expect("one to load");
+        let len = digest_len(&name);
+        if what == DigestUse::Integrity {
+            self.digest_in = name;
+        }
+        let incoming = self.core.digest_loaded(len, self.now);
+        self.after_packet(incoming)
+    }
+
+    /// A packet that tells the peer of the algorithm has been taken.
+    fn switch_digest(&mut self, algorithm: Algorithm) {
+        let name = self.core.net_config().map(|net| net.integrity_alg);
+        self.digest_out = name.unwrap_or(Name::EMPTY);
+        if algorithm == Algorithm::First {
+            self.digest_in = self.digest_out;
+        }
     }
 
     fn receive_meta(&mut self) -> bool {
@@ -687,6 +735,22 @@ impl Node {
             Err(_) => true,
         }
     }
+}
+
+/// Length of the digests of an algorithm, of which there are a few.
+pub(crate) fn digest_len(name: &Name) -> Option<u8> {
+    match name.as_bytes() {
+        b"crc32c" => Some(4),
+        b"md5" => Some(16),
+        b"sha1" => Some(20),
+        _ => None,
+    }
+}
+
+/// What stands for a digest by this algorithm.
+fn digest_by(name: &Name) -> Vec<u8> {
+    let len = digest_len(name).unwrap_or(0);
+    vec![len; usize::from(len)]
 }
 
 /// Command number of the packet at the front of `buf`, whatever its header form.
