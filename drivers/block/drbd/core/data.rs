@@ -331,6 +331,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) log: List<{ app::LIST_LOG }>,
     pub(crate) send: List<{ app::LIST_SEND }>,
     pub(crate) unacked: List<{ app::LIST_UNACKED }>,
+    /// The first write in `unacked` that the peer has not answered.
+    pub(crate) unanswered: Option<u32>,
     pub(crate) asked: List<{ app::LIST_UNACKED }>,
     pub(crate) done: List<{ app::LIST_DONE }>,
     pub(crate) stamp: u64,
@@ -408,6 +410,7 @@ impl<M: Memory> DataPlane<M> {
             log: List::default(),
             send: List::default(),
             unacked: List::default(),
+            unanswered: None,
             asked: List::default(),
             done: List::default(),
             stamp: 0,

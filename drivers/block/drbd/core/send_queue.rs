@@ -229,6 +229,9 @@ impl<M: Memory> DataPlane<M> {
             self.sending_epoch = epoch;
             self.sending_writes += 1;
             self.unacked.push(&mut self.requests, slot);
+            if self.unanswered.is_none() && self.requests[slot].answer == Answer::Pending {
+                self.unanswered = Some(slot);
+            }
             let place = &mut self.volumes[volume.slot()];
             place.in_flight_sectors += sectors;
             place.totals.sent += if with_data { sectors } else { 0 };
@@ -425,11 +428,11 @@ impl<M: Memory> DataPlane<M> {
         let write = self.unacked.head().map(|slot| &self.requests[slot]);
         let write = write.and_then(|request| {
             let barrier_sent = request.epoch != self.sending_epoch || self.sending_writes == 0;
-            if request.answer == Answer::Pending {
-                Some(since(request))
-            } else {
-                barrier_sent.then(|| since(request).max(self.barrier_since))
+            if barrier_sent && request.answer != Answer::Pending {
+                return Some(since(request).max(self.barrier_since));
             }
+            // In an open epoch others may have been answered before it.
+            self.unanswered.map(|slot| since(&self.requests[slot]))
         });
         let read = self.asked.head().map(|slot| &self.requests[slot]);
         earliest(write, read.map(since))

@@ -145,9 +145,13 @@ impl<M: Memory> DataPlane<M> {
         if was_pending && request.answer != Answer::Pending {
             place.peer_pending -= 1;
         }
-        let answered =
-            was_pending && request.answer != Answer::Pending && request.remote == Remote::Read;
-        if answered || (was_replicated && request.barrier != Barrier::Pending) {
+        let ends = was_replicated && request.barrier != Barrier::Pending;
+        let answered = was_pending && request.answer != Answer::Pending;
+        let leaves = ends || (answered && request.remote == Remote::Read);
+        if answered {
+            self.pass_answered(slot);
+        }
+        if leaves {
             self.leave_unacked(slot);
         }
         self.carry_out(slot, effects, now);
@@ -162,10 +166,24 @@ impl<M: Memory> DataPlane<M> {
             self.asked.remove(&mut self.requests, slot);
             return;
         }
+        self.pass_answered(slot);
         self.unacked.remove(&mut self.requests, slot);
         let request = &self.requests[slot];
         let place = &mut self.volumes[request.volume.slot()];
         place.in_flight_sectors = place.in_flight_sectors.saturating_sub(request.sectors().0);
+    }
+
+    /// A write waits for no answer any more: if it was the first one that did, the next one is.
+    /// Passes over each write once.
+    fn pass_answered(&mut self, slot: u32) {
+        if self.unanswered != Some(slot) {
+            return;
+        }
+        let mut next = self.unacked.after(&self.requests, slot);
+        while let Some(at) = next.filter(|&at| self.requests[at].answer != Answer::Pending) {
+            next = self.unacked.after(&self.requests, at);
+        }
+        self.unanswered = next;
     }
 
     pub(crate) fn carry_out(&mut self, slot: u32, effects: Effects, now: Instant) {

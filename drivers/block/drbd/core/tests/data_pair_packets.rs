@@ -397,3 +397,26 @@ fn a_write_that_waits_for_acks_goes_on_when_two_primaries_are_switched_off() {
     world.settle();
     world.check_idle();
 }
+
+/// What the peer has answered is held back while I/O is suspended, so that the epoch stays open:
+/// its head says nothing of the write behind it, which the peer's disk does not finish.
+#[test]
+fn a_write_behind_one_that_was_answered_has_its_time_from_when_it_was_sent() {
+    let mut world = World::new(1, SECTORS, Protocol::C);
+    world.ko_count = 2;
+    world.connect();
+    world.write(0, 16, 8);
+    world.write(0, 160, 8);
+    while [0, 1, 6, 7, 8].into_iter().any(|kind| world.step(0, kind)) {}
+    while world.step(1, 3) || world.step(1, 5) {}
+    assert_eq!(world.nodes[1].jobs.len(), 2);
+    world.suspend(0, true);
+    world.nodes[1].run_job(0);
+    while world.step(1, 2) || world.step(0, 4) || world.step(0, 8) {}
+    assert_eq!(world.nodes[0].data.counters(V).pending, 1);
+    for _ in 0..130 {
+        world.advance_clock(Duration::from_millis(100));
+    }
+    let upcall = world.nodes[0].data.pop_upcall();
+    assert_eq!(upcall, Some(Upcall::LinkFailed(LinkError::Timeout)));
+}
