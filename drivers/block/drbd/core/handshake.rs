@@ -97,7 +97,8 @@ pub struct Link {
     /// That answer, which waits until the disks that it calls Outdated are so on disk: to a peer
     /// of an old version, and the code.
     pub reply_due: Option<(bool, i32)>,
-    /// The peer has asked for a change of the connection since it refused ours for that reason.
+    /// The peer has asked for a change of the connection, and has not refused ours for that reason
+    /// since.
     pub peer_asked: bool,
     /// The sockets are gone while the peer's answer to our disconnect may still come.
     pub lost_while_leaving: Option<LinkError>,

@@ -25,6 +25,8 @@ enum Ask {
     Hard,
     /// The peer is about to leave as well: its own question is under way.
     PeerAsks,
+    /// Its question may have been answered: it has heard the answer when it answers this ping.
+    PeerHears(u32),
     WaitGone,
 }
 
@@ -56,7 +58,12 @@ impl Control<'_> {
             {
                 return Step::Wait;
             }
-            Ask::PeerAsks => return next(Ask::Plain),
+            Ask::PeerHears(ping)
+                if self.s.conn == ConnState::WfReportParams && !self.s.liveness.answered(ping) =>
+            {
+                return Step::Wait;
+            }
+            Ask::PeerAsks | Ask::PeerHears(_) => return next(Ask::Plain),
             Ask::Plain => (plain, Flags::QUIET),
             Ask::PlainVerbose => (plain, Flags::VERBOSE),
             Ask::OutdatePeer => (plain.and(Change::pdsk(DiskState::Outdated)), Flags::QUIET),
@@ -75,8 +82,12 @@ impl Control<'_> {
             (Some(StateError::AlreadyStandAlone), _) => Step::Done(code::NO_ERROR),
             (Some(StateError::InTransientState), _) => Step::Wait,
             (Some(StateError::ConcurrentChange), _) => {
-                self.s.link.peer_asked = false;
-                next(Ask::PeerAsks)
+                // A question that came before may be the one: its answer is on the way then.
+                if core::mem::take(&mut self.s.link.peer_asked) {
+                    next(Ask::PeerHears(self.s.liveness.ping()))
+                } else {
+                    next(Ask::PeerAsks)
+                }
             }
             (Some(StateError::PrimaryNop), Ask::Plain) => next(Ask::OutdatePeer),
             (Some(StateError::OutdateWithoutConnection), Ask::OutdatePeer) => {

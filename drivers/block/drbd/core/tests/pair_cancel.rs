@@ -456,3 +456,36 @@ fn disks_that_are_both_given_up_at_once_are_of_use_again_by_a_forced_promotion()
         assert!(resynced >= SECTORS, "all of it from the good one");
     }
 }
+
+/// The question of the node that decides was refused and its command given up. The other one, which
+/// leaves now, hears that there is such a question before its own answer has arrived over there.
+#[test]
+fn whoever_leaves_does_not_wait_for_a_question_that_has_been_answered() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        fencing: drbd_format::types::Fencing::ResourceOnly,
+        ..DiskConfig::DEFAULT
+    };
+    let volume = V;
+    let request = AdminRequest::DiskOptions { volume, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.run();
+    let ticket = begin(&mut pair.b, DISCONNECT);
+    give_up(&mut pair.b, ticket);
+    pair.a.data_in.append(&mut pair.b.data_out);
+    while pair.a.step() {}
+    let answer = std::mem::take(&mut pair.a.meta_out);
+    assert!(!answer.is_empty());
+    let before = pair.a.answers.len();
+    pair.a.admin(DISCONNECT);
+    while pair.a.step() {}
+    pair.b.data_in.append(&mut pair.a.data_out);
+    while pair.b.step() {}
+    pair.a.meta_in.append(&mut pair.b.meta_out);
+    while pair.a.step() {}
+    assert_eq!(pair.a.answers.len(), before);
+    pair.b.meta_in.extend(answer);
+    pair.until("an answer", |pair| pair.a.answers.len() > before);
+    assert_eq!(pair.a.answers[before].1, 101);
+    assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+}
