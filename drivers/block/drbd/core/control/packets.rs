@@ -334,9 +334,8 @@ impl Control<'_> {
 
     /// P_STATE_CHG_REQ: the peer asks whether it may change the state (`reference/states.md` 3.6).
     fn change_requested(&mut self, v: VolumeIndex, request: &StateChange) -> Handled {
-        let ours = self.s.two_phase.is_some();
         let change = asked(request);
-        let code = if self.s.link.resolver && ours {
+        let code = if self.s.link.resolver && self.own_question_bars(v, change) {
             StateError::ConcurrentChange.code()
         } else if !change.may_be_asked() {
             self.refuse_request(request)
@@ -357,6 +356,15 @@ impl Control<'_> {
         let number = self.vol(v).number;
         self.s.liveness.reply_state(number, code);
         Handled::Done
+    }
+
+    /// An own question is under way, which excludes one of the peer about this volume. Roles of
+    /// different volumes are not independent: without two Primaries either answer would be in vain.
+    fn own_question_bars(&self, v: VolumeIndex, change: Change) -> bool {
+        let roles = |asked: &Change| asked.names(mask::ROLE) && change.names(mask::ROLE);
+        self.s.two_phase.is_some_and(|asked| {
+            self.version() < 100 || asked.volume.is_none_or(|of| of == v) || roles(&asked.change)
+        })
     }
 
     /// The peer asks for a verify, and has not heard yet of the size that we have told it: nobody

@@ -5,12 +5,12 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::DiskConfig;
+use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::AdminRequest;
 use drbd_core::link::{VolumeIndex, VolumeNumber};
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, Role};
-use pair::both::{said, Pair};
+use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
 const DETACH: AdminRequest = AdminRequest::Detach {
@@ -173,4 +173,55 @@ fn a_volume_that_the_peer_does_not_have_keeps_no_io_frozen() {
     pair.until("in sync", |pair| pair.volume_in_sync(V));
     assert!(pair.a.disk.data == pair.b.disk.data);
     assert_eq!(pair.a.disk.data[160 * 512], 0x72);
+}
+
+/// Each node asks about another volume at the same time (`reference/states.md` 3.6: one mutex for
+/// each).
+#[test]
+fn questions_about_two_volumes_do_not_get_in_each_others_way() {
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    let second = VolumeIndex(1);
+    for volume in [V, second] {
+        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.run();
+    }
+    pair.connect(NetConfig::DEFAULT);
+    for volume in [V, second] {
+        let (role, force) = (Role::Primary, true);
+        let request = AdminRequest::SetRole {
+            volume,
+            role,
+            force,
+        };
+        assert_eq!(pair.command(true, request), 1);
+    }
+    pair.until("in sync", Pair::in_sync);
+    for on_a in [true, false] {
+        let answers = [pair.a.answers.len(), pair.b.answers.len()];
+        let detach = |volume| AdminRequest::Detach {
+            volume,
+            force: false,
+        };
+        pair.node(on_a).admin(detach(V));
+        pair.node(!on_a).admin(detach(second));
+        pair.run();
+        assert_eq!(
+            pair.a.answers[answers[0]..]
+                .iter()
+                .map(|a| a.1)
+                .collect::<Vec<_>>(),
+            [1]
+        );
+        assert_eq!(
+            pair.b.answers[answers[1]..]
+                .iter()
+                .map(|a| a.1)
+                .collect::<Vec<_>>(),
+            [1]
+        );
+        pair.node(on_a).attach_volume(V, DiskConfig::DEFAULT);
+        pair.node(!on_a).attach_volume(second, DiskConfig::DEFAULT);
+        pair.until("in sync", Pair::in_sync);
+    }
 }
