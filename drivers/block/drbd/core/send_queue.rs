@@ -13,7 +13,7 @@ use drbd_format::wire::payload::{
 
 use crate::chance::{chance, Unlikely};
 use crate::data::{DataPlane, Outgoing, Payload, QueuedItem, SentToken};
-use crate::link::ControlItem;
+use crate::link::{ControlItem, LinkError, Upcall};
 use crate::memory::Memory;
 use crate::peer_request::{PeerKind, Stage};
 use crate::quirk::{quirk, Quirk};
@@ -213,10 +213,7 @@ impl<M: Memory> DataPlane<M> {
         let id = self.requests.id_of(slot);
         let encoded = self.encode_app(slot, buf);
         let Some(len) = encoded else {
-            // Cannot happen with terms that have not changed since it was queued; the peer does
-            // not get it, so the range counts as different.
-            self.apply(slot, Event::ConnectionLost, now);
-            self.apply(slot, Event::SendCancelled, now);
+            self.can_not_be_sent(slot, now);
             return None;
         };
         let request = &self.requests[slot];
@@ -249,6 +246,18 @@ impl<M: Memory> DataPlane<M> {
             token: SentToken::App(id),
             ..self.bare(len)
         })
+    }
+
+    /// The terms have changed since the request was submitted: the peer that is back has not the
+    /// feature for zeroes or discards. It does not get this one, so the range counts as different,
+    /// and only another handshake sees to that.
+    fn can_not_be_sent(&mut self, slot: u32, now: Instant) {
+        let request = &self.requests[slot];
+        let place = &mut self.volumes[request.volume.slot()];
+        place.peer_missed |= request.remote == Remote::Data && request.has_local_part();
+        self.apply(slot, Event::ConnectionLost, now);
+        self.apply(slot, Event::SendCancelled, now);
+        self.upcall(Upcall::LinkFailed(LinkError::NetworkFailure));
     }
 
     fn encode_app(&mut self, slot: u32, buf: &mut [u8]) -> Option<usize> {

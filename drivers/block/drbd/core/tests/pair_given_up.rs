@@ -11,7 +11,7 @@ use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
-use drbd_format::types::{DiskState, OnIoError, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, Role};
 use pair::both::{Pair, SECTORS};
 use pair::node::V;
 
@@ -121,4 +121,38 @@ fn a_flush_that_a_disk_that_is_given_up_keeps_is_not_waited_for() {
     pair.run();
     assert!(pair.volume_in_sync(SECOND));
     assert_eq!(pair.b.core.counters(V).local, 0);
+}
+
+/// `a` keeps a request that the next connection can not carry.
+fn resent_to_an_older_peer(op: Op) -> Pair {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        fencing: Fencing::ResourceAndStonith,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.cut = true;
+    pair.a.exits.insert("fence-peer", 1);
+    assert!(pair.a.request(op, 800, 4096, 0));
+    pair.until("a notices", |pair| {
+        pair.a.state().conn < ConnState::Connected
+    });
+    assert!(pair.a.state().susp_fen && pair.a.ended.is_empty());
+    pair.version = 100;
+    pair.cut = false;
+    pair
+}
+
+/// The application is done with it, and a node that takes over reads old data.
+#[test]
+fn what_an_older_peer_can_not_be_sent_gets_there_by_a_resync() {
+    for op in [Op::WriteZeroes, Op::Discard] {
+        let mut pair = resent_to_an_older_peer(op);
+        pair.until("ended", |pair| !pair.a.ended.is_empty());
+        assert_eq!(pair.a.ended, [Ok(())]);
+        pair.until("in sync", Pair::in_sync);
+        let left = [&pair.a, &pair.b].map(|node| node.core.counters(V).out_of_sync_bits);
+        assert_eq!(left, [0; 2], "{op:?}");
+    }
 }
