@@ -364,8 +364,8 @@ impl<M: Memory> DataPlane<M> {
         request.epoch = self.epoch;
         request.protocol = self.link.protocol;
         let agreed = self.link.terms.version.number();
-        if request.protocol == Protocol::A && state.disk != DiskState::UpToDate && agreed >= 100 {
-            // No good disk is here: that it was sent means nothing.
+        if state.disk != DiskState::UpToDate && agreed >= 100 {
+            // No good disk is here: that it was sent, or received, means nothing.
             request.protocol = Protocol::C;
         }
         self.epoch_writes += 1;

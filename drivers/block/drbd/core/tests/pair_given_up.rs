@@ -5,13 +5,13 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, NetConfig};
+use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::data::{FlushToken, PeerIo};
 use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Protocol, Role};
 use pair::both::{Pair, SECTORS};
 use pair::node::V;
 
@@ -154,5 +154,37 @@ fn what_an_older_peer_can_not_be_sent_gets_there_by_a_resync() {
         pair.until("in sync", Pair::in_sync);
         let left = [&pair.a, &pair.b].map(|node| node.core.counters(V).out_of_sync_bits);
         assert_eq!(left, [0; 2], "{op:?}");
+    }
+}
+
+/// With the disk of the peer, which can not take it, the last good data go; and come back. Behind
+/// P_RECV_ACK nobody had what its application was done with.
+#[test]
+fn a_write_of_a_node_without_a_disk_is_done_when_the_peer_has_written_it() {
+    for protocol in [Protocol::A, Protocol::B, Protocol::C] {
+        let mut pair = Pair::synced_by(protocol);
+        let config = ResourceConfig {
+            on_no_data: OnNoData::SuspendIo,
+        };
+        let request = AdminRequest::ResourceOptions { config };
+        assert_eq!(pair.command(true, request), 101);
+        let (volume, force) = (V, true);
+        assert_eq!(
+            pair.command(true, AdminRequest::Detach { volume, force }),
+            1
+        );
+        pair.run();
+        let before = pair.b.disk.data.clone();
+        pair.b.fail_peer_io = true;
+        pair.a.write(80, 4096, 0x71);
+        pair.run();
+        assert_eq!(pair.b.state().disk, DiskState::Diskless);
+        assert!(pair.a.state().susp_nod);
+        pair.b.fail_peer_io = false;
+        pair.b.disk.data = before;
+        pair.b.attach(DiskConfig::DEFAULT);
+        pair.until("ended", |pair| !pair.a.ended.is_empty());
+        assert_eq!(pair.a.ended, [Ok(())]);
+        assert_eq!(pair.b.disk.data[80 * 512], 0x71, "{protocol:?}");
     }
 }
