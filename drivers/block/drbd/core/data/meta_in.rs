@@ -6,7 +6,7 @@ use drbd_format::wire::command::{Command, Frame};
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{BarrierAck, BlockAck, BlockId};
 
-use super::DataPlane;
+use super::{DataPlane, Disk};
 use crate::link::{LinkError, Side, Upcall, VolumeIndex};
 use crate::memory::Memory;
 use crate::put_back::{put_back, Bug};
@@ -216,9 +216,24 @@ impl<M: Memory> DataPlane<M> {
             return Err(LinkError::NetworkFailure);
         }
         let volume = self.requests[id.slot].volume;
+        self.requests[id.slot].read_ahead |= self.is_final_refusal(volume, id.slot);
         self.await_news(volume, now);
         self.apply(id.slot, Event::NegAcked, now);
         Ok(())
+    }
+
+    /// The source of a resync to the own disk can not read what that has not got. Its disk may stay
+    /// (pass-on): it would be asked again and again. If it goes there are no data either, and where
+    /// I/O waits for some the read does.
+    fn is_final_refusal(&mut self, volume: VolumeIndex, slot: u32) -> bool {
+        let range = self.requests[slot].range();
+        let place = &mut self.volumes[volume.slot()];
+        let state = &place.view.state;
+        let theirs = state.disk < DiskState::UpToDate && state.pdsk == DiskState::UpToDate;
+        let resyncs = theirs && state.conn > ConnState::Connected;
+        let waits = place.view.suspends_without_data || state.suspended();
+        let here = |disk: &mut Disk<M>| disk.bitmap.count_range(range) == 0;
+        resyncs && !waits && !(place.bits_known && place.usable_disk().is_some_and(here))
     }
 
     /// P_BARRIER_ACK: must name the oldest epoch and the number of its writes

@@ -188,3 +188,30 @@ fn a_write_of_a_node_without_a_disk_is_done_when_the_peer_has_written_it() {
         assert_eq!(pair.b.disk.data[80 * 512], 0x71, "{protocol:?}");
     }
 }
+
+/// The disk of the source stays: the target would be refused again, and again.
+#[test]
+fn a_read_that_the_source_of_a_resync_can_not_answer_ends() {
+    let mut pair = Pair::synced_with_pass_on();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.a.hold_peer_io = true;
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    pair.rounds_until("target", |pair| {
+        pair.b.state().conn == ConnState::SyncTarget && pair.a.core.data.has_peer_io()
+    });
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    let mut ids = Vec::new();
+    let now = pair.a.now;
+    while let Some(PeerIo::Read { id, .. }) = pair.a.core.next_peer_io(now) {
+        ids.push(id);
+    }
+    assert!(!ids.is_empty());
+    assert!(pair.b.request(Op::Read, 8000, 4096, 0));
+    pair.a.fail_peer_io = true;
+    pair.a.hold_peer_io = false;
+    for _ in 0..40 {
+        pair.round();
+    }
+    assert!(matches!(pair.b.ended[..], [Err(_)]));
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget, "it goes on");
+}
