@@ -105,6 +105,8 @@ impl PeerKind {
 /// Where the request is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Stage {
+    /// Nobody waits for it but the disk that keeps it, which is detached by force.
+    Abandoned,
     /// Its ack waits for the meta socket.
     Acking,
     /// The shell computes a digest over its data.
@@ -202,6 +204,9 @@ pub struct PeerRequest {
     pub holds_extent: bool,
     /// The resync session counts it.
     pub counted: bool,
+    /// The disk that has it is detached by force: it is answered without it, and its slot and
+    /// pages are not free before it comes back.
+    pub aborted: bool,
     /// The shell keeps pages under this slot.
     pub has_pages: bool,
     /// Its payload pages count against max-buffers.
@@ -260,6 +265,7 @@ impl Default for PeerRequest {
             is_counted_write: false,
             holds_extent: false,
             counted: false,
+            aborted: false,
             has_pages: false,
             pages: 0,
             holds_pages: false,

@@ -537,6 +537,7 @@ impl<M: Memory> DataPlane<M> {
                 .after(&self.requests, slot);
             self.apply(slot, Event::AbortLocal, now);
         }
+        self.abort_for_peer(volume, now);
     }
 
     fn fill_bitmap(&mut self, volume: VolumeIndex, set: bool) {

@@ -17,6 +17,10 @@ impl<M: Memory> DataPlane<M> {
 
     /// As [`Self::peer_io_done`], for reads with `check_zero`: all bytes read are zero.
     pub fn peer_io_read(&mut self, id: PeerId, ok: bool, all_zero: bool, now: Instant) {
+        if self.peers.get(id).is_some_and(|peer| peer.aborted) {
+            self.aborted_came_back(id.slot);
+            return;
+        }
         if self.peers.get(id).map(|peer| peer.stage) != Some(Stage::InFlight) {
             return;
         }
@@ -34,6 +38,35 @@ impl<M: Memory> DataPlane<M> {
             | PeerKind::ThinRead
             | PeerKind::VerifyCompare
             | PeerKind::VerifyRead => self.read_finished(slot, ok, all_zero, now),
+        }
+        self.check_idle(volume);
+    }
+
+    /// The disk of a volume is detached by force: what it has for the peer has failed. It may keep
+    /// that for ever, and the peer's applications, all other volumes and the next connection do not
+    /// wait for it. Loops over all requests for the peer.
+    pub(crate) fn abort_for_peer(&mut self, volume: VolumeIndex, now: Instant) {
+        let mut at = self.all_peers.head();
+        while let Some(slot) = at {
+            at = self.all_peers.after(&self.peers, slot);
+            let peer = &mut self.peers[slot];
+            if peer.volume == volume && peer.stage == Stage::InFlight {
+                peer.aborted = true;
+                self.refuse(slot, now);
+            }
+        }
+    }
+
+    /// What the disk did with it does not count any more.
+    fn aborted_came_back(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot];
+        peer.aborted = false;
+        peer.has_pages = !peer.kind.is_write();
+        let (volume, abandoned) = (peer.volume, peer.stage == Stage::Abandoned);
+        let place = &mut self.volumes[volume.slot()];
+        place.local_in_flight = place.local_in_flight.saturating_sub(1);
+        if abandoned {
+            self.release_slot(slot);
         }
         self.check_idle(volume);
     }
@@ -394,7 +427,7 @@ impl<M: Memory> DataPlane<M> {
     /// Nothing is left to do for a request but to give its pages and slot back. Without pages the
     /// slot is free when this returns.
     pub(crate) fn retire(&mut self, slot: u32) {
-        if self.peers[slot].stage == Stage::Freeing {
+        if matches!(self.peers[slot].stage, Stage::Abandoned | Stage::Freeing) {
             return;
         }
         self.free_pages(slot);
@@ -402,11 +435,21 @@ impl<M: Memory> DataPlane<M> {
         self.release_peer_al(slot);
         self.complete_extent(slot);
         let peer = &mut self.peers[slot];
-        peer.stage = Stage::Freeing;
-        let has_pages = peer.has_pages;
         let place = &mut self.volumes[peer.volume.slot()];
         place.unanswered = place.unanswered.saturating_sub(1);
-        if has_pages {
+        if peer.aborted {
+            peer.stage = Stage::Abandoned;
+            self.all_peers.remove(&mut self.peers, slot);
+            self.check_drained();
+        } else {
+            self.release_slot(slot);
+        }
+    }
+
+    fn release_slot(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot];
+        peer.stage = Stage::Freeing;
+        if peer.has_pages {
             self.to_free.push(&mut self.peers, slot);
             self.wants.peer_io = true;
         } else {

@@ -9,6 +9,7 @@ use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::data::{FlushToken, PeerIo};
 use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeIndex;
+use drbd_core::peer_request::PeerId;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Protocol, Role};
@@ -214,4 +215,62 @@ fn a_read_that_the_source_of_a_resync_can_not_answer_ends() {
     }
     assert!(matches!(pair.b.ended[..], [Err(_)]));
     assert_eq!(pair.b.state().conn, ConnState::SyncTarget, "it goes on");
+}
+
+/// A write of `a` is with the disk of `b`, which hangs.
+fn with_a_write_that_hangs() -> (Pair, PeerId) {
+    let mut pair = Pair::synced();
+    pair.b.hold_peer_io = true;
+    pair.a.write(80, 4096, 0x71);
+    pair.run();
+    let now = pair.b.now;
+    let Some(PeerIo::Write { id, .. }) = pair.b.core.next_peer_io(now) else {
+        panic!("the write goes to the disk");
+    };
+    pair.b.hold_peer_io = false;
+    (pair, id)
+}
+
+fn detach_by_force(pair: &mut Pair) {
+    let (volume, force) = (V, true);
+    let request = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(false, request), 1);
+    pair.run();
+}
+
+/// The application on the other node waited until the connection was given up, and there was none
+/// before the disk answered.
+#[test]
+fn what_a_disk_that_is_detached_by_force_keeps_for_the_peer_is_refused() {
+    for lost in [false, true] {
+        let (mut pair, id) = with_a_write_that_hangs();
+        if lost {
+            pair.break_now();
+            pair.run();
+            assert!(pair.b.state().conn < ConnState::Connected);
+        }
+        detach_by_force(&mut pair);
+        pair.until("connected", |pair| {
+            pair.b.state().conn == ConnState::Connected
+        });
+        pair.pass(Duration::from_millis(10));
+        assert_eq!(pair.a.ended, [Ok(())], "{lost}");
+        let counters = pair.a.core.counters(V);
+        assert_eq!(
+            (counters.in_flight_sectors, counters.out_of_sync_bits),
+            (0, 1)
+        );
+        pair.break_now();
+        pair.until("connected", |pair| {
+            pair.b.state().conn == ConnState::Connected
+        });
+        assert_eq!(pair.b.core.counters(V).local, 1, "it is with the disk");
+        let now = pair.b.now;
+        pair.b.core.peer_io_done(id, true, now);
+        pair.run();
+        assert_eq!(pair.b.core.counters(V).local, 0);
+        pair.b.attach(DiskConfig::DEFAULT);
+        pair.until("in sync", Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data);
+    }
 }
