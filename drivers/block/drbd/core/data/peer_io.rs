@@ -145,26 +145,35 @@ impl<M: Memory> DataPlane<M> {
         None
     }
 
-    /// Locks the extent of the first request that waits for one.
+    /// Locks the extent of the first request that waits for one and can have it. Of each volume only
+    /// the oldest one is tried: it has closed its extent, and its turn is not passed over. A volume
+    /// with writes that do not end, as its disk hangs, holds up no other one. Looks at each waiting
+    /// request once.
     fn lock_next(&mut self) -> Option<u32> {
-        let slot = self.lock_wait.head()?;
-        let peer = &self.peers[slot];
-        let (volume, extent) = (peer.volume, peer.sector.resync_extent().0);
-        if !self.volumes[volume.slot()].has_disk() {
-            self.lock_wait.remove(&mut self.peers, slot);
-            return Some(slot);
-        }
-        if self.lacks_read_memory(slot) {
-            return None;
-        }
-        match self.begin_extent(volume, extent, SERVE_LIMIT) {
-            Begin::Locked => {
+        let mut left = self.present;
+        let mut at = self.lock_wait.head();
+        while let Some(slot) = at.filter(|_| left != 0) {
+            at = self.lock_wait.after(&self.peers, slot);
+            let peer = &self.peers[slot];
+            let (volume, extent) = (peer.volume, peer.sector.resync_extent().0);
+            if left & volume.bit() == 0 {
+                continue;
+            }
+            if !self.volumes[volume.slot()].has_disk() {
+                self.lock_wait.remove(&mut self.peers, slot);
+                return Some(slot);
+            }
+            if self.lacks_read_memory(slot) {
+                return None;
+            }
+            if self.begin_extent(volume, extent, SERVE_LIMIT) == Begin::Locked {
                 self.lock_wait.remove(&mut self.peers, slot);
                 self.peers[slot].holds_extent = true;
-                Some(slot)
+                return Some(slot);
             }
-            Begin::Busy | Begin::Full => None,
+            left &= !volume.bit();
         }
+        None
     }
 
     /// Locks a resync extent against application writes.

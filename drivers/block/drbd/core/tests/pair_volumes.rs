@@ -225,3 +225,38 @@ fn questions_about_two_volumes_do_not_get_in_each_others_way() {
         pair.until("in sync", Pair::in_sync);
     }
 }
+
+/// What the peer asks for waits for the writes in the same extent. That of the other volume waited
+/// behind it.
+#[test]
+fn a_disk_that_hangs_with_a_write_holds_up_the_resync_of_its_own_volume_only() {
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    let second = VolumeIndex(1);
+    for volume in [V, second] {
+        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
+        pair.run();
+    }
+    pair.connect(NetConfig::DEFAULT);
+    pair.a.hold_peer_io = true;
+    for volume in [V, second] {
+        let request = AdminRequest::SetRole {
+            volume,
+            role: Role::Primary,
+            force: true,
+        };
+        assert_eq!(pair.command(true, request), 1);
+    }
+    pair.until("sources", |pair| {
+        let is_source = |volume| pair.a.state_of(volume).is_sync_source();
+        [V, second].map(is_source) == [true; 2]
+    });
+    pair.a.volume(V).hold_local = true;
+    pair.a.write(80, 4096, 0x71);
+    pair.run();
+    pair.a.hold_peer_io = false;
+    pair.until("in sync", |pair| pair.volume_in_sync(second));
+    assert!(pair.a.state().is_sync_source(), "its disk hangs");
+    let disks = [&mut pair.a, &mut pair.b].map(|node| node.volume(second).disk.data.clone());
+    assert!(disks[0] == disks[1]);
+}
