@@ -106,7 +106,7 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) al_suspended: bool,
     /// Replicated writes of applications that are not completed.
     pub(crate) app_writes: Tree,
-    /// Writes for the peer that are not finished.
+    /// Writes for the peer that are not finished, and reads of a verify that they must not overtake.
     pub(crate) peer_writes: Tree,
     /// How many of them are writes of its applications.
     pub(crate) peer_app_writes: u32,

@@ -224,6 +224,9 @@ impl<M: Memory> DataPlane<M> {
     /// A read has ended.
     fn read_finished(&mut self, slot: u32, ok: bool, all_zero: bool, now: Instant) {
         self.peers[slot].has_pages = true;
+        if self.peers[slot].kind == PeerKind::VerifyCompare {
+            self.leave_tree(slot);
+        }
         self.answer_read(slot, ok, all_zero, now);
     }
 

@@ -720,6 +720,10 @@ impl<M: Memory> DataPlane<M> {
         }
         self.answer_arrived(slot);
         self.peers[slot].stage = Stage::Waiting;
+        // Writes of the peer that come behind the digest must not get to the disk before the read.
+        let (start, end) = (range.start().0, range.end().0);
+        let place = &mut self.volumes[volume.slot()];
+        place.peer_writes.insert(&mut self.peers, slot, start, end);
         self.io_ready.push(&mut self.peers, slot);
         self.wants.peer_io = true;
         Ok(Incoming::Done)
