@@ -674,7 +674,8 @@ impl<'a> Control<'a> {
             max_bio_bytes: self.max_bio_bytes(v),
             crashed_primary: volume.crashed_primary,
             al_updates: volume.disk.is_none() || volume.al_updates,
-            log_is_void: volume.disk.is_some_and(|disk| disk.primary_is_due()),
+            log_is_void: volume.disk.is_some_and(|disk| disk.primary_is_due())
+                || self.awaits_writes(v),
             generation_due: self.holds_sync_uuid(v)
                 || self.hides_failed_disk(v)
                 || volume.disk.is_some_and(|disk| disk.generation_is_due()),

@@ -54,6 +54,10 @@ impl Control<'_> {
         if o.conn > ConnState::Connected && n.conn == ConnState::Connected {
             self.forget_consent(v);
         }
+        if o.conn < ConnState::Connected && n.conn >= ConnState::Connected {
+            // What is known is of the connection before.
+            self.vol_mut(v).facts.took_writes = false;
+        }
         if n.disk >= DiskState::Inconsistent {
             self.update_flags(v, n);
         }

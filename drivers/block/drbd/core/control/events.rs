@@ -182,6 +182,7 @@ impl Control<'_> {
         }
         self.s.waiting = self.s.job.is_some()
             || self.s.link.stage == Stage::Closing
+            || self.indices().any(|v| self.awaits_writes(v))
             || self.volumes.iter().any(|volume| {
                 volume.job != VolumeJob::None
                     || volume.al_resuming
@@ -200,7 +201,7 @@ impl Control<'_> {
             let mut active = self.step_cleanup();
             for v in self.indices() {
                 active |= self.step_volume(v) | self.step_role_due(v) | self.step_al_resuming(v);
-                active |= self.step_former_primary(v);
+                active |= self.step_former_primary(v) | self.step_served(v);
             }
             active |= self.step_admin() | self.conclude_abandoned();
             if !active {

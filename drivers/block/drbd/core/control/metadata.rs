@@ -13,6 +13,7 @@ use super::{Control, Disk, Held};
 use crate::action::Action;
 use crate::chance::{chance, Unlikely};
 use crate::link::{ControlKind, LocalError, Order, VolumeIndex};
+use crate::quirk::{quirk, Quirk};
 use crate::state::VolumeState;
 
 /// Metadata flags (`reference/metadata.md` 2.2).
@@ -88,6 +89,11 @@ impl MetadataIo {
         // Versions wrap; half of the range counts as the past.
         self.stable.wrapping_sub(needed) < 1 << 31
     }
+}
+
+/// The disk serves a Primary that has none. One that is not good serves nobody.
+fn serves(n: VolumeState) -> bool {
+    n.pdsk < DiskState::Inconsistent && n.peer == Role::Primary && n.disk == DiskState::UpToDate
 }
 
 /// How far the end of the Primary's mark on disk has got.
@@ -288,20 +294,20 @@ impl Control<'_> {
 
     /// Recomputes the flags from the new state (`reference/metadata.md` 7).
     pub(crate) fn update_flags(&mut self, v: VolumeIndex, n: VolumeState) {
-        let crashed = self.vol(v).crashed_primary;
+        let volume = self.vol(v);
+        let crashed = volume.crashed_primary;
+        let took_writes = volume.facts.took_writes;
         let Some(disk) = self.vol_mut(v).disk.as_mut() else {
             return;
         };
         if n.disk < DiskState::Inconsistent {
             return;
         }
-        // A disk that is not good serves no Primary.
-        let serves = n.pdsk < DiskState::Inconsistent
-            && n.peer == Role::Primary
-            && n.disk == DiskState::UpToDate;
+        let marked = took_writes || disk.flags & flag::PRIMARY_IND != 0;
+        let served = serves(n) && (marked || quirk(Quirk::GenerationForNobody));
         let rules = [
             (flag::CRASHED_PRIMARY, crashed),
-            (flag::PRIMARY_IND, n.role == Role::Primary || serves),
+            (flag::PRIMARY_IND, n.role == Role::Primary || served),
             (flag::CONNECTED_IND, n.conn > ConnState::WfReportParams),
             (flag::CONSISTENT, n.disk > DiskState::Inconsistent),
             (flag::WAS_UP_TO_DATE, n.disk > DiskState::Outdated),
@@ -329,6 +335,25 @@ impl Control<'_> {
         } else if *former == FormerPrimary::No {
             *former = FormerPrimary::Draining;
         }
+    }
+
+    /// The disk serves a Primary that has none, and is not marked for it yet: the peer has written
+    /// nothing. It may refuse the connection, which this node has taken for made, and what it never
+    /// wrote to must not count as the disk of a Primary that has crashed (seed 300449).
+    pub(crate) fn awaits_writes(&self, v: VolumeIndex) -> bool {
+        let disk = self.vol(v).disk;
+        serves(self.state(v)) && disk.is_some_and(|disk| disk.flags & flag::PRIMARY_IND == 0)
+    }
+
+    /// The first write of a Primary without a disk waits for the mark. Returns whether anything was
+    /// done.
+    pub(crate) fn step_served(&mut self, v: VolumeIndex) -> bool {
+        let due = self.vol(v).facts.took_writes && self.awaits_writes(v);
+        if due {
+            self.set_flag(v, flag::PRIMARY_IND, true);
+            self.order(Order::View(v));
+        }
+        due
     }
 
     /// Once the activity log is not in use the bitmap is written, which then tells all that the log

@@ -282,6 +282,7 @@ fn a_write_kept_over_a_lost_connection_is_in_the_bitmap_that_goes_before_it_is_g
 fn left_without_opinion() -> Pair {
     let mut pair = Pair::synced();
     pair.b.hold_metadata = true;
+    let before = pair.b.disk.superblock.clone();
     detach(&mut pair, true, false);
     pair.a.attach(DiskConfig::DEFAULT);
     pair.run();
@@ -289,6 +290,8 @@ fn left_without_opinion() -> Pair {
     assert_eq!(pair.b.state().conn, ConnState::WfBitMapS);
     let (volume, force) = (V, true);
     pair.b.admin(AdminRequest::Detach { volume, force });
+    // What the disk had not finished never gets on it.
+    pair.b.disk.superblock = before;
     pair
 }
 

@@ -7,8 +7,9 @@ mod pair {
 
 use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
+use drbd_core::request::Op;
 use drbd_core::time::Duration;
-use drbd_format::disk::superblock::MdFlags;
+use drbd_format::disk::superblock::{MdFlags, Superblock};
 use drbd_format::types::{ConnState, DiskState, Fencing, Role};
 use pair::both::Pair;
 use pair::node::V;
@@ -33,21 +34,116 @@ fn the_mark_of_a_primary_goes_behind_a_flush_of_its_data() {
     assert!(!pair.a.flushed[before - 1], "no flush without need");
 }
 
-fn set_al_updates(pair: &mut Pair, al_updates: bool) -> i32 {
+/// The superblock on the disk of `b` says that there is a Primary.
+fn is_marked(pair: &Pair) -> bool {
+    let last = pair.b.superblocks.last().expect("one was written");
+    last.flags.contains(MdFlags::PRIMARY_IND)
+}
+
+/// The disk of `b` serves the Primary, which has written nothing since it lost its own.
+fn serving(pair: &mut Pair) {
+    let force = false;
+    let detach = AdminRequest::Detach { volume: V, force };
+    assert_eq!(pair.command(true, detach), 1);
+    pair.pass(Duration::from_secs(6));
+    assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
+    assert!(!is_marked(pair), "nothing was written");
+    pair.b.hold_metadata = true;
+}
+
+/// The first write is on the way, and waits for the mark.
+fn assert_mark_comes_first(pair: &mut Pair, op: Op) {
+    pair.b.disk.data[800 * 512] = 0x70;
+    assert!(pair.a.request(op, 800, 4096, 0x71));
+    pair.pass(Duration::from_secs(1));
+    assert_eq!(pair.b.disk.data[800 * 512], 0x70, "not marked yet");
+    pair.b.release_metadata();
+    pair.run();
+    assert!(is_marked(pair));
+    assert_ne!(pair.b.disk.data[800 * 512], 0x70);
+}
+
+/// The peer may refuse the connection that this node takes for made: a disk that it has never
+/// written to must not count as that of a crashed Primary.
+#[test]
+fn a_disk_that_serves_a_diskless_primary_is_marked_for_its_first_write() {
+    let mut pair = Pair::synced();
+    serving(&mut pair);
+    assert_mark_comes_first(&mut pair, Op::Write);
+}
+
+#[test]
+fn a_disk_that_serves_a_diskless_primary_is_marked_for_its_first_discard() {
+    let mut pair = Pair::synced();
+    serving(&mut pair);
+    assert_mark_comes_first(&mut pair, Op::Discard);
+}
+
+/// The write waits although there is no log.
+#[test]
+fn a_disk_without_a_log_that_serves_a_diskless_primary_is_marked_first() {
+    let mut pair = Pair::synced();
+    assert_eq!(set_al_updates(&mut pair, false, false), 101);
+    serving(&mut pair);
+    assert_mark_comes_first(&mut pair, Op::Write);
+}
+
+/// The write is carried out although the peer is gone.
+#[test]
+fn a_write_that_the_link_leaves_behind_waits_for_the_mark() {
+    let mut pair = Pair::synced();
+    serving(&mut pair);
+    pair.b.disk.data[800 * 512] = 0x70;
+    pair.a.write(800, 4096, 0x71);
+    pair.pass(Duration::from_secs(1));
+    pair.cut = true;
+    pair.until("b notices", |pair| {
+        pair.b.state().conn < ConnState::Connected
+    });
+    assert_eq!(pair.b.disk.data[800 * 512], 0x70, "not marked yet");
+    pair.b.release_metadata();
+    let marked = pair.b.superblocks.len();
+    pair.run();
+    let marks = |superblock: &Superblock| superblock.flags.contains(MdFlags::PRIMARY_IND);
+    let was = pair.b.superblocks[marked - 1..].iter().any(marks);
+    assert!(was || pair.b.disk.data[800 * 512] == 0x70);
+}
+
+/// What was written over the connection before says nothing of this one.
+#[test]
+fn the_mark_for_a_diskless_primary_ends_with_the_connection() {
+    let mut pair = Pair::synced();
+    serving(&mut pair);
+    assert_mark_comes_first(&mut pair, Op::Write);
+    pair.cut = true;
+    pair.until("apart, and not marked", |pair| {
+        pair.b.state().conn < ConnState::Connected && !is_marked(pair)
+    });
+    pair.cut = false;
+    pair.until("connected", |pair| {
+        pair.b.state().conn == ConnState::Connected && pair.a.state().conn == ConnState::Connected
+    });
+    pair.run();
+    assert!(!is_marked(&pair), "nothing was written since");
+    pair.b.hold_metadata = true;
+    assert_mark_comes_first(&mut pair, Op::Write);
+}
+
+fn set_al_updates(pair: &mut Pair, on_a: bool, al_updates: bool) -> i32 {
     let config = DiskConfig {
         al_updates,
         ..DiskConfig::DEFAULT
     };
-    pair.command(true, AdminRequest::DiskOptions { volume: V, config })
+    pair.command(on_a, AdminRequest::DiskOptions { volume: V, config })
 }
 
 /// What is on disk then is not all of it.
 #[test]
 fn an_activity_log_that_can_not_be_written_anew_does_not_count() {
     let mut pair = Pair::synced();
-    assert_eq!(set_al_updates(&mut pair, false), 101);
+    assert_eq!(set_al_updates(&mut pair, true, false), 101);
     pair.a.fail_log = true;
-    set_al_updates(&mut pair, true);
+    set_al_updates(&mut pair, true, true);
     pair.until("diskless", |pair| {
         pair.a.state().disk == DiskState::Diskless
     });
