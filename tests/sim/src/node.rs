@@ -330,6 +330,8 @@ pub struct Alive {
     pub peer: Vec<Option<Vec<u64>>>,
     /// When it was received.
     pub peer_ns: Vec<u64>,
+    /// The volumes that were the target of a resync then, one bit each.
+    pub peer_targets: Vec<u32>,
     /// Requests to be submitted again.
     pub reissue: VecDeque<Bio>,
     /// Requests that the core did not take.
@@ -442,6 +444,7 @@ impl Alive {
             app: vec![None; requests],
             peer: vec![None; peers],
             peer_ns: vec![0; peers],
+            peer_targets: vec![0; peers],
             reissue: VecDeque::new(),
             waiting: VecDeque::new(),
             bells: [false; Thread::COUNT],

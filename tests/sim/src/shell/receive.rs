@@ -4,6 +4,7 @@ use drbd_core::data::Incoming;
 use drbd_core::link::{LinkError, VolumeIndex};
 use drbd_core::quirk::Quirk;
 
+use super::target::targets;
 use crate::digest;
 use crate::network::Received;
 use crate::node::{Packet, Receiver, Thread};
@@ -185,6 +186,7 @@ impl World {
         self.with(node, |alive, now| match incoming {
             Incoming::PeerPayload { id, .. } => {
                 alive.peer_ns[id.slot as usize] = now_ns;
+                alive.peer_targets[id.slot as usize] = targets(&mut alive.core);
                 alive.peer[id.slot as usize] = Some(sectors);
                 alive.core.peer_payload(id, intact, now);
             }

@@ -7,12 +7,18 @@ use drbd_core::state::VolumeState;
 use drbd_format::types::ConnState;
 
 use super::attach::is_called_consistent;
-use crate::node::name;
+use crate::node::{name, Core, VOLUMES};
 use crate::world::World;
 
 fn is_target(state: &VolumeState) -> bool {
     use ConnState::{Behind, PausedSyncT, SyncTarget, WfSyncUuid};
     matches!(state.conn, Behind | PausedSyncT | SyncTarget | WfSyncUuid)
+}
+
+/// The volumes that are the target of a resync, one bit each.
+pub(super) fn targets(core: &mut Core) -> u32 {
+    let mut one = |v| u32::from(is_target(&core.state(VolumeIndex(v)))) << v;
+    (0..VOLUMES as u8).fold(0, |bits, v| bits | one(v))
 }
 
 impl World {
@@ -48,7 +54,9 @@ impl World {
         let since_ns = alive.devices[volume.slot()].target_ns;
         let received_ns = alive.peer_ns[id.slot as usize];
         let later = since_ns.is_some_and(|since_ns| received_ns > since_ns);
-        if target && later && is_called_consistent(&self.nodes[node].disks[volume.slot()]) {
+        // Or even in the next one: what came between the two is not of it (seed 11003543).
+        let then = alive.peer_targets[id.slot as usize] & 1 << volume.slot() != 0;
+        if target && then && later && is_called_consistent(&self.nodes[node].disks[volume.slot()]) {
             let who = name(node);
             self.fail(format!(
                 "{who} writes {id:?} to a disk that counts as consistent"
