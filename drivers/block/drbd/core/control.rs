@@ -677,7 +677,6 @@ impl<'a> Control<'a> {
             log_is_void: volume.disk.is_some_and(|disk| disk.primary_is_due())
                 || self.awaits_writes(v),
             generation_due: self.holds_sync_uuid(v)
-                || self.hides_failed_disk(v)
                 || volume.disk.is_some_and(|disk| disk.generation_is_due()),
             target: self.target(v),
             suspends_without_data: self.s.config.on_no_data == OnNoData::SuspendIo,

@@ -134,7 +134,7 @@ pub struct View {
     /// nobody would look at the activity log.
     pub log_is_void: bool,
     /// The generation of the disk is not on disk yet, or the peer has not been told of the resync
-    /// from here, or of the failure of the disk: nothing is written before.
+    /// from here: nothing is written before.
     pub generation_due: bool,
     /// How far a resync to this disk has begun.
     pub target: Target,

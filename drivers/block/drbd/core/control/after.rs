@@ -382,6 +382,9 @@ impl Control<'_> {
         if volume.forced_detach {
             self.order(Order::AbortLocal(v));
         }
+        // Before a helper that may end this node: what is written through the peer from now on
+        // belongs to a generation that this disk does not have.
+        self.tell_state(v);
         if volume.io_error && policy == OnIoError::CallLocalIoError {
             self.begin_job(v, VolumeJob::Detach(Detach::Helper));
             let run = self.helper(Handler::LocalIoError, Some(v), true);
@@ -390,7 +393,6 @@ impl Control<'_> {
             volume.helper_run = run;
             return;
         }
-        self.tell_state(v);
         self.begin_job(v, VolumeJob::detach());
     }
 

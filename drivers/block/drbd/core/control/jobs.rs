@@ -268,10 +268,7 @@ impl Control<'_> {
                 if self.vol_mut(v).helper.take().is_none() && !self.vol(v).forced_detach {
                     return false;
                 }
-                self.tell_state(v);
                 self.vol_mut(v).job = VolumeJob::detach();
-                // Writes have waited for it.
-                self.order(Order::View(v));
                 true
             }
             Detach::Drain => {
@@ -311,13 +308,6 @@ impl Control<'_> {
             }
             Detach::Close => false,
         }
-    }
-
-    /// The peer does not hear of the failure before its handler has ended, and would not mark what
-    /// is not on this disk. (The reference sends nothing at all meanwhile.)
-    pub(super) fn hides_failed_disk(&self, v: VolumeIndex) -> bool {
-        let connected = self.state(v).conn >= ConnState::Connected;
-        connected && self.vol(v).job == VolumeJob::Detach(Detach::Helper)
     }
 
     fn detach_metadata(&mut self, v: VolumeIndex) -> bool {

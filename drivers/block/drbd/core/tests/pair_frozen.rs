@@ -414,7 +414,8 @@ fn a_write_whose_refusal_comes_before_the_news_of_the_disk_waits() {
     }
 }
 
-/// The peer says nothing of its disk as long as the helper runs.
+/// A peer with the C driver says nothing of its disk as long as the helper runs. Its sender stands
+/// still here.
 #[test]
 fn io_waits_as_long_as_the_peer_runs_its_helper_for_a_failed_disk() {
     for op in [Op::Write, Op::Read] {
@@ -426,6 +427,7 @@ fn io_waits_as_long_as_the_peer_runs_its_helper_for_a_failed_disk() {
         let request = AdminRequest::DiskOptions { volume: V, config };
         assert_eq!(pair.command(false, request), 101);
         pair.b.hold_helpers = true;
+        pair.b.sends_left = Some(0);
         pair.b.fail_peer_io = true;
         assert!(pair.a.request(op, SECTOR, 4096, 9));
         pair.run();
@@ -435,6 +437,7 @@ fn io_waits_as_long_as_the_peer_runs_its_helper_for_a_failed_disk() {
         assert_eq!(pair.a.ended, []);
         pair.b.fail_peer_io = false;
         pair.b.hold_helpers = false;
+        pair.b.sends_left = None;
         pair.b.end_helper();
         pair.until("frozen", |pair| pair.a.state().susp_nod);
         pair.until("no disk", |pair| pair.b.state().disk == DiskState::Diskless);

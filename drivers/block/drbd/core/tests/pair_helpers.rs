@@ -147,7 +147,7 @@ fn a_resync_does_not_begin_with_the_consent_given_before_the_source_had_another_
 }
 
 #[test]
-fn the_peer_hears_of_a_failed_disk_after_the_handler_has_ended() {
+fn the_peer_hears_of_a_failed_disk_before_the_handler_has_ended() {
     let mut pair = Pair::synced();
     let config = DiskConfig {
         on_io_error: OnIoError::CallLocalIoError,
@@ -160,7 +160,7 @@ fn the_peer_hears_of_a_failed_disk_after_the_handler_has_ended() {
     pair.a.write(80, 4096, 9);
     pair.run();
     assert_eq!(pair.a.state().disk, DiskState::Failed);
-    assert_eq!(pair.b.state().pdsk, DiskState::UpToDate);
+    assert_eq!(pair.b.state().pdsk, DiskState::Failed);
     let request = AdminRequest::Invalidate { volume: V };
     assert_eq!(pair.command(true, request), 138, "no disk");
     pair.a.end_helper();
@@ -168,6 +168,39 @@ fn the_peer_hears_of_a_failed_disk_after_the_handler_has_ended() {
     assert_eq!(pair.a.state().disk, DiskState::Diskless);
     assert_eq!(pair.b.state().pdsk, DiskState::Diskless);
     assert_eq!(pair.a.ended, [Ok(())]);
+}
+
+/// Such a handler may well restart the node. What has been written through the peer meanwhile is
+/// not undone by the disk that has failed, should it work again.
+#[test]
+fn a_node_that_the_handler_restarts_does_not_count_as_the_last_primary() {
+    let mut pair = Pair::synced();
+    let config = DiskConfig {
+        on_io_error: OnIoError::CallLocalIoError,
+        ..DiskConfig::DEFAULT
+    };
+    let request = AdminRequest::DiskOptions { volume: V, config };
+    assert_eq!(pair.command(true, request), 101);
+    pair.pass(Duration::from_secs(6));
+    pair.a.hold_helpers = true;
+    pair.a.fail_local = true;
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    pair.pass(Duration::from_millis(100));
+    assert_eq!(pair.a.ended, [Ok(())]);
+    assert_eq!(pair.b.disk.data[80 * 512], 9);
+    pair.a.crash(5);
+    pair.b.notice_end(true);
+    pair.run();
+    pair.a.attach(config);
+    pair.run();
+    pair.a.admin(AdminRequest::Connect {
+        config: NetConfig::DEFAULT,
+        digests: DigestLengths::default(),
+    });
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.b.disk.data[80 * 512], 9);
+    assert_eq!(pair.a.disk.data, pair.b.disk.data);
 }
 
 #[test]
