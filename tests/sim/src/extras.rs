@@ -158,10 +158,13 @@ impl World {
     }
 
     /// Runs a helper. Its end comes later.
-    pub(crate) fn run_helper(&mut self, node: usize, handler: Handler, done: &Input<'_>) {
-        let Input::HelperDone { run, volume, .. } = *done else {
-            return;
-        };
+    pub(crate) fn run_helper(
+        &mut self,
+        node: usize,
+        handler: Handler,
+        volume: Option<VolumeIndex>,
+        run: u32,
+    ) {
         let life = self.nodes[node].life;
         let asked = matches!(
             handler,
@@ -179,7 +182,13 @@ impl World {
             return;
         }
         if handler != Handler::FencePeer {
-            self.handle(node, done);
+            let done = Input::HelperDone {
+                handler,
+                volume,
+                run,
+                exit: 0,
+            };
+            self.handle(node, &done);
             return;
         }
         let most = self.random.pick(&[100 * MILLI, 2 * SECOND, 20 * SECOND]);

@@ -106,7 +106,7 @@ pub struct VolumeSlot<M: Memory> {
     pub(crate) al_suspended: bool,
     /// Replicated writes of applications that are not completed.
     pub(crate) app_writes: Tree,
-    /// Writes for the peer that are not finished, and reads of a verify that they must not overtake.
+    /// Unfinished writes for the peer, and reads of a verify that they must not overtake.
     pub(crate) peer_writes: Tree,
     /// How many of them are writes of its applications.
     pub(crate) peer_app_writes: u32,
@@ -580,12 +580,9 @@ impl<M: Memory> DataPlane<M> {
         if old.state.suspended() && !view.state.suspended() {
             self.thawed |= volume.bit();
         }
-        if paused {
+        if let Some(disk) = slot.disk.as_mut().filter(|_| paused) {
             // The worker of the volume is woken below.
-            let _ = slot
-                .disk
-                .as_mut()
-                .map(|disk| disk.extents.give_up_but(None));
+            let _ = disk.extents.give_up_but(None);
         }
         if old.state.replicates() != view.state.replicates() {
             self.close_epoch(now);

@@ -40,8 +40,8 @@ pub enum Quirk {
     /// No generation begins for what is written to a disk that is attached while the other one is
     /// not there (`reference/states.md` A11).
     AttachedUntold,
-    /// A generation begins for a diskless Primary that connects, and the disk is marked for it, even
-    /// if it then does not take the data (`reference/states.md` A11).
+    /// A generation begins for a diskless Primary that connects, and the disk is marked for it,
+    /// even if it then does not take the data (`reference/states.md` A11).
     GenerationForNobody,
     /// A source that missed the end of a resync overwrites what its target, which was Primary and
     /// crashed, has written since (`reference/metadata.md` 5.6, rules 34 and 35).

@@ -75,14 +75,8 @@ impl World {
             } => {
                 self.helpers.push(handler.name().to_string());
                 self.note_target(node, handler, volume);
-                let done = Input::HelperDone {
-                    handler,
-                    volume,
-                    run,
-                    exit: 0,
-                };
                 if wait {
-                    self.run_helper(node, handler, &done);
+                    self.run_helper(node, handler, volume, run);
                 }
             }
             Action::SetCapacity { volume, capacity } => {

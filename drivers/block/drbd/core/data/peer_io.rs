@@ -145,10 +145,10 @@ impl<M: Memory> DataPlane<M> {
         None
     }
 
-    /// Locks the extent of the first request that waits for one and can have it. Of each volume only
-    /// the oldest one is tried: it has closed its extent, and its turn is not passed over. A volume
-    /// with writes that do not end, as its disk hangs, holds up no other one. Looks at each waiting
-    /// request once.
+    /// Locks the extent of the first request that waits for one and can have it. Of each volume
+    /// only the oldest one is tried: it has closed its extent, and its turn is not passed over. A
+    /// volume with writes that do not end, as its disk hangs, holds up no other one. Looks at each
+    /// waiting request once.
     fn lock_next(&mut self) -> Option<u32> {
         let mut left = self.present;
         let mut at = self.lock_wait.head();
