@@ -51,6 +51,8 @@ pub struct Held {
     pub requests: u32,
     /// Slots of requests of the peer and of our resync, over all volumes.
     pub peer_requests: u32,
+    /// How many of them are over, and a disk that was detached by force has yet to give back.
+    pub abandoned: u32,
     /// Packets that wait on the data socket, over all volumes.
     pub packets: u32,
     /// Extents that resync keeps from applications.
@@ -106,6 +108,7 @@ impl<M: Memory> Resource<M> {
         Held {
             requests: self.data.requests.used(),
             peer_requests: self.data.peers.used(),
+            abandoned: self.data.abandoned(),
             packets: self.data.control_len,
             extents: disk.map_or(0, |disk| disk.extents.locked()),
             disk: disk.is_some(),

@@ -57,6 +57,21 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
+    /// Returns how many requests for the peer are over but for the disk, which was detached by
+    /// force. Loops over all slots, if any is in use.
+    pub(crate) fn abandoned(&self) -> u32 {
+        let slots = match self.peers.used() {
+            0 => 0,
+            _ => self.peers.capacity(),
+        };
+        let is_over = |slot: u32| {
+            let stage = self.peers[slot].stage;
+            // The pages of what has come back are given back next.
+            self.peers.is_taken(slot) && matches!(stage, Stage::Abandoned | Stage::Freeing)
+        };
+        (0..slots).map(|slot| u32::from(is_over(slot))).sum()
+    }
+
     /// What the disk did with it does not count any more.
     fn aborted_came_back(&mut self, slot: u32) {
         let peer = &mut self.peers[slot];

@@ -123,6 +123,11 @@ impl<T: Default, S: DerefMut<Target = [Slot<T>]>> Slab<S> {
         self.free == NIL
     }
 
+    /// Tells whether a slot is taken.
+    pub fn is_taken(&self, slot: u32) -> bool {
+        self.slots.get(slot as usize).is_some_and(|slot| slot.used)
+    }
+
     /// Takes a free slot and sets it to its default value.
     #[inline]
     pub fn take(&mut self) -> Option<Id> {
