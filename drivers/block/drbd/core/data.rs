@@ -617,35 +617,6 @@ impl<M: Memory> DataPlane<M> {
         &self.terms
     }
 
-    /// Returns the numbers that users see.
-    pub fn counters(&self, volume: VolumeIndex) -> Counters {
-        let Some(slot) = self.volumes.get(volume.slot()) else {
-            return Counters::default();
-        };
-        let asked = slot
-            .session
-            .as_ref()
-            .map_or(0, |session| session.outstanding);
-        let disk = slot.disk.as_ref();
-        Counters {
-            sent_sectors: slot.totals.sent,
-            received_sectors: slot.totals.received,
-            written_sectors: slot.totals.written,
-            read_sectors: slot.totals.read,
-            al_writes: slot.totals.al_writes,
-            bm_writes: slot.totals.bm_writes,
-            local: slot.local_in_flight,
-            pending: slot.peer_pending + asked,
-            unacked: slot.unanswered,
-            app: slot.app_in_flight,
-            epochs: self.epochs.count(),
-            in_flight_sectors: slot.in_flight_sectors,
-            out_of_sync_bits: disk.map_or(0, |disk| disk.bitmap.weight()),
-            al_used: disk.map_or(0, |disk| disk.al.used()),
-            al_suspended: slot.al_suspended,
-        }
-    }
-
     /// Tells whether writes to an extent of the activity log are in flight.
     pub fn extent_is_used(&self, volume: VolumeIndex, extent: u32) -> bool {
         let place = self.volumes.get(volume.slot());

@@ -133,7 +133,7 @@ impl World {
                 }
             }
             Packet::Payload(Incoming::LoadDigest) => {
-                let len = u8::try_from(digest::LEN).ok();
+                let len = Some(digest::LEN);
                 let incoming = self.with(node, |alive, now| alive.core.digest_loaded(len, now));
                 incoming_step(incoming)
             }

@@ -1,12 +1,41 @@
-//! What the control plane reads of the data plane (`link.rs`, [`Facts`]).
+//! What the control plane (`link.rs`, [`Facts`]) and users read of the data plane.
 
-use super::DataPlane;
+use super::{Counters, DataPlane};
 use crate::link::{Facts, VolumeIndex};
 use crate::memory::Memory;
 use crate::request::{Answer, Barrier, Remote, Request};
 use crate::resync::session::Job;
 
 impl<M: Memory> DataPlane<M> {
+    /// Returns the numbers that users see.
+    pub fn counters(&self, volume: VolumeIndex) -> Counters {
+        let Some(slot) = self.volumes.get(volume.slot()) else {
+            return Counters::default();
+        };
+        let asked = slot
+            .session
+            .as_ref()
+            .map_or(0, |session| session.outstanding);
+        let disk = slot.disk.as_ref();
+        Counters {
+            sent_sectors: slot.totals.sent,
+            received_sectors: slot.totals.received,
+            written_sectors: slot.totals.written,
+            read_sectors: slot.totals.read,
+            al_writes: slot.totals.al_writes,
+            bm_writes: slot.totals.bm_writes,
+            local: slot.local_in_flight,
+            pending: slot.peer_pending + asked,
+            unacked: slot.unanswered,
+            app: slot.app_in_flight,
+            epochs: self.epochs.count(),
+            in_flight_sectors: slot.in_flight_sectors,
+            out_of_sync_bits: disk.map_or(0, |disk| disk.bitmap.weight()),
+            al_used: disk.map_or(0, |disk| disk.al.used()),
+            al_suspended: slot.al_suspended,
+        }
+    }
+
     /// Returns the numbers that the control plane reads.
     pub fn facts(&self, volume: VolumeIndex) -> Facts {
         let Some(slot) = self.volumes.get(volume.slot()) else {
