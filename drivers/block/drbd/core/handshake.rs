@@ -155,7 +155,7 @@ impl Link {
     };
 
     /// What becomes of a packet that may have named algorithms.
-    fn to_load(&self) -> Handled {
+    fn load_due(&self) -> Handled {
         let any = self.load.iter().any(Option::is_some);
         if any {
             Handled::Load
@@ -465,7 +465,7 @@ impl Control<'_> {
         };
         self.order(Order::Link);
         self.adopt(DigestUse::Integrity, integrity_alg);
-        self.s.link.to_load()
+        self.s.link.load_due()
     }
 
     /// The peer has chosen an algorithm. Without one there is nothing to load.
@@ -502,7 +502,7 @@ impl Control<'_> {
         let handled = match len {
             Some(len) => {
                 self.digest_chosen(what, name, len);
-                self.s.link.to_load()
+                self.s.link.load_due()
             }
             None => {
                 self.log_resource(Line::Incompatible(what.option()));
@@ -552,6 +552,6 @@ impl Control<'_> {
             };
             self.adopt(what, name);
         }
-        self.s.link.to_load()
+        self.s.link.load_due()
     }
 }
