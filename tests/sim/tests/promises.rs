@@ -100,7 +100,7 @@ fn a_write_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
 fn a_discard_that_the_last_good_disk_has_not_got_may_be_lost_in_protocol_b() {
     let has_it = |cluster: &mut Cluster| cluster.world.nodes[1].disks[0].live.get(800) != 0;
     let mut tried = 0;
-    for seed in 1..200 {
+    for seed in 1..3000 {
         let mut scene = written_in_protocol_b(seed);
         scene.discard(800, 8);
         scene.written().unwrap();
