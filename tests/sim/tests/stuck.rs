@@ -79,8 +79,8 @@ fn an_extent_is_given_back_once_when_there_is_no_slot() {
     falls(Bug::PutTwiceOnAllocationFailure, || {
         let mut faults = Faults::none();
         faults.csums = true;
-        faults.slots = (256, 6);
-        faults.disk_latency_ns = (20 * MILLI, 20 * MILLI);
+        faults.slots = (256, 5);
+        faults.disk_latency_ns = (5 * MILLI, 5 * MILLI);
         let mut scene = Scene::new(faults)?;
         scene.write_apart(200)?;
         scene.until("syncs", |cluster| {
@@ -88,7 +88,7 @@ fn an_extent_is_given_back_once_when_there_is_no_slot() {
             state.is_some_and(|state| state.conn == ConnState::SyncTarget)
         })?;
         for block in 0..400 {
-            scene.write(30_000 + 8 * block, 8);
+            scene.write(8 * block, 8);
         }
         scene.end()
     });
