@@ -288,15 +288,20 @@ impl Address {
 
     /// Reports whether both name the same endpoint, whatever their spelling.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
-        let binary = |address: &Self| {
-            let host = address.host.split('%').next().unwrap_or("");
+        let is_same_end = self.family == other.family && self.port == other.port;
+        is_same_end && self.is_on(&other.host)
+    }
+
+    /// Reports whether `host` is the address without the port, whatever their spelling.
+    pub(crate) fn is_on(&self, host: &str) -> bool {
+        let binary = |host: &str| {
+            let host = host.split('%').next().unwrap_or("");
             host.parse::<std::net::IpAddr>().ok()
         };
-        let hosts_agree = match (binary(self), binary(other)) {
+        match (binary(&self.host), binary(host)) {
             (Some(ours), Some(theirs)) => ours == theirs,
-            _ => self.host == other.host,
-        };
-        self.family == other.family && self.port == other.port && hosts_agree
+            _ => self.host == host,
+        }
     }
 }
 

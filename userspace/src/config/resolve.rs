@@ -4,6 +4,15 @@ use super::local::Node;
 use super::model::{Address, Config, Host, HostKind, MetaIndex, Resource, Settings, Volume};
 use super::source::{Diagnostic, Place};
 
+/// Which of the other hosts is meant, by its name or address, and who says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted<'w> {
+    /// The user: no other host will do.
+    ByUser(&'w str),
+    /// The kernel module: only several hosts need to be told apart.
+    ByKernel(&'w str),
+}
+
 /// What one host section means, with stacked sections replaced by what they stand for.
 #[derive(Clone, Debug)]
 pub(crate) struct Side<'c> {
@@ -150,7 +159,7 @@ pub(crate) fn lower_device(lower: &Resource, number: u32) -> Option<String> {
 
 /// Looks at every resource of `config` from `node`.
 ///
-/// `peer` is the choice of the user where more than one host could be the peer.
+/// `peer` is the choice where more than one host could be the peer.
 ///
 /// # Errors
 ///
@@ -158,7 +167,7 @@ pub(crate) fn lower_device(lower: &Resource, number: u32) -> Option<String> {
 pub(crate) fn resolve<'c>(
     config: &'c Config,
     node: &Node,
-    peer: Option<&str>,
+    peer: Option<Wanted<'_>>,
 ) -> Result<Vec<View<'c>>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut views = Vec::new();
@@ -185,7 +194,7 @@ fn view<'c>(
     config: &'c Config,
     resource: &'c Resource,
     node: &Node,
-    peer: Option<&str>,
+    peer: Option<Wanted<'_>>,
 ) -> Result<View<'c>, Diagnostic> {
     let mut sides = Vec::new();
     for host in &resource.hosts {
@@ -271,11 +280,15 @@ fn side<'c>(
     })
 }
 
-fn choose_peer(view: &mut View<'_>, wanted: Option<&str>) {
+fn choose_peer(view: &mut View<'_>, wanted: Option<Wanted<'_>>) {
     let Some(me) = view.me else {
         return;
     };
     let others: Vec<usize> = (0..view.sides.len()).filter(|&at| at != me).collect();
+    let wanted = match (wanted, others.as_slice()) {
+        (None, _) | (Some(Wanted::ByKernel(_)), [] | [_]) => None,
+        (Some(Wanted::ByKernel(wanted) | Wanted::ByUser(wanted)), _) => Some(wanted),
+    };
     if let Some(wanted) = wanted {
         let fits = |at: &&usize| {
             view.sides
@@ -306,9 +319,10 @@ fn choose_peer(view: &mut View<'_>, wanted: Option<&str>) {
 fn is_called(side: &Side<'_>, wanted: &str) -> bool {
     let address = side.host.address.as_ref();
     let by_address = address.is_some_and(|address| {
-        [address.host.clone(), address.endpoint(), address.argument()]
-            .iter()
-            .any(|a| a == wanted)
+        address.is_on(wanted)
+            || [address.endpoint(), address.argument()]
+                .iter()
+                .any(|a| a == wanted)
     });
     side.names.contains(&wanted) || by_address
 }
