@@ -35,12 +35,18 @@ pub(super) fn register(what: Register, resource: &str, config: &Path) {
 
 /// Returns the configuration file that created the minor.
 pub(super) fn file_of_minor(minor: u32) -> Option<PathBuf> {
-    fs::read_link(Path::new(FOLDER).join(minor_link(minor))).ok()
+    target(Path::new(FOLDER), &minor_link(minor))
 }
 
 /// Returns the configuration file that created the resource.
 pub(super) fn file_of_resource(resource: &str) -> Option<PathBuf> {
-    fs::read_link(Path::new(FOLDER).join(resource_link(resource))).ok()
+    target(Path::new(FOLDER), &resource_link(resource))
+}
+
+/// Returns where the link leads. One whose file is gone is as good as none.
+fn target(folder: &Path, name: &str) -> Option<PathBuf> {
+    let link = folder.join(name);
+    fs::read_link(&link).ok().filter(|_| link.exists())
 }
 
 fn minor_link(minor: u32) -> String {
@@ -49,4 +55,22 @@ fn minor_link(minor: u32) -> String {
 
 fn resource_link(resource: &str) -> String {
     format!("drbd-resource-{}.conf", resource.replace('/', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_whose_file_is_gone_is_not_followed() {
+        let folder = std::env::temp_dir().join(format!("drbd-links-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let (config, name) = (folder.join("r0.conf"), resource_link("r0"));
+        fs::write(&config, "").expect("a file");
+        symlink(&config, folder.join(&name)).expect("a link");
+        assert_eq!(target(&folder, &name), Some(config.clone()));
+        fs::remove_file(&config).expect("it was there");
+        assert_eq!(target(&folder, &name), None);
+        fs::remove_dir_all(folder).expect("it was there");
+    }
 }
