@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use super::model::{Address, Config, HostKind, MetaIndex, Sections, Settings, Startup};
-use super::resolve::{lower_device, Side, View};
+use super::model::{Address, Config, Device, HostKind, MetaIndex, Sections, Settings, Startup};
+use super::resolve::{Side, View};
 
 /// Prints the whole configuration.
 pub(crate) fn dump(config: &Config, views: &[View<'_>]) -> String {
@@ -209,12 +209,9 @@ impl Page {
                 let node = device.node.as_deref().unwrap_or("");
                 page.leaf("device", &[("minor", &device.minor.to_string())], node);
             }
-            if let Some(lower) = side.lower {
-                page.leaf(
-                    "disk",
-                    &[],
-                    &lower_device(lower, volume.number).unwrap_or_default(),
-                );
+            if side.is_stacked() {
+                let device = side.lower_device(volume.number);
+                page.leaf("disk", &[], &device.map(Device::path).unwrap_or_default());
                 page.leaf("meta-disk", &[], "internal");
                 return;
             }

@@ -1,7 +1,9 @@
 //! Looks at the configuration from one node: which host section is ours, which the peer's.
 
 use super::local::Node;
-use super::model::{Address, Config, Host, HostKind, MetaIndex, Resource, Settings, Volume};
+use super::model::{
+    Address, Config, Device, Host, HostKind, MetaIndex, Resource, Settings, Volume,
+};
 use super::source::{Diagnostic, Place};
 
 /// Which of the other hosts is meant, by its name or address, and who says so.
@@ -22,12 +24,38 @@ pub(crate) struct Side<'c> {
     pub(crate) names: Vec<&'c str>,
     /// The resource below, if this one is stacked.
     pub(crate) lower: Option<&'c Resource>,
+    /// The section of that resource whose devices are used: this node's, or the first elsewhere.
+    pub(crate) below: Option<&'c Host>,
 }
 
-impl Side<'_> {
+impl<'c> Side<'c> {
     /// Reports whether the section stands on top of another resource.
     pub(crate) fn is_stacked(&self) -> bool {
         matches!(self.host.kind, HostKind::Stacked(_))
+    }
+
+    /// Returns the device of volume `number` of the resource below.
+    pub(crate) fn lower_device(&self, number: u32) -> Option<&'c Device> {
+        let volumes = &self.below?.volumes;
+        let volume = volumes.iter().find(|volume| volume.number == number)?;
+        volume.device.as_ref()
+    }
+
+    /// Reports whether the section is about `node`.
+    fn is_about(&self, node: &Node) -> bool {
+        is_section_of(node, self.below.unwrap_or(self.host))
+    }
+}
+
+/// Reports whether `host` describes `node`. A section on top of another resource says nothing.
+fn is_section_of(node: &Node, host: &Host) -> bool {
+    match &host.kind {
+        HostKind::On(names) => names.iter().any(|name| name.text == node.name),
+        HostKind::Floating => host
+            .address
+            .as_ref()
+            .is_some_and(|address| node.has(address)),
+        HostKind::Stacked(_) => false,
     }
 }
 
@@ -120,8 +148,8 @@ impl<'c> View<'c> {
 fn local_volume(side: &Side<'_>, volume: &Volume) -> Option<LocalVolume> {
     let device = volume.device.as_ref()?;
     let (disk, meta_device, meta_index) = match side.lower {
-        Some(lower) => {
-            let disk = lower_device(lower, volume.number)?;
+        Some(_) => {
+            let disk = side.lower_device(volume.number)?.path();
             (disk.clone(), disk, MetaIndex::Internal)
         }
         None => {
@@ -146,15 +174,6 @@ fn local_volume(side: &Side<'_>, volume: &Volume) -> Option<LocalVolume> {
         meta_index,
         options: volume.options.clone(),
     })
-}
-
-/// Returns the device node of volume `number` of the resource below.
-pub(crate) fn lower_device(lower: &Resource, number: u32) -> Option<String> {
-    let volumes = lower.hosts.iter().flat_map(|host| &host.volumes);
-    let device = volumes
-        .filter(|volume| volume.number == number)
-        .find_map(|v| v.device.as_ref())?;
-    Some(device.path())
 }
 
 /// Looks at every resource of `config` from `node`.
@@ -198,23 +217,16 @@ fn view<'c>(
 ) -> Result<View<'c>, Diagnostic> {
     let mut sides = Vec::new();
     for host in &resource.hosts {
-        sides.push(side(config, resource, host)?);
+        sides.push(side(config, resource, host, node)?);
     }
-    let is_mine = |side: &Side<'_>| match side.host.kind {
-        HostKind::Floating => side
-            .host
-            .address
-            .as_ref()
-            .is_some_and(|address| node.has(address)),
-        HostKind::On(_) | HostKind::Stacked(_) => side.names.contains(&node.name.as_str()),
-    };
     // Two floating sections of one node are its two ends of a test set-up: the first is ours.
-    let mut candidates = (0..sides.len()).filter(|&at| sides.get(at).is_some_and(is_mine));
+    let is_mine = |at: &usize| sides.get(*at).is_some_and(|side| side.is_about(node));
+    let mut candidates = (0..sides.len()).filter(is_mine);
     let me = candidates.next();
     if let (Some(first), Some(second)) = (me, candidates.next()) {
         if let (Some(first), Some(second)) = (sides.get(first), sides.get(second)) {
-            let both_floating = first.names.is_empty() && second.names.is_empty();
-            if !both_floating {
+            let is_floating = |side: &Side<'_>| matches!(side.host.kind, HostKind::Floating);
+            if !(is_floating(first) && is_floating(second)) {
                 return Err(ambiguous(resource, first.host, second.host));
             }
         }
@@ -252,6 +264,7 @@ fn side<'c>(
     config: &'c Config,
     resource: &'c Resource,
     host: &'c Host,
+    node: &Node,
 ) -> Result<Side<'c>, Diagnostic> {
     let HostKind::Stacked(lower) = &host.kind else {
         let names = host.names().iter().map(|name| name.text.as_str()).collect();
@@ -259,6 +272,7 @@ fn side<'c>(
             host,
             names,
             lower: None,
+            below: None,
         });
     };
     let Some(below) = config
@@ -271,12 +285,15 @@ fn side<'c>(
         );
         return Err(Diagnostic::error(lower.place, sentence, "not a resource"));
     };
+    let mut hosts = below.hosts.iter();
+    let own = hosts.find(|host| is_section_of(node, host));
     let names = below.hosts.iter().flat_map(Host::names);
     let names = names.map(|name| name.text.as_str()).collect();
     Ok(Side {
         host,
         names,
         lower: Some(below),
+        below: own.or(below.hosts.first()),
     })
 }
 
@@ -332,4 +349,41 @@ pub(crate) fn address_place(host: &Host) -> Place {
     host.address
         .as_ref()
         .map_or(host.place, |address| address.place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parser;
+
+    /// A stacked resource, and one below that knows its hosts by their addresses.
+    const STACKED: &str = "resource low {
+        disk /dev/sda1; meta-disk internal;
+        floating 10.0.0.1:7788 { device /dev/drbd0; }
+        floating 10.0.0.2:7788 { device /dev/drbd10; }
+    }
+    resource top {
+        stacked-on-top-of low { device /dev/drbd20; address 192.168.42.1:7788; }
+        on c {
+            device /dev/drbd20; disk /dev/hda6; meta-disk internal;
+            address 192.168.42.2:7788;
+        }
+    }";
+
+    #[test]
+    fn a_stacked_section_is_ours_if_one_below_is() {
+        let mut config = Config::default();
+        let path = std::path::Path::new("/nowhere/test.conf");
+        parser::parse(&mut config, "test.conf", path, STACKED.to_owned()).expect("valid");
+        let config = config.expanded();
+        for (address, disk) in [("10.0.0.1", "/dev/drbd0"), ("10.0.0.2", "/dev/drbd10")] {
+            let node = Node::for_test("x", &[address]);
+            let views = resolve(&config, &node, None).expect("no doubt");
+            let disks: Vec<String> = views[1].volumes().into_iter().map(|v| v.disk).collect();
+            assert_eq!(disks, [disk], "{address}");
+        }
+        let node = Node::for_test("c", &["10.0.0.3"]);
+        let views = resolve(&config, &node, None).expect("no doubt");
+        assert!(!views[1].is_ignored() && !views[1].is_stacked());
+    }
 }

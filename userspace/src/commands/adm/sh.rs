@@ -47,8 +47,9 @@ pub(super) fn status(session: &Session<'_>) -> Ending {
         println!("_conf_res_name={}", escape(view.name()));
         println!("_conf_file_line={}\n", escape(&place));
         let lower = view.mine().and_then(|side| side.lower);
-        let device = lower.map(|lower| lower.hosts.iter().flat_map(|host| &host.volumes));
-        let device = device.and_then(|mut volumes| volumes.find_map(|v| v.device.as_ref()));
+        let below = view.mine().and_then(|side| side.below);
+        let mut volumes = below.into_iter().flat_map(|host| &host.volumes);
+        let device = volumes.find_map(|volume| volume.device.as_ref());
         println!(
             "_stacked_on={}",
             escape(lower.map_or("", |lower| &lower.name.text))
