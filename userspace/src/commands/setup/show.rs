@@ -4,6 +4,7 @@ use super::cmdline::Call;
 use super::device;
 use super::query;
 use super::table::Arg;
+use crate::config::print;
 use crate::netlink::address;
 use crate::netlink::message::{DrbdMessage, Request};
 use crate::netlink::request::Channel;
@@ -135,7 +136,7 @@ impl Printer {
         let first = volumes.first().copied();
         let Some(first) = first else { return Ok(()) };
         let context = first.context().unwrap_or_default();
-        self.open(&format!("resource {}", word(name)));
+        self.open(&format!("resource {}", print::name(name)));
         self.options(
             "options",
             first,
@@ -273,19 +274,11 @@ fn quoted(text: &[u8]) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Quotes a name if the configuration could not hold it otherwise.
-fn word(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"./_-".contains(&byte);
-    if !name.is_empty() && name.bytes().all(plain) {
-        name.to_owned()
-    } else {
-        quoted(name.as_bytes())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Config;
+    use crate::config::parser;
     use drbd_format::netlink::record::Text;
     use drbd_format::netlink::tlv::Writer;
     use drbd_format::types::{OnIoError, Protocol};
@@ -366,6 +359,22 @@ mod tests {
             text.ends_with("    }\n}\n\nresource \"r 1\" {\n    _this_host {\n    }\n}\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn names_that_mean_something_else_can_be_read_back() {
+        for name in [
+            "disk", "resource", "5", "12M", "size", "10.0.0.1", "a\"b", "r0",
+        ] {
+            let message = Request::new(Command::GetStatus)
+                .context(Some(name), None, None)
+                .unwrap()
+                .into_message();
+            let text = configuration(&[message], false).unwrap();
+            let mut config = Config::default();
+            parser::parse_running(&mut config, name, text).expect(name);
+            assert_eq!(config.resources[0].name.text, name);
+        }
     }
 
     /// What the C driver 8.4.11 reports for everything that was not set.
