@@ -140,6 +140,15 @@ impl Maker<'_> {
         Call::setup(limit, [command.to_owned(), self.name()])
     }
 
+    /// `drbdsetup show RES`, or everything where the name would be taken for that of a minor.
+    pub(crate) fn show(&self) -> Call {
+        let name = self.view.name();
+        let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+        let is_ambiguous = is_number || name.starts_with('/');
+        let shown = if is_ambiguous { "all" } else { name };
+        Call::setup(Limit::Short, ["show", shown])
+    }
+
     /// `drbdsetup COMMAND N`.
     pub(crate) fn on_volume(&self, limit: Limit, command: &str, volume: &LocalVolume) -> Call {
         Call::setup(limit, [command.to_owned(), minor(volume)])

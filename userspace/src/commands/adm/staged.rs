@@ -3,7 +3,7 @@
 use super::runner::{Errors, GaveUp};
 use super::select::Selected;
 use super::{register, show, Ending, Session, MISUSED};
-use crate::adjust::call::{Limit, Maker};
+use crate::adjust::call::Maker;
 use crate::adjust::diff;
 use crate::adjust::plan::{Plan, Register, Stage, Step};
 use crate::config::model::Config;
@@ -66,10 +66,9 @@ pub(super) fn adjust(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending
 
 /// Returns what the kernel runs under the name of the resource.
 fn running(session: &Session<'_>, maker: &Maker<'_>) -> Result<Config, u8> {
-    let call = maker.on_resource(Limit::Short, "show");
     let text = session
         .runner
-        .silently(maker.view.name(), &call)
+        .silently(maker.view.name(), &maker.show())
         .unwrap_or_default();
     let mut config = Config::default();
     match parser::parse_running(&mut config, maker.view.name(), text) {
