@@ -250,7 +250,18 @@ fn selection<'s>(session: &'s Session<'s>) -> (Vec<Selected<'s>>, u8) {
             nothing_here(session);
             return (selected, MISUSED);
         }
-        return (selected, 0);
+        let unfit: Vec<Mismatch> = selected
+            .iter()
+            .filter_map(|one| select::fitting(command, one.clone()).err())
+            .collect();
+        for mismatch in &unfit {
+            eprintln!("{}", mismatch.text());
+        }
+        // Nobody chose among these: where one does not fit, none is touched.
+        return match unfit.is_empty() {
+            true => (selected, 0),
+            false => (Vec::new(), MISUSED),
+        };
     }
     let mut selected = Vec::new();
     let mut code = 0;

@@ -47,8 +47,8 @@ pub(super) fn run(session: &Session<'_>) -> Ending {
     for name in &session.invocation.names {
         let selected = match select::select(command, session.views, name, false) {
             Ok(selected) => selected,
-            Err(select::Mismatch::Unknown(text) | select::Mismatch::Unfit(text)) => {
-                eprintln!("{text}");
+            Err(mismatch) => {
+                eprintln!("{}", mismatch.text());
                 return Ok(MISUSED);
             }
         };

@@ -23,6 +23,15 @@ pub(super) enum Mismatch {
     Unfit(String),
 }
 
+impl Mismatch {
+    /// Returns what the user is told.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Unknown(text) | Self::Unfit(text) => text,
+        }
+    }
+}
+
 /// Finds what `name` means to `command`.
 ///
 /// # Errors
@@ -103,7 +112,14 @@ fn names_one_of_several(selected: &Selected<'_>) -> bool {
 }
 
 /// Refuses a choice that the command cannot work on.
-fn fitting<'v>(command: &Command, selected: Selected<'v>) -> Result<Selected<'v>, Mismatch> {
+///
+/// # Errors
+///
+/// The choice and why it does not fit.
+pub(super) fn fitting<'v>(
+    command: &Command,
+    selected: Selected<'v>,
+) -> Result<Selected<'v>, Mismatch> {
     let name = command.name;
     match command.scope {
         Scope::Resource if names_one_of_several(&selected) => Err(Mismatch::Unfit(format!(
