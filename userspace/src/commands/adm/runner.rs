@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -349,10 +350,15 @@ fn has_secret(call: &Call) -> bool {
             .any(|argument| argument.starts_with(SECRET))
 }
 
+/// Returns a handle of the child. Unlike its number it never comes to mean another process.
+pub(super) fn handle_of(child: &Child) -> Option<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
 /// Waits until the child has ended. False: it has not, and the time is over.
 fn ends_within(child: &Child, limit: Duration) -> bool {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let Some(handle) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+    let Some(handle) = handle_of(child) else {
         // Without a handle there is no way to limit the wait.
         return true;
     };

@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use rustix::process::{kill_process, Pid, Signal};
+use rustix::process::{pidfd_send_signal, Signal};
 
-use super::Session;
+use super::{runner, Session};
 use crate::config::resolve::View;
 
 /// How long only dots are printed.
@@ -38,11 +39,9 @@ pub(super) fn interactively(session: &Session<'_>) {
         return;
     }
     let (news, inbox) = mpsc::channel();
-    let mut pids = Vec::new();
     let mut waiting = Vec::new();
     for (number, (child, name)) in helpers.into_iter().enumerate() {
-        pids.push(child.id());
-        waiting.push(Some(name));
+        waiting.push(Some(Helper::new(&child, name)));
         watch(number, child, news.clone());
     }
     let mut wait = Wait {
@@ -52,7 +51,7 @@ pub(super) fn interactively(session: &Session<'_>) {
         reported: Duration::ZERO,
         has_asked: false,
     };
-    wait.run(session, &pids, &news, &inbox);
+    wait.run(session, &news, &inbox);
     wait.console.write("\n");
 }
 
@@ -76,11 +75,26 @@ fn start(session: &Session<'_>) -> Vec<(Child, String)> {
     started
 }
 
+/// A helper that is waited for.
+struct Helper {
+    /// What it waits for.
+    name: String,
+    /// Itself, even when the watching thread has reaped it and its number is that of another.
+    handle: Option<OwnedFd>,
+}
+
+impl Helper {
+    fn new(child: &Child, name: String) -> Self {
+        let handle = runner::handle_of(child);
+        Self { name, handle }
+    }
+}
+
 /// The wait for several helpers.
 struct Wait {
     console: Console,
-    /// What each helper waits for, nothing once it has ended.
-    waiting: Vec<Option<String>>,
+    /// The helpers, nothing in place of one that has ended.
+    waiting: Vec<Option<Helper>>,
     started: Instant,
     /// When the journal was told last.
     reported: Duration,
@@ -89,13 +103,7 @@ struct Wait {
 }
 
 impl Wait {
-    fn run(
-        &mut self,
-        session: &Session<'_>,
-        pids: &[u32],
-        news: &Sender<News>,
-        inbox: &Receiver<News>,
-    ) {
+    fn run(&mut self, session: &Session<'_>, news: &Sender<News>, inbox: &Receiver<News>) {
         let refresh = match session.config.global.number("dialog-refresh") {
             0 => REPORT,
             seconds => Duration::from_secs(seconds),
@@ -108,7 +116,7 @@ impl Wait {
                         *one = None;
                     }
                 }
-                Ok(News::Line(line)) if line.trim() == "yes" => return abort(pids),
+                Ok(News::Line(line)) if line.trim() == "yes" => return abort(&self.waiting),
                 Ok(News::Line(_)) => self.console.prompt(self.started.elapsed()),
                 Err(RecvTimeoutError::Timeout) if self.has_asked => self.tick(),
                 Err(RecvTimeoutError::Timeout) if self.started.elapsed() < QUIET => {
@@ -129,7 +137,8 @@ impl Wait {
         self.console.elapsed(elapsed);
         if self.console.is_nobody() && elapsed.saturating_sub(self.reported) >= REPORT {
             self.reported = elapsed;
-            let names: Vec<&str> = self.waiting.iter().flatten().map(String::as_str).collect();
+            let helpers = self.waiting.iter().flatten();
+            let names: Vec<&str> = helpers.map(|helper| helper.name.as_str()).collect();
             eprintln!(
                 "waiting since {} s for {}",
                 elapsed.as_secs(),
@@ -146,10 +155,11 @@ fn watch(number: usize, mut child: Child, news: Sender<News>) {
     });
 }
 
-fn abort(pids: &[u32]) {
-    for &pid in pids {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::INT);
+/// Interrupts the helpers that are still waited for.
+fn abort(waiting: &[Option<Helper>]) {
+    for helper in waiting.iter().flatten() {
+        if let Some(handle) = &helper.handle {
+            let _ = pidfd_send_signal(handle, Signal::INT);
         }
     }
 }
@@ -251,5 +261,25 @@ impl Console {
         if !matches!(self, Self::Nobody) {
             self.write(&format!("\x1b[s\x1b[31G{seconds:3}\x1b[u"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn only_helpers_that_are_waited_for_are_interrupted() {
+        let start = || Command::new("sleep").arg("60").spawn().expect("it starts");
+        let (mut ended, mut running) = (start(), start());
+        abort(&[None, Some(Helper::new(&running, "r0/0".to_owned()))]);
+        let status = running.wait().expect("a child of ours");
+        assert_eq!(status.signal(), Some(Signal::INT.as_raw()));
+        assert!(ended.try_wait().expect("a child of ours").is_none());
+        ended.kill().expect("it runs");
+        ended.wait().expect("a child of ours");
     }
 }
