@@ -323,7 +323,8 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The answer to a request of the peer, or our own request with a digest.
+    /// The answer to a request of the peer, or our own request with a digest, or without one if
+    /// there is none.
     fn reply_packet(&mut self, slot: u32, buf: &mut [u8]) -> Option<Outgoing> {
         self.replies.remove(&mut self.peers, slot);
         let peer = &self.peers[slot];
@@ -395,6 +396,7 @@ impl<M: Memory> DataPlane<M> {
                     ..data
                 })
             }
+            PeerKind::ChecksumRead if own.digest.is_empty() => Packet::RsDataRequest(own),
             PeerKind::ChecksumRead => Packet::CsumRsRequest(own),
             PeerKind::VerifyRead => Packet::OvReply(own),
             PeerKind::Refused

@@ -299,21 +299,25 @@ impl<M: Memory> DataPlane<M> {
                 self.complete_extent(slot);
                 self.queue_ack(slot, Ack::NegResyncRead);
             }
-            PeerKind::ChecksumRead => self.own_read_failed(slot, now),
+            PeerKind::ChecksumRead => self.own_read_failed(slot),
             PeerKind::VerifyCompare => self.verify_compared(slot, false, now),
-            PeerKind::VerifyRead => {
-                let zeroes = [0; crate::peer_request::DIGEST_MAX];
-                let len = usize::from(self.link.verify_len);
-                let digest = zeroes.get(..len).unwrap_or(&[]);
-                self.peers[slot].set_digest(digest);
-                self.queue_reply(slot);
-            }
+            PeerKind::VerifyRead => self.answer_without_digest(slot),
             PeerKind::Refused
             | PeerKind::ResyncTrim
             | PeerKind::ResyncWrite
             | PeerKind::Trim
             | PeerKind::Write => self.retire(slot),
         }
+    }
+
+    /// There is no digest for the answer to the peer's verify: one of zeroes is not that of its
+    /// block.
+    fn answer_without_digest(&mut self, slot: u32) {
+        let zeroes = [0; crate::peer_request::DIGEST_MAX];
+        let len = usize::from(self.link.verify_len);
+        let digest = zeroes.get(..len).unwrap_or(&[]);
+        self.peers[slot].set_digest(digest);
+        self.queue_reply(slot);
     }
 
     /// The digest of a request's pages has been computed; empty: that failed.
@@ -343,6 +347,7 @@ impl<M: Memory> DataPlane<M> {
                 self.queue_ack(slot, Ack::ResyncInSync);
             }
             PeerKind::VerifyCompare => self.verify_compared(slot, same, now),
+            PeerKind::VerifyRead if digest.is_empty() => self.answer_without_digest(slot),
             PeerKind::ChecksumRead | PeerKind::VerifyRead => {
                 let kept = self.peers[slot].set_digest(digest);
                 debug_assert!(kept, "no algorithm has a longer digest");

@@ -295,16 +295,17 @@ impl<M: Memory> DataPlane<M> {
         self.wants = wants;
     }
 
-    /// Our own read for a checksum failed: the blocks cannot be synced now.
-    pub(crate) fn own_read_failed(&mut self, slot: u32, now: Instant) {
-        let (volume, range) = (self.peers[slot].volume, self.peers[slot].range());
-        let place = &mut self.volumes[volume.slot()];
-        if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
-            session.answered(range.len());
-            session.failed += disk.bitmap.count_range(range);
+    /// Our own read for a checksum failed. The data are asked for without: they may heal what can
+    /// not be read, and if they can not be written that tells the source that the blocks stay out
+    /// of sync. Nothing is asked for that a disk that is given up, or a run that is over (before
+    /// version 96), would not take.
+    pub(crate) fn own_read_failed(&mut self, slot: u32) {
+        let peer = &self.peers[slot];
+        if peer.holds_extent && self.volumes[peer.volume.slot()].has_disk() {
+            self.queue_reply(slot);
+        } else {
+            self.retire(slot);
         }
-        self.retire(slot);
-        self.resync_progressed(volume, now);
     }
 
     /// Asks for the digest of the next block.

@@ -74,35 +74,75 @@ fn a_block_that_the_source_can_not_read_stays_out_of_sync() {
     }
 }
 
-#[test]
-fn a_block_that_the_target_can_not_read_for_its_checksum_stays_out_of_sync() {
+/// Both begin a full sync with checksums. The target can neither read nor compute so many.
+fn checksums_that_fail(reads: u32, digests: u32) -> World {
     let mut world = World::new(1, SECTORS, Protocol::C);
     world.may_fail = true;
     world.checksums = true;
     world.fill(0);
-    world.nodes[1].disk.fail_reads = 1;
+    world.nodes[1].disk.fail_reads = reads;
+    world.nodes[1].fail_digests = digests;
     full_sync(&mut world);
+    world
+}
+
+#[test]
+fn a_block_that_the_target_has_no_checksum_of_is_asked_for_without() {
+    for (reads, digests) in [(1, 0), (0, 1)] {
+        let mut world = checksums_that_fail(reads, digests);
+        world.settle();
+        assert!(world.synced);
+        assert_eq!(world.failed_bits, 0);
+        assert_eq!(count(&world, 1, Command::RsDataRequest), 1);
+        assert!(count(&world, 1, Command::CsumRsRequest) > 0);
+        let errors = [(1, LocalError::Read)];
+        assert_eq!(world.disk_errors, errors[..reads as usize]);
+        world.check_equal();
+        world.check_idle();
+    }
+}
+
+/// The source hears of it: the target refuses what was sent.
+#[test]
+fn blocks_that_the_target_can_neither_read_nor_write_stay_out_of_sync() {
+    let mut world = checksums_that_fail(u32::MAX, 0);
+    world.nodes[1].disk.fail_writes = u32::MAX;
     world.settle();
-    assert!(world.synced && world.failed_bits > 0);
-    assert_eq!(world.disk_errors, [(1, LocalError::Read)]);
-    world.check_marked();
+    assert!(world.synced && world.failed_bits == SECTORS / 8);
+    assert!(count(&world, 1, Command::RsDataRequest) > 0);
+    for node in &world.nodes {
+        assert_eq!(node.weight(), SECTORS / 8);
+    }
     world.check_idle();
+}
+
+/// Nothing that came would be written.
+#[test]
+fn a_target_whose_disk_is_lost_does_not_ask_for_what_it_has_no_checksum_of() {
+    let mut world = checksums_that_fail(0, 0);
+    world.run_until(|world| world.nodes[1].data.has_peer_io());
+    world.set_disk(1, DiskState::Attaching);
+    while [5, 0, 1].into_iter().any(|kind| world.step(1, kind)) {}
+    assert!(world.nodes[1].jobs.is_empty() && !world.nodes[1].data.has_peer_io());
+    assert_eq!(count(&world, 1, Command::RsDataRequest), 0);
 }
 
 #[test]
 fn a_block_that_can_not_be_read_counts_as_different_in_a_verify() {
-    for broken in 0..2 {
+    for (broken, digest) in [(0, false), (0, true), (1, false), (1, true)] {
         let mut world = World::new(1, SECTORS, Protocol::C);
         world.fill(0);
         world.nodes[1].disk.current = world.nodes[0].disk.current.clone();
         world.nodes[1].disk.stable = world.nodes[0].disk.current.clone();
         world.connect();
-        world.nodes[broken].disk.fail_reads = 1;
+        world.nodes[broken].disk.fail_reads = u32::from(!digest);
+        world.nodes[broken].fail_digests = u32::from(digest);
         world.start_verify(0);
         world.settle();
         assert_eq!(world.verified, 2, "both ended");
         assert!(world.nodes[0].weight() > 0);
-        assert_eq!(world.disk_errors, [(broken, LocalError::Read)]);
+        let errors = [(broken, LocalError::Read)];
+        assert_eq!(world.disk_errors, errors[usize::from(digest)..]);
     }
 }
 

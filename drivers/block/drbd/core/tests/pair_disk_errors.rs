@@ -394,8 +394,11 @@ fn a_disk_that_fails_behind_the_end_of_its_resync_is_not_good_for_the_source() {
 }
 
 /// `b`, Primary, is SyncTarget and has what it asked for; it waits for the answer to its ping.
-fn primary_target_at_its_end() -> Pair {
+fn primary_target_at_its_end(checksums: bool) -> Pair {
     let mut pair = Pair::synced_with_pass_on();
+    if checksums {
+        pair.use_checksums(NetConfig::DEFAULT);
+    }
     assert_eq!(pair.role(true, Role::Secondary, false), 1);
     sync_from_a(&mut pair);
     assert_eq!(pair.role(false, Role::Primary, false), 1);
@@ -407,28 +410,31 @@ fn primary_target_at_its_end() -> Pair {
 }
 
 /// The source has the write, and takes the block for one that is in sync: only the refusal of what
-/// it sends for it afterwards tells otherwise (`features=Flushes,PassOn`, seed 264).
+/// it sends for it afterwards tells otherwise (`features=Flushes,PassOn`, seed 264). It sends that,
+/// too, if the target could not read the block for its checksum (seed 1634).
 #[test]
 fn a_disk_that_took_no_write_behind_its_resync_needs_no_full_sync() {
-    let mut pair = primary_target_at_its_end();
-    pair.a.log.clear();
-    (pair.b.fail_local, pair.b.fail_peer_io) = (true, true);
-    pair.b.write(800, 4096, 0x71);
-    pair.until("the end", |pair| {
-        [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
-    });
-    assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
-    assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
-    assert_eq!(is_marked(&pair, 100), [false, true]);
-    assert!(!said(&pair.a.log, "updated UUIDs"));
-    (pair.b.fail_local, pair.b.fail_peer_io) = (false, false);
-    let (volume, force) = (V, false);
-    let detached = pair.command(false, AdminRequest::Detach { volume, force });
-    assert_eq!(detached, 1);
-    pair.b.attach(DiskConfig::DEFAULT);
-    pair.until("in sync", Pair::in_sync);
-    assert!(pair.a.disk.data == pair.b.disk.data);
-    assert!(!said(&pair.a.log, "full sync required"));
+    for checksums in [false, true] {
+        let mut pair = primary_target_at_its_end(checksums);
+        pair.a.log.clear();
+        (pair.b.fail_local, pair.b.fail_peer_io) = (true, true);
+        pair.b.write(800, 4096, 0x71);
+        pair.until("the end", |pair| {
+            [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
+        });
+        assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+        assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+        assert_eq!(is_marked(&pair, 100), [false, true]);
+        assert!(!said(&pair.a.log, "updated UUIDs"), "{checksums}");
+        (pair.b.fail_local, pair.b.fail_peer_io) = (false, false);
+        let (volume, force) = (V, false);
+        let detached = pair.command(false, AdminRequest::Detach { volume, force });
+        assert_eq!(detached, 1);
+        pair.b.attach(DiskConfig::DEFAULT);
+        pair.until("in sync", Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data);
+        assert!(!said(&pair.a.log, "full sync required"), "{checksums}");
+    }
 }
 
 /// Whichever node it is, and whoever asked for the verify.

@@ -334,6 +334,16 @@ impl Pair {
     /// block 10, which is the same on both nodes, and block 20, which is not.
     #[allow(dead_code, reason = "each test file uses a part of it")]
     pub(crate) fn sync_with_checksums(&mut self, options: NetConfig) {
+        self.use_checksums(options);
+        self.write_while_away(&[(80, 0x11), (160, 8)]);
+        self.rounds_until("target", |pair| {
+            pair.b.state().conn == ConnState::SyncTarget
+        });
+    }
+
+    /// The next resync compares checksums.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn use_checksums(&mut self, options: NetConfig) {
         let digests = DigestLengths {
             csums: 4,
             ..DigestLengths::default()
@@ -346,10 +356,6 @@ impl Pair {
             let request = AdminRequest::NetOptions { config, digests };
             assert_eq!(self.command(on_a, request), 101);
         }
-        self.write_while_away(&[(80, 0x11), (160, 8)]);
-        self.rounds_until("target", |pair| {
-            pair.b.state().conn == ConnState::SyncTarget
-        });
     }
 
     /// `b` was away while `a` wrote the block at sector 80 with `8`, is back and in sync. The
