@@ -142,7 +142,8 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    /// The peer has cancelled what it was asked for. If nothing comes of it all is asked for again.
+    /// The peer has cancelled what it was asked for. If nothing comes of it all is asked for again
+    /// in another pass: behind the last answer, as nothing may be asked for, or fail, twice in one.
     fn is_cancelled(&mut self, volume: VolumeIndex, now: Instant) -> bool {
         let Some(session) = &mut self.volumes[volume.slot()].session else {
             return false;
@@ -155,8 +156,12 @@ impl<M: Memory> DataPlane<M> {
             self.resync_timer = earliest(self.resync_timer, Some(until));
             return true;
         }
+        if session.outstanding != 0 {
+            return true;
+        }
         session.cancelled_until = Instant(0);
         session.position = BitIndex(0);
+        session.failed = 0;
         false
     }
 

@@ -205,6 +205,77 @@ fn a_source_that_runs_ahead_takes_back_what_it_was_asked_for() {
     world.check_marked();
 }
 
+/// The target asks for the device in two parts, of which the source can not read the first one,
+/// and takes back the second one as it runs ahead.
+fn fails_and_cancels(world: &mut World) {
+    world.set_conn(0, ConnState::SyncSource);
+    world.nodes[0].disk.fail_reads = 1;
+    let errors = world.disk_errors.len();
+    world.run_until(|world| world.disk_errors.len() > errors);
+    let asked = count(world, 1, Command::RsDataRequest);
+    world.set_conn(0, ConnState::Ahead);
+    world.run_until(|world| count(world, 1, Command::RsDataRequest) > asked);
+    for _ in 0..10 {
+        for kind in 0..10 {
+            world.step(0, kind);
+            world.step(1, kind);
+        }
+    }
+}
+
+/// A block that fails in each pass was counted in each, and the run seemed to be over.
+#[test]
+fn a_block_that_fails_again_counts_once_when_what_was_taken_back_is_asked_for_again() {
+    let mut world = World::new(1, 2 * 2048, Protocol::A);
+    world.may_fail = true;
+    world.fill(0);
+    full_sync(&mut world);
+    for pass in 1..4 {
+        fails_and_cancels(&mut world);
+        assert!(!world.synced, "pass {pass}");
+        let session = world.nodes[1].data.session(V).expect("not over");
+        assert!(session.is_cancelled() && session.outstanding == 0);
+        assert_eq!(session.failed, 256, "pass {pass}");
+    }
+    world.set_conn(0, ConnState::SyncSource);
+    world.run_until(|world| world.synced);
+    world.settle();
+    assert_eq!(world.failed_bits, 0);
+    world.check_equal();
+}
+
+/// Nor is what the source still reads then asked for twice.
+#[test]
+fn what_was_taken_back_is_asked_for_again_behind_the_last_answer() {
+    let mut world = World::new(1, 2 * 16, Protocol::A);
+    world.granularity_bytes = 8192;
+    world.fill(0);
+    full_sync(&mut world);
+    world.run_until(|world| !world.nodes[0].jobs.is_empty());
+    world.set_conn(0, ConnState::Ahead);
+    for _ in 0..200 {
+        for kind in 0..10 {
+            world.step(1, kind);
+            if kind != 6 {
+                world.step(0, kind);
+            }
+        }
+        world.advance_clock(Duration::from_millis(10));
+        if world.nodes[1]
+            .data
+            .session(V)
+            .is_some_and(|run| run.is_cancelled())
+        {
+            world.set_conn(0, ConnState::SyncSource);
+        }
+    }
+    assert_eq!(count(&world, 1, Command::RsThinReq), 2);
+    world.settle();
+    assert!(world.synced);
+    assert_eq!(count(&world, 1, Command::RsThinReq), 3);
+    world.check_equal();
+}
+
 /// The socket is full: the packet that tells of a write stays with the sender for long.
 #[test]
 fn a_write_of_a_source_that_runs_ahead_does_not_wait_for_the_socket() {
