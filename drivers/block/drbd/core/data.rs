@@ -15,7 +15,7 @@ use crate::bitmap::Bitmap;
 use crate::bitmap_exchange::{BitmapReceive, BitmapSend, SendCursor};
 use crate::chance::{chance, Unlikely};
 use crate::epoch::Epochs;
-use crate::link::{ControlItem, LinkView, Upcall, View, VolumeIndex, VolumeNumber};
+use crate::link::{ControlItem, LinkView, Side, Upcall, View, VolumeIndex, VolumeNumber};
 use crate::memory::interval::Tree;
 use crate::memory::queue::Queue;
 use crate::memory::slab::{List, Slab};
@@ -24,7 +24,7 @@ use crate::peer_request as peer;
 use crate::quirk::{quirk, Quirk};
 use crate::request as app;
 use crate::resync::extents::ResyncExtents;
-use crate::resync::session::Session;
+use crate::resync::session::{Job, Session};
 use crate::time::{Duration, Instant};
 use crate::unstable::Unstable;
 
@@ -285,6 +285,17 @@ impl<M: Memory> VolumeSlot<M> {
             }
         }
         cleared
+    }
+
+    /// An application's write is on both disks. It may be that of blocks which a target could not
+    /// sync: those that it counts as failed are still marked.
+    pub(crate) fn written_everywhere(&mut self, range: SectorRange, now: Instant) {
+        let cleared = self.set_in_sync(range, now);
+        let to_here =
+            |session: &&mut Session| session.job == Job::Resync && session.side == Side::Target;
+        if let Some(session) = self.session.as_mut().filter(to_here) {
+            session.failed = session.failed.saturating_sub(cleared);
+        }
     }
 
     /// A write later than those of this epoch, which may be to the same blocks, was kept from the

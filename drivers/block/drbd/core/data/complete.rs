@@ -293,7 +293,7 @@ impl<M: Memory> DataPlane<M> {
                 session.only_theirs = session.only_theirs.saturating_add(bits);
             }
         } else if marks && in_sync && !place.keeps_back_later_than(epoch) {
-            place.set_in_sync(range, now);
+            place.written_everywhere(range, now);
             self.resync_progressed(volume, now);
         }
         self.release_extents(slot);

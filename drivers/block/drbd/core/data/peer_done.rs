@@ -143,7 +143,7 @@ impl<M: Memory> DataPlane<M> {
             place.write_refused(range);
             Ack::Neg
         } else if may_set_in_sync && resyncs && state.pdsk >= DiskState::Inconsistent {
-            place.set_in_sync(range, now);
+            place.written_everywhere(range, now);
             Ack::ResyncWritten
         } else if wants_ack {
             Ack::Written

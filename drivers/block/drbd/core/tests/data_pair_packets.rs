@@ -7,6 +7,7 @@ mod node;
 #[allow(dead_code, reason = "each test file uses a part of it")]
 mod world;
 
+use drbd_core::data::PeerIo;
 use drbd_core::link::{
     ControlItem, ControlKind, LinkError, LocalError, Order, Upcall, View, VolumeIndex, VolumeNumber,
 };
@@ -15,7 +16,7 @@ use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Protocol, ReadBalancing};
 use drbd_format::units::SectorCount;
 use drbd_format::wire::command::Command;
-use node::V;
+use node::{Job, V};
 use world::World;
 
 const SECTORS: u64 = 8 * 2000;
@@ -274,6 +275,37 @@ fn what_was_taken_back_is_asked_for_again_behind_the_last_answer() {
     assert!(world.synced);
     assert_eq!(count(&world, 1, Command::RsThinReq), 3);
     world.check_equal();
+}
+
+/// What the source could not read was written anew; a later write is on the source's disk only. It
+/// was taken for what had failed, and the run was over.
+#[test]
+fn a_failed_block_that_was_written_since_does_not_count_any_more() {
+    for writer in 0..2 {
+        let mut world = World::new(1, 2 * 32_768, Protocol::C);
+        world.may_fail = true;
+        world.fill(0);
+        world.nodes[0].disk.fail_reads = 1;
+        full_sync(&mut world);
+        world.run_until(|world| {
+            let session = world.nodes[1].data.session(V).expect("not over");
+            session.position.0 > 4096 && session.failed != 0
+        });
+        world.write(writer, 0, 2048);
+        world.run_until(|world| !world.nodes[1].is_set(0));
+        world.write(0, 4096, 2048);
+        let is_write =
+            |job: &Job| matches!(job, Job::Peer(PeerIo::Write { sector, .. }) if sector.0 == 4096);
+        world.run_until(|world| world.nodes[1].jobs.iter().any(is_write));
+        let number = world.nodes[1].jobs.iter().position(is_write);
+        world.nodes[1].disk.fail_writes = 1;
+        world.nodes[1].run_job(number.expect("it is there"));
+        assert!(world.nodes[1].is_set(512) && !world.synced);
+        world.settle();
+        assert!(world.synced);
+        assert_eq!(world.failed_bits, 0);
+        world.check_equal();
+    }
 }
 
 /// The socket is full: the packet that tells of a write stays with the sender for long.
