@@ -363,6 +363,8 @@ pub struct DataPlane<M: Memory> {
     pub(crate) refused: u32,
     /// When they are tried again, though it has not.
     pub(crate) refused_until: Option<Instant>,
+    /// Volumes that were tried again so and whose state has not changed since, one bit each.
+    pub(crate) unheard: u32,
     /// Items in the queues of all volumes.
     pub(crate) control_len: u32,
     /// Volume whose item was handed out last.
@@ -434,6 +436,7 @@ impl<M: Memory> DataPlane<M> {
             barrier_due: None,
             refused: 0,
             refused_until: None,
+            unheard: 0,
             control_len: 0,
             control_at: 0,
             all_peers: List::default(),
@@ -566,6 +569,7 @@ impl<M: Memory> DataPlane<M> {
         slot.took_writes &= !connects;
         if old.state != view.state {
             self.refused &= !volume.bit();
+            self.unheard &= !volume.bit();
         }
         slot.age_answers();
         // Behind the exchange; before it only the peer knows what this disk has missed.

@@ -157,9 +157,12 @@ impl<M: Memory> DataPlane<M> {
             Some(slot) => {
                 // With the peer's disk all good data go. What has failed so waits with what comes
                 // behind it, though the news of the disk take the other socket.
-                let waits = self.volumes[volume.slot()].is_last_good_disk_theirs();
+                let waits = self.volumes[volume.slot()].is_last_good_disk_theirs()
+                    && !self.is_known_to_stay(volume);
                 self.requests[slot].retry |= waits;
-                self.await_news(volume, now);
+                if waits {
+                    self.await_news(volume, now);
+                }
                 self.apply(slot, Event::NegAcked, now);
             }
             // Forgotten already (protocols A and B): the range differs now.
@@ -178,11 +181,21 @@ impl<M: Memory> DataPlane<M> {
     fn await_news(&mut self, volume: VolumeIndex, now: Instant) {
         let place = &self.volumes[volume.slot()];
         let state = &place.view.state;
-        let unheard = state.conn == ConnState::Connected && state.pdsk == DiskState::UpToDate;
+        let unheard = state.conn >= ConnState::Connected && state.pdsk == DiskState::UpToDate;
         if place.is_last_good_disk_theirs() && unheard && !state.suspended() {
             self.refused |= volume.bit();
             self.refused_until = Some(now.after(REFUSED_PAUSE));
         }
+    }
+
+    /// The source of a resync to the own disk had refused something, nothing was heard of its disk
+    /// for a while, and it refuses again: the disk stays (pass-on), and would do so for ever.
+    fn is_known_to_stay(&self, volume: VolumeIndex) -> bool {
+        let state = &self.volumes[volume.slot()].view.state;
+        self.unheard & volume.bit() != 0
+            && state.conn > ConnState::Connected
+            && state.pdsk == DiskState::UpToDate
+            && !state.suspended()
     }
 
     /// Several writes at once are lost on the peer's disk: those that it had acknowledged must not
@@ -216,24 +229,37 @@ impl<M: Memory> DataPlane<M> {
             return Err(LinkError::NetworkFailure);
         }
         let volume = self.requests[id.slot].volume;
-        self.requests[id.slot].read_ahead |= self.is_final_refusal(volume, id.slot);
-        self.await_news(volume, now);
+        if !self.is_synced_meanwhile(volume, id.slot) {
+            let ends = self.is_final_refusal(volume);
+            self.requests[id.slot].read_ahead |= ends;
+            if !ends {
+                self.await_news(volume, now);
+            }
+        }
         self.apply(id.slot, Event::NegAcked, now);
         Ok(())
+    }
+
+    /// The target of a resync has got what it has asked the source for.
+    fn is_synced_meanwhile(&mut self, volume: VolumeIndex, slot: u32) -> bool {
+        let range = self.requests[slot].range();
+        let place = &mut self.volumes[volume.slot()];
+        let here = |disk: &mut Disk<M>| disk.bitmap.count_range(range) == 0;
+        place.view.state.conn > ConnState::Connected
+            && place.bits_known
+            && place.usable_disk().is_some_and(here)
     }
 
     /// The source of a resync to the own disk can not read what that has not got. Its disk may stay
     /// (pass-on): it would be asked again and again. If it goes there are no data either, and where
     /// I/O waits for some the read does.
-    fn is_final_refusal(&mut self, volume: VolumeIndex, slot: u32) -> bool {
-        let range = self.requests[slot].range();
-        let place = &mut self.volumes[volume.slot()];
+    fn is_final_refusal(&self, volume: VolumeIndex) -> bool {
+        let place = &self.volumes[volume.slot()];
         let state = &place.view.state;
         let theirs = state.disk < DiskState::UpToDate && state.pdsk == DiskState::UpToDate;
         let resyncs = theirs && state.conn > ConnState::Connected;
         let waits = place.view.suspends_without_data || state.suspended();
-        let here = |disk: &mut Disk<M>| disk.bitmap.count_range(range) == 0;
-        resyncs && !waits && !(place.bits_known && place.usable_disk().is_some_and(here))
+        resyncs && (!waits || self.is_known_to_stay(volume))
     }
 
     /// P_BARRIER_ACK: must name the oldest epoch and the number of its writes

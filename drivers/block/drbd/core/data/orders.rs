@@ -720,6 +720,7 @@ impl<M: Memory> DataPlane<M> {
     fn try_refused(&mut self, now: Instant) {
         if self.refused_until.is_some_and(|at| at <= now) {
             self.refused_until = None;
+            self.unheard |= self.refused;
             for volume in bits(core::mem::take(&mut self.refused)) {
                 self.wake_volume(volume);
             }

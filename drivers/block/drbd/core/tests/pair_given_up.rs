@@ -217,6 +217,74 @@ fn a_read_that_the_source_of_a_resync_can_not_answer_ends() {
     assert_eq!(pair.b.state().conn, ConnState::SyncTarget, "it goes on");
 }
 
+/// `b` is the target of a resync that is paused, Primary, and waits for data if there are none. The
+/// disk of the source refuses everything, and stays.
+fn with_a_source_that_refuses() -> Pair {
+    let mut pair = Pair::synced_with_pass_on();
+    let config = ResourceConfig {
+        on_no_data: OnNoData::SuspendIo,
+    };
+    let request = AdminRequest::ResourceOptions { config };
+    assert_eq!(pair.command(false, request), 101);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    let pause = AdminRequest::PauseSync { volume: V };
+    assert_eq!(pair.command(false, pause), 101);
+    pair.b.admin(AdminRequest::Invalidate { volume: V });
+    pair.until("target", |pair| {
+        pair.b.state().conn == ConnState::PausedSyncT
+    });
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    pair.a.fail_peer_io = true;
+    pair
+}
+
+/// The disk of the source stays, so no data are waited for: both nodes were busy with it for ever.
+#[test]
+fn what_the_source_of_a_resync_refuses_twice_ends_though_io_waits_for_data() {
+    for (op, command) in [(Op::Write, 0), (Op::Read, 8)] {
+        let mut pair = with_a_source_that_refuses();
+        assert!(pair.b.request(op, 800, 4096, 0x71));
+        let before = pair.b.sent.len();
+        let asked = |pair: &Pair| {
+            let sent = pair.b.sent[before..].iter();
+            sent.filter(|&&is| is == command).count()
+        };
+        for _ in 0..100 {
+            pair.round();
+        }
+        assert_eq!(asked(&pair), 1, "{op:?}: once, and then it waits for news");
+        assert_eq!(pair.b.ended, []);
+        for _ in 0..12 {
+            pair.pass(Duration::from_millis(100));
+        }
+        assert_eq!(asked(&pair), 2, "{op:?}");
+        assert!(matches!(pair.b.ended[..], [Err(_)]), "{op:?}");
+        let state = pair.b.state();
+        assert_eq!(state.conn, ConnState::PausedSyncT, "it goes on");
+        assert_eq!(state.pdsk, DiskState::UpToDate);
+        assert!(!state.suspended());
+    }
+}
+
+/// What was refused before the state changed says nothing of the disk after it.
+#[test]
+fn what_the_source_of_a_resync_refuses_waits_for_news_again_when_there_were_some() {
+    let mut pair = with_a_source_that_refuses();
+    assert!(pair.b.request(Op::Write, 800, 4096, 0x71));
+    pair.until("ended", |pair| !pair.b.ended.is_empty());
+    let pause = AdminRequest::PauseSync { volume: V };
+    assert_eq!(pair.command(true, pause), 101);
+    assert!(pair.b.request(Op::Write, 800, 4096, 0x72));
+    for _ in 0..100 {
+        pair.round();
+    }
+    assert_eq!(pair.b.ended.len(), 1, "it waits");
+    pair.a.fail_peer_io = false;
+    pair.until("ended", |pair| pair.b.ended.len() == 2);
+    assert_eq!(pair.b.ended[1], Ok(()));
+    assert_eq!(pair.a.disk.data[800 * 512], 0x72);
+}
+
 /// A write of `a` is with the disk of `b`, which hangs.
 fn with_a_write_that_hangs() -> (Pair, PeerId) {
     let mut pair = Pair::synced();
