@@ -430,6 +430,9 @@ pub enum Upcall {
     Uncongested(VolumeIndex),
     /// Ask the peer whether it is alive (a send has been blocked for `timeout`).
     PingWanted,
+    /// The first write over this connection from a peer without a disk waits
+    /// ([`Facts::took_writes`], `reference/metadata.md` 7).
+    TookWrites(VolumeIndex),
 }
 
 /// Numbers of one volume that the control plane reads from the data plane.

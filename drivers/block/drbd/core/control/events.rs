@@ -121,6 +121,8 @@ impl Control<'_> {
                 }
             }
             Upcall::PingWanted => self.s.liveness.nudge(),
+            // The disk is marked for it below.
+            Upcall::TookWrites(_) => {}
         }
         self.finish();
     }
@@ -182,7 +184,6 @@ impl Control<'_> {
         }
         self.s.waiting = self.s.job.is_some()
             || self.s.link.stage == Stage::Closing
-            || self.indices().any(|v| self.awaits_writes(v))
             || self.volumes.iter().any(|volume| {
                 volume.job != VolumeJob::None
                     || volume.al_resuming

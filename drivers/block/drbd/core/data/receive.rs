@@ -443,14 +443,15 @@ impl<M: Memory> DataPlane<M> {
         peer.stage = Stage::Waiting;
         let (start, end) = (peer.sector.0, peer.range().end().0);
         let application = peer.kind.is_application_write();
-        let range = peer.range();
-        let place = &mut self.volumes[peer.volume.slot()];
+        let (volume, range) = (peer.volume, peer.range());
+        let place = &mut self.volumes[volume.slot()];
+        let mut first = false;
         if application && place.view.state.pdsk < DiskState::Inconsistent {
             // Now, not when it goes to the disk: by then the peer may have a disk again, and the
             // bitmap that it was sent must name this write.
             peer.peer_is_diskless = true;
             place.diskless_writes += 1;
-            place.took_writes = true;
+            first = !core::mem::replace(&mut place.took_writes, true);
             place.set_out_of_sync(range);
         }
         place.peer_app_writes += u32::from(application);
@@ -460,6 +461,10 @@ impl<M: Memory> DataPlane<M> {
             self.held.push(&mut self.peers, slot);
         } else {
             self.resync_held.push(&mut self.peers, slot);
+        }
+        if first {
+            // Before the link or the disk can go.
+            self.upcall(Upcall::TookWrites(volume));
         }
         self.wants.peer_io = true;
     }

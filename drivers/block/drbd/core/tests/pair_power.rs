@@ -88,6 +88,21 @@ fn a_disk_without_a_log_that_serves_a_diskless_primary_is_marked_first() {
     assert_mark_comes_first(&mut pair, Op::Write);
 }
 
+/// Nothing that comes before can be that write: the control plane need not look at every packet and
+/// request for it.
+#[test]
+fn the_first_write_of_a_diskless_primary_is_not_looked_for() {
+    let mut pair = Pair::synced();
+    serving(&mut pair);
+    for _ in 0..3 {
+        assert!(pair.a.request(Op::Read, 800, 4096, 0));
+        pair.run();
+        assert!(!pair.b.core.control_state().0.core.waiting);
+    }
+    assert_eq!(pair.a.ended, [Ok(()); 3]);
+    assert_mark_comes_first(&mut pair, Op::Write);
+}
+
 /// The write is carried out although the peer is gone.
 #[test]
 fn a_write_that_the_link_leaves_behind_waits_for_the_mark() {

@@ -364,7 +364,8 @@ impl World {
                 | Upcall::BitmapWriteDue(_)
                 | Upcall::Congested(_)
                 | Upcall::Uncongested(_)
-                | Upcall::PingWanted => {}
+                | Upcall::PingWanted
+                | Upcall::TookWrites(_) => {}
             }
         }
         worked
