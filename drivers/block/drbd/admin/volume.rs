@@ -229,7 +229,12 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
     };
     let code = job.command(&volume.resource, &request)?;
     if code.is_success() {
-        *volume.disk_conf.lock() = Some(conf);
+        // The disk may have been closed meanwhile.
+        let mut current = volume.disk_conf.lock();
+        if current.is_some() {
+            *current = Some(conf);
+        }
+        drop(current);
         depend::evaluate(job.registry());
     }
     Ok(code)

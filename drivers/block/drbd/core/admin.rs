@@ -281,6 +281,7 @@ impl Control<'_> {
             JobKind::Disconnect(step) => self.step_leave(step).map(JobKind::Disconnect),
             JobKind::Work(v, step) => self.step_work(v, step).map(|step| JobKind::Work(v, step)),
             JobKind::Role(job) => self.step_role(job).map(JobKind::Role),
+            JobKind::Settle(v, _) if self.is_disk_lost(v) => Step::Done(code::IO_MD_DISK),
             JobKind::Settle(v, code) if self.metadata_stable(v) && !self.vol(v).al_resuming => {
                 Step::Done(code)
             }

@@ -104,12 +104,11 @@ impl Control<'_> {
                 self.attach_state(v)
             }
             AttachStep::Metadata => {
+                if self.is_disk_lost(v) {
+                    return Step::Done(code::IO_MD_DISK);
+                }
                 if !self.metadata_stable(v) {
                     return Step::Wait;
-                }
-                if self.vol(v).io_error || self.vol(v).disk.is_none() {
-                    // The disk is being given up already.
-                    return Step::Done(code::IO_MD_DISK);
                 }
                 self.act(Action::Uevent { volume: v });
                 Step::Done(code::NO_ERROR)

@@ -218,10 +218,8 @@ impl Control<'_> {
                 Step::Next(WorkStep::ClearBitmap { skip })
             }
             WorkStep::ClearBitmap { skip } => self.bitmap_cleared(v, skip),
+            WorkStep::Outdate { .. } if self.is_disk_lost(v) => Step::Done(code::IO_MD_DISK),
             WorkStep::Outdate { .. } if !self.metadata_stable(v) => Step::Wait,
-            WorkStep::Outdate { .. } if self.vol(v).disk.is_none() || self.vol(v).io_error => {
-                Step::Done(code::IO_MD_DISK)
-            }
             WorkStep::Outdate { code } => Step::Done(code),
             WorkStep::Quiesce { code } => self.quiesce(code),
             WorkStep::Resize { .. } if resized => Step::Wait,

@@ -123,6 +123,13 @@ impl Control<'_> {
         volume.disk.is_none() || volume.md.is_stable(volume.md.version)
     }
 
+    /// The disk has gone, or is being given up: what a command has changed may not be on it.
+    pub(crate) fn is_disk_lost(&self, v: VolumeIndex) -> bool {
+        let volume = self.vol(v);
+        let gone = volume.disk.is_none() || volume.state.disk <= DiskState::Attaching;
+        gone || volume.io_error
+    }
+
     /// Starts writing where something is dirty. Called at the end of every event.
     pub(crate) fn flush_metadata(&mut self) {
         for v in self.indices() {

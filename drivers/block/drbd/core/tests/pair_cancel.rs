@@ -115,6 +115,31 @@ fn a_forced_detach_ends_an_attach_that_is_under_way() {
     assert!(!pair.b.core.gives_up_disk(V));
 }
 
+/// `adjust` would take the options for those of a disk that is there.
+#[test]
+fn options_that_did_not_get_on_the_disk_are_an_error() {
+    for force in [false, true] {
+        let mut pair = Pair::synced();
+        pair.a.hold_metadata = true;
+        let before = pair.a.answers.len();
+        let request = al_updates(&mut pair, true);
+        begin(&mut pair.a, request);
+        assert_eq!(pair.a.answers.len(), before, "the superblock is under way");
+        let volume = V;
+        if force {
+            begin(&mut pair.a, AdminRequest::Detach { volume, force });
+        } else {
+            pair.a.fail_metadata = true;
+            let failed = Input::MetadataWritten { volume, ok: false };
+            pair.a.core.handle(&failed, pair.a.now);
+            pair.run();
+        }
+        assert_eq!(pair.a.state().disk, DiskState::Diskless);
+        let codes: Vec<i32> = pair.a.answers[before..].iter().map(|a| a.1).collect();
+        assert!(codes.contains(&118), "{codes:?}");
+    }
+}
+
 #[test]
 fn an_invalidate_that_is_given_up_lets_io_go_on() {
     let mut pair = Pair::synced();
