@@ -423,10 +423,11 @@ impl Control<'_> {
         }
         let change = Change::disk(DiskState::Failed);
         if force {
-            self.vol_mut(v).forced_detach = true;
-            match self.vol(v).state.disk {
-                DiskState::Diskless => {}
-                DiskState::Attaching => self.abandon_attach_of(v),
+            // Nobody would take the mark back that is made without a disk.
+            let volume = self.vol_mut(v);
+            volume.forced_detach = volume.disk.is_some();
+            match volume.state.disk {
+                DiskState::Diskless | DiskState::Attaching => self.abandon_attach_of(v),
                 DiskState::Failed => self.order(Order::AbortLocal(v)),
                 DiskState::Negotiating
                 | DiskState::Inconsistent

@@ -140,6 +140,40 @@ fn options_that_did_not_get_on_the_disk_are_an_error() {
     }
 }
 
+/// It would stay, marked as given up, and a detach would not wait for what is on its way to it.
+#[test]
+fn a_forced_detach_ends_an_attach_that_waits_for_io_at_the_peer() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, DETACH), 1);
+    pair.b.hold_peer_io = true;
+    pair.a.write(80, 4096, 0x71);
+    pair.run();
+    let before = pair.a.answers.len();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.answers.len(), before, "the write is with the peer");
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    let force = AdminRequest::Detach {
+        volume: V,
+        force: true,
+    };
+    begin(&mut pair.a, force);
+    let codes: Vec<i32> = pair.a.answers[before..].iter().map(|a| a.1).collect();
+    assert_eq!(codes, [129, 1], "the attach; the detach");
+    assert!(pair.a.core.is_disk_gone(V));
+    assert!(!pair.a.core.view(V).io_blocked);
+    assert!(!pair.a.core.gives_up_disk(V));
+    pair.b.hold_peer_io = false;
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+    begin(&mut pair.a, force);
+    assert!(!pair.a.core.gives_up_disk(V), "the disk has gone");
+    begin(&mut pair.a, force);
+    assert!(!pair.a.core.gives_up_disk(V), "there was none");
+}
+
 #[test]
 fn an_invalidate_that_is_given_up_lets_io_go_on() {
     let mut pair = Pair::synced();
