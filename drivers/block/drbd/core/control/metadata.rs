@@ -9,6 +9,7 @@ use drbd_format::disk::superblock::{Magic, MdFlags, Superblock};
 use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::units::SectorCount;
 
+use super::jobs::{Detach, VolumeJob};
 use super::{Control, Disk, Held};
 use crate::action::Action;
 use crate::chance::{chance, Unlikely};
@@ -117,10 +118,16 @@ impl Control<'_> {
         }
     }
 
-    /// Everything written before this point is on disk (or there is no disk).
+    /// Everything written before this point is on disk (or there is none that could be written).
     pub(crate) fn metadata_stable(&self, v: VolumeIndex) -> bool {
         let volume = self.vol(v);
-        volume.disk.is_none() || volume.md.is_stable(volume.md.version)
+        let none = volume.disk.is_none() || self.is_closing_disk(v);
+        none || volume.md.is_stable(volume.md.version)
+    }
+
+    /// The shell has been told to close the disk.
+    fn is_closing_disk(&self, v: VolumeIndex) -> bool {
+        self.vol(v).job == VolumeJob::Detach(Detach::Close)
     }
 
     /// The disk has gone, or is being given up: what a command has changed may not be on it.
@@ -133,11 +140,13 @@ impl Control<'_> {
     /// Starts writing where something is dirty. Called at the end of every event.
     pub(crate) fn flush_metadata(&mut self) {
         for v in self.indices() {
+            let closing = self.is_closing_disk(v);
             let volume = self.vol_mut(v);
+            let idle = volume.md.writing.is_none() && !closing;
             if volume.disk.is_none() {
                 volume.md.stable = volume.md.version;
                 volume.md.writing = None;
-            } else if volume.md.writing.is_none() && volume.md.stable != volume.md.version {
+            } else if idle && volume.md.stable != volume.md.version {
                 volume.md.writing = Some(volume.md.version);
                 self.act(Action::WriteMetadata { volume: v });
             }

@@ -174,6 +174,24 @@ fn a_forced_detach_ends_an_attach_that_waits_for_io_at_the_peer() {
     assert!(!pair.a.core.gives_up_disk(V), "there was none");
 }
 
+/// It would be behind the end of the disk, and fail.
+#[test]
+fn no_superblock_is_written_behind_the_end_of_the_disk() {
+    let mut pair = Pair::synced();
+    let before = pair.a.told.len();
+    let force = AdminRequest::Detach {
+        volume: V,
+        force: true,
+    };
+    assert_eq!(pair.command(true, force), 1);
+    pair.run();
+    assert_eq!(pair.a.state().disk, DiskState::Diskless);
+    let told = &pair.a.told[before..];
+    let closed = told.iter().position(|told| told.contains("CloseDisk"));
+    let behind = &told[closed.expect("it is closed")..];
+    assert!(!said(behind, "WriteMetadata"), "{behind:#?}");
+}
+
 #[test]
 fn an_invalidate_that_is_given_up_lets_io_go_on() {
     let mut pair = Pair::synced();
