@@ -196,13 +196,19 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
         },
     )?;
     if code.is_success() {
-        // The connection may have ended by itself meanwhile.
+        let mut loaded = resource.digests.lock();
+        let names = resource.with(|inner, _| {
+            let net = inner.core.net_config()?;
+            Some((net.verify_alg, net.csums_alg))
+        });
         let mut current = resource.net_conf.lock();
-        if current.is_some() {
-            *current = Some(conf);
-            resource.digests.lock().change(digests);
+        // The connection may have ended by itself meanwhile.
+        if let (Some(current), Some((verify, csums))) = (current.as_mut(), names) {
+            *current = conf;
+            loaded.change(digests, &verify, &csums);
         }
         drop(current);
+        drop(loaded);
         events::connection_changed(&resource, notification::CHANGE);
     }
     Ok(code)

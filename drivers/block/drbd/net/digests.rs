@@ -22,7 +22,7 @@ use drbd_core::{
 use drbd_format::netlink::codes::RetCode;
 use kernel::prelude::*;
 
-/// An algorithm that can be exchanged while the connection stands.
+/// An algorithm that can be exchanged while the connection stands, by a command or by the peer.
 struct Named {
     name: Name,
     hash: Hash,
@@ -36,8 +36,8 @@ pub(crate) struct Digests {
     /// What takes their places with the packet that tells the peer of it.
     next_out: Option<Named>,
     next_in: Option<Named>,
-    verify: Option<Hash>,
-    csums: Option<Hash>,
+    verify: Option<Named>,
+    csums: Option<Named>,
     hmac: Option<Hash>,
 }
 
@@ -98,6 +98,11 @@ fn len(hash: &Hash) -> u8 {
     u8::try_from(hash.len_bytes()).unwrap_or(0)
 }
 
+/// Returns the length of the digests of an algorithm, if there is one.
+fn len_of(named: &Option<Named>) -> Option<u8> {
+    named.as_ref().map(|named| len(&named.hash))
+}
+
 impl Digests {
     /// Loads what `config` names, in the order of reference/netlink.md 2.8 step 9. May sleep.
     ///
@@ -105,8 +110,8 @@ impl Digests {
     ///
     /// The code of the first algorithm that the kernel does not have.
     pub(crate) fn load(config: &NetConfig) -> Result<Self, RetCode> {
-        let csums = load(&config.csums_alg, RetCode::CSUMS_ALG)?;
-        let verify = load(&config.verify_alg, RetCode::VERIFY_ALG)?;
+        let csums = named(&config.csums_alg, RetCode::CSUMS_ALG)?;
+        let verify = named(&config.verify_alg, RetCode::VERIFY_ALG)?;
         let integrity_out = named(&config.integrity_alg, RetCode::INTEGRITY_ALG)?;
         let integrity_in = named(&config.integrity_alg, RetCode::INTEGRITY_ALG)?;
         let hmac = if config.cram_hmac_alg.is_empty() {
@@ -128,16 +133,16 @@ impl Digests {
         })
     }
 
-    /// Other options are in force. The algorithm for data is exchanged when the peer is told of it.
-    pub(crate) fn change(&mut self, new: Self) {
-        let (out, incoming) = (self.integrity_out.take(), self.integrity_in.take());
-        *self = Self {
-            integrity_out: out,
-            integrity_in: incoming,
-            next_out: new.integrity_out,
-            next_in: new.integrity_in,
-            ..new
-        };
+    /// Other options are in force. `verify` and `csums` are what the core says of them now, as the
+    /// peer may have chosen others since. The algorithm for data is exchanged when the peer is told
+    /// of it. May sleep.
+    pub(crate) fn change(&mut self, mut new: Self, verify: &Name, csums: &Name) {
+        // They are loaded already, here or there.
+        let _ = replace(&mut self.verify, &mut new.verify, verify);
+        let _ = replace(&mut self.csums, &mut new.csums, csums);
+        self.next_out = new.integrity_out;
+        self.next_in = new.integrity_in;
+        self.hmac = new.hmac;
     }
 
     /// The packet that tells the peer of the algorithm for data is on its way: what is sent behind
@@ -157,28 +162,26 @@ impl Digests {
         match what {
             DigestUse::Integrity => {
                 replace(&mut self.integrity_in, &mut self.next_in, name).ok()?;
-                self.integrity_in.as_ref().map(|named| len(&named.hash))
+                len_of(&self.integrity_in)
             }
             DigestUse::Checksums => {
-                self.csums = load(name, RetCode::CSUMS_ALG).ok()?;
-                self.csums.as_ref().map(len)
+                replace(&mut self.csums, &mut None, name).ok()?;
+                len_of(&self.csums)
             }
             DigestUse::Verify => {
-                self.verify = load(name, RetCode::VERIFY_ALG).ok()?;
-                self.verify.as_ref().map(len)
+                replace(&mut self.verify, &mut None, name).ok()?;
+                len_of(&self.verify)
             }
         }
     }
 
     /// Returns the lengths of the digests for the core.
     pub(crate) fn lengths(&self) -> DigestLengths {
-        let len_of = |hash: &Option<Hash>| hash.as_ref().map_or(0, len);
-        let integrity = self.integrity_out.as_ref();
         DigestLengths {
-            hmac: len_of(&self.hmac),
-            integrity: integrity.map_or(0, |named| len(&named.hash)),
-            verify: len_of(&self.verify),
-            csums: len_of(&self.csums),
+            hmac: self.hmac.as_ref().map_or(0, len),
+            integrity: len_of(&self.integrity_out).unwrap_or(0),
+            verify: len_of(&self.verify).unwrap_or(0),
+            csums: len_of(&self.csums).unwrap_or(0),
         }
     }
 
@@ -207,16 +210,13 @@ impl Digests {
 
     /// Computes the digest of pages for online verify or checksum-based resync.
     pub(crate) fn pages(&mut self, verify: bool, pages: &PageBuf, out: &mut [u8]) -> Result<usize> {
-        let hash = if verify {
+        let named = if verify {
             self.verify.as_mut()
         } else {
             self.csums.as_mut()
         };
-        digest(
-            hash.ok_or(ENOENT)?,
-            |hasher| hasher.update_pages(pages),
-            out,
-        )
+        let named = named.ok_or(ENOENT)?;
+        digest(&mut named.hash, |hasher| hasher.update_pages(pages), out)
     }
 }
 

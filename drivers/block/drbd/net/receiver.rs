@@ -143,7 +143,9 @@ impl<'a> Receiver<'a> {
         let wanted = self.resource.with(|inner, _| inner.core.digest_to_load());
         // The connection may have ended meanwhile.
         let (what, name) = wanted.ok_or(ESHUTDOWN)?;
-        let len = self.resource.digests.lock().adopt(what, &name);
+        // A command that changes options finds neither done, or both.
+        let mut digests = self.resource.digests.lock();
+        let len = digests.adopt(what, &name);
         Ok(self
             .resource
             .with(|inner, now| inner.core.digest_loaded(len, now)))
