@@ -14,7 +14,8 @@ use crate::{
         bio::Flags,
         meta_io::{
             MetaError,
-            Patience, //
+            Patience,
+            BLOCK_LEN, //
         }, //
     },
     volume::Volume, //
@@ -94,6 +95,7 @@ pub(crate) fn write_one(volume: &Volume, backing: &Backing, page: u32) -> bool {
     let index = volume.index;
     let mut io = backing.metadata.lock();
     let bytes = io.bytes_mut();
+    let complete = bytes.len() == BLOCK_LEN;
     let (flush, timeout_ms) = volume.resource.with(|inner, _| {
         let flush = inner.core.bitmap_page(index, page, bytes);
         (flush, inner.core.disk_timeout_ms(index))
@@ -109,6 +111,8 @@ pub(crate) fn write_one(volume: &Volume, backing: &Backing, page: u32) -> bool {
         given_up: &given_up,
     };
     let result = match backing.layout.bitmap_page(BitmapPage(u64::from(page))) {
+        // Another operation keeps the block: what would be written is an empty one.
+        Some(_) if !complete => Err(ENOMEM.into()),
         Some((sector, _)) => {
             let stable = if flush {
                 backing.flush_data_apart(&mut io, &patience)

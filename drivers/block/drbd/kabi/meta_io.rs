@@ -239,14 +239,15 @@ impl MetaIo {
         sector: u64,
         patience: &Patience<'_>,
     ) -> Result<(), MetaError> {
+        // Before the block, which is to stay if there is no memory.
+        let slot = match self.slot.take() {
+            Some(slot) => slot,
+            None => Slot::new()?,
+        };
         let block = match self.block.take() {
             Some(block) => block,
             // There was no memory after the last operation was given up.
             None => Self::fresh_block(&self.pool)?,
-        };
-        let slot = match self.slot.take() {
-            Some(slot) => slot,
-            None => Slot::new()?,
         };
         let context = Finished(slot.clone());
         self.set.submit(device, op, flags, sector, block, context);
