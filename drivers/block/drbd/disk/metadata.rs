@@ -63,12 +63,20 @@ pub(super) fn settle(volume: &Volume, result: Result<(), MetaError>) -> bool {
 /// Writes the superblock and reports the outcome to the core. May sleep.
 pub(crate) fn write_superblock(volume: &Volume) {
     let index = volume.index;
-    let ok = volume
-        .backing()
-        .is_some_and(|backing| settle(volume, try_write_superblock(volume, &backing)));
-    volume
-        .resource
-        .handle(Input::MetadataWritten { volume: index, ok });
+    let written = |ok| Input::MetadataWritten { volume: index, ok };
+    // Whoever finds no disk says so at once: later it would be about the next one.
+    let backing = volume.resource.with(|inner, now| {
+        let backing = inner.backing(index);
+        if backing.is_none() {
+            inner.core.handle(&written(false), now);
+        }
+        backing
+    });
+    let Some(backing) = backing else {
+        return;
+    };
+    let ok = settle(volume, try_write_superblock(volume, &backing));
+    volume.resource.handle(written(ok));
 }
 
 fn try_write_superblock(volume: &Volume, backing: &Backing) -> Result<(), MetaError> {
