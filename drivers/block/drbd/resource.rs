@@ -117,6 +117,18 @@ pub(crate) struct Answer {
     pub(crate) text: Option<&'static str>,
 }
 
+/// Room for the answer to a command. It is given back with this value.
+pub(crate) struct Expected<'a> {
+    resource: &'a Resource,
+    ticket: Ticket,
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.resource.forget_answer(self.ticket);
+    }
+}
+
 /// A command under way.
 #[derive(Clone, Copy)]
 struct Waiting {
@@ -431,18 +443,21 @@ impl Resource {
             .wait(|| (self.submitters_generation.load(Acquire) != seen).then_some(()));
     }
 
-    /// Carries out a command and returns its answer. The caller holds the admin mutex, unless the
-    /// command is one that ends another. May sleep.
+    /// Carries out a command and returns its answer, for which there is room. The caller holds the
+    /// admin mutex, unless the command is one that ends another. May sleep.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if too many wait. `EINTR` or `ETIMEDOUT` if the core has lost the answer.
+    /// `EINTR` or `ETIMEDOUT` if the core has lost the answer.
     ///
     /// A caller that is interrupted, or waits for too long, gives the command up. It may have been
     /// carried out before, and then the answer says so; else the answer is `INTR`.
-    pub(crate) fn command(&self, request: &AdminRequest) -> Result<Answer> {
-        let ticket = Ticket(self.next_ticket.fetch_add(1, Full));
-        self.expect_answer(ticket)?;
+    pub(crate) fn command(
+        &self,
+        request: &AdminRequest,
+        expected: &Expected<'_>,
+    ) -> Result<Answer> {
+        let ticket = expected.ticket;
         self.handle(Input::Admin(request, ticket));
         let answer = self
             .answered
@@ -462,16 +477,23 @@ impl Resource {
             self.answered
                 .wait_timeout(HAND_OVER_TIMEOUT_MS, handed_over)
         });
-        self.forget_answer(ticket);
         settled.ok_or(answer.err().unwrap_or(ETIMEDOUT))
     }
 
-    fn expect_answer(&self, ticket: Ticket) -> Result {
+    /// Reserves room for the answer to a command.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if too many wait.
+    pub(crate) fn expect_answer(&self) -> Result<Expected<'_>> {
+        let ticket = Ticket(self.next_ticket.fetch_add(1, Full));
         let mut answers = self.answers.lock();
         let free = answers.iter_mut().find(|slot| slot.is_none());
         let answer = None;
         *free.ok_or(EBUSY)? = Some(Waiting { ticket, answer });
-        Ok(())
+        drop(answers);
+        let resource = self;
+        Ok(Expected { resource, ticket })
     }
 
     fn take_answer(&self, ticket: Ticket) -> Option<Answer> {

@@ -8,6 +8,7 @@ use crate::{
     name::Name,
     registry::Registry,
     resource::{
+        Expected,
         Life,
         Resource, //
     },
@@ -292,7 +293,18 @@ impl<'a> Job<'a> {
         resource: &Resource,
         command: &AdminRequest,
     ) -> Result<RetCode, Failure> {
-        let answer = resource.command(command)?;
+        let expected = resource.expect_answer()?;
+        self.command_expected(resource, command, &expected)
+    }
+
+    /// As [`Job::command`], after [`Resource::expect_answer`].
+    pub(crate) fn command_expected(
+        &mut self,
+        resource: &Resource,
+        command: &AdminRequest,
+        expected: &Expected<'_>,
+    ) -> Result<RetCode, Failure> {
+        let answer = resource.command(command, expected)?;
         if let Some(text) = answer.text {
             self.info(text);
         }

@@ -137,6 +137,8 @@ pub(crate) fn attach(
         ..DiskConfig::from(&conf)
     };
     let facts = facts(&conf, &superblock, &layout, &data, usable);
+    // Behind this point the core alone gives the disk back, and it must hear of it.
+    let expected = volume.resource.expect_answer()?;
     let bitmap_pages = lend_memory(volume, &config, &layout, &data, usable)?;
     let backing = Arc::pin_init(
         try_pin_init!(Backing {
@@ -166,7 +168,7 @@ pub(crate) fn attach(
         facts,
     };
     // After a refusal, or when the command is given up, the core asks to close the disk.
-    job.command(&volume.resource, &request)
+    job.command_expected(&volume.resource, &request, &expected)
 }
 
 /// Opens both devices (steps 4 to 8).
