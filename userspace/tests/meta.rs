@@ -486,6 +486,47 @@ fn metadata_follows_a_device_that_grew() {
 }
 
 #[test]
+fn a_dry_run_changes_nothing_and_claims_nothing() {
+    let scratch = Scratch::new("dry");
+    let lib = scratch.0.join("lib");
+    let lib = lib.to_str().unwrap();
+    let device = scratch.device("a", 64 * MIB);
+    let minor = "1048502";
+    let with_minor = |device: &str, words: &[&str]| {
+        let mut all = vec!["--force", "--var-lib-drbd", lib, minor, "v08", device];
+        all.extend(words);
+        run(&all)
+    };
+    if with_minor(&device, &["internal", "create-md"]).code == 20 {
+        eprintln!("skipped: locks of minors need the right to write to /run or /var/lock");
+        return;
+    }
+    let dump = scratch.file("dump", meta(&device, &["dump-md"]).stdout.as_bytes());
+    let file = format!("{lib}/drbd-minor-{minor}.lkbd");
+    let remembered = fs::read_to_string(&file).unwrap();
+    let unchanged = |device: &str, words: &[&str]| {
+        let before = read(device);
+        let output = with_minor(device, &[&["--dry-run"], words].concat());
+        assert_eq!(output.code, 0, "{words:?}: {}", output.stderr);
+        let claims = ["success", "zeroed"].map(|word| output.stdout.contains(word));
+        assert_eq!(claims, [false; 2], "{words:?}: {}", output.stdout);
+        assert!(read(device) == before, "{words:?} wrote");
+        let now = fs::read_to_string(&file).ok();
+        assert_eq!(now.as_deref(), Some(&*remembered), "{words:?}");
+    };
+    unchanged(&device, &["internal", "wipe-md"]);
+    unchanged(&device, &["internal", "restore-md", &dump]);
+    unchanged(&device, &["internal", "write-dev-uuid", "12"]);
+    let other = scratch.device("b", 2 * MIB);
+    unchanged(&other, &["flex-external", "create-md"]);
+    let grown = fs::OpenOptions::new().write(true).open(&device).unwrap();
+    grown.set_len(65 * MIB).unwrap();
+    unchanged(&device, &["internal", "create-md"]);
+    unchanged(&device, &["internal", "check-resize"]);
+    unchanged(&device, &["internal", "apply-al"]);
+}
+
+#[test]
 fn wiping_needs_something_to_wipe() {
     let scratch = Scratch::new("wipe");
     let device = scratch.device("a", 64 * MIB);

@@ -70,7 +70,7 @@ fn carry_out(program: &str, words: &[&str], call: &Call<'_>) -> Outcome {
         suppressed: 0,
     };
     let device = open(call, is_attached, &mut confirm)?;
-    let last_known = LastKnown::read(Path::new(call.var_lib), minor);
+    let last_known = LastKnown::read(Path::new(call.var_lib), minor, call.dry_run);
     let store = Store::new(device, call.placement, last_known)?;
     let outcome = on_store(program, words, call, &store, &mut confirm);
     if confirm.suppressed > 0 {
@@ -225,8 +225,7 @@ fn moved(call: &Call<'_>, store: &Store) -> Result<Option<Found>, Failure> {
         eprintln!("The meta data at the last known position belongs to another device.");
         return Ok(None);
     }
-    restore::move_to_end(store, &old)?;
-    store.find()
+    restore::move_to_end(store, &old).map(Some)
 }
 
 fn check_resize(call: &Call<'_>, store: &Store) -> Outcome {

@@ -62,7 +62,9 @@ pub(crate) fn create(store: &Store, wishes: &Wishes, confirm: &mut Confirm) -> O
     superblock.la_peer_max_bio_bytes = wishes.peer_max_bio_bytes;
     superblock.la_size.0 = wishes.effective_sectors;
     store.write_superblock(&Found { layout, superblock })?;
-    outln!("New drbd meta data block successfully created.");
+    store
+        .device
+        .say_done("New drbd meta data block successfully created.");
     Ok(0)
 }
 

@@ -3,7 +3,7 @@
 //! The driver writes past the page cache, so a cached block may be an old one.
 
 use crate::netlink::request::strerror;
-use crate::report::Failure;
+use crate::report::{outln, Failure};
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -98,6 +98,13 @@ impl Device {
     /// Path as given by the user.
     pub(crate) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Prints that something was done, unless it was only pretended.
+    pub(crate) fn say_done(&self, text: &str) {
+        if !self.dry_run {
+            outln!("{text}");
+        }
     }
 
     /// Size in bytes.

@@ -16,11 +16,13 @@ pub(crate) struct LastKnown {
     file: Option<PathBuf>,
     size: Option<u64>,
     device_uuid: Option<u64>,
+    dry_run: bool,
 }
 
 impl LastKnown {
-    /// Reads the file of a minor. Without a minor nothing is known or remembered.
-    pub(crate) fn read(dir: &Path, minor: Option<u32>) -> Self {
+    /// Reads the file of a minor. Without a minor nothing is known or remembered; a dry run knows,
+    /// but changes nothing.
+    pub(crate) fn read(dir: &Path, minor: Option<u32>, dry_run: bool) -> Self {
         let file = minor.map(|minor| dir.join(format!("drbd-minor-{minor}.lkbd")));
         let text = file
             .as_ref()
@@ -30,6 +32,7 @@ impl LastKnown {
             file,
             size,
             device_uuid,
+            dry_run,
         }
     }
 
@@ -45,7 +48,9 @@ impl LastKnown {
 
     /// Remembers a device with internal metadata, forgets any other.
     pub(crate) fn update(&self, device: &Device, placement: Placement, device_uuid: u64) {
-        let Some(file) = &self.file else { return };
+        let Some(file) = self.file_to_change() else {
+            return;
+        };
         if !placement.is_internal() {
             return self.forget();
         }
@@ -67,9 +72,13 @@ impl LastKnown {
 
     /// Forgets what was known.
     pub(crate) fn forget(&self) {
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file_to_change() {
             let _ = std::fs::remove_file(file);
         }
+    }
+
+    fn file_to_change(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|_| !self.dry_run)
     }
 }
 

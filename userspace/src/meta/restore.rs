@@ -5,7 +5,7 @@ mod parse;
 use super::confirm::Confirm;
 use super::existing;
 use super::store::{bytes, Found, Store};
-use crate::report::{outln, Failure, Outcome};
+use crate::report::{Failure, Outcome};
 use drbd_format::disk::layout::Striping;
 use drbd_format::disk::superblock::{Magic, MdFlags, Superblock};
 use drbd_format::disk::BLOCK_BYTES;
@@ -74,7 +74,7 @@ pub(crate) fn restore(
     // Old transactions must not win a later replay.
     store.initialise_log(&layout)?;
     store.write_superblock(&found)?;
-    outln!("Successfully restored meta data");
+    store.device.say_done("Successfully restored meta data");
     Ok(0)
 }
 
@@ -114,8 +114,9 @@ fn write_bitmap(store: &Store, found: &Found, dump: &Dump) -> Result<(), Failure
     Ok(())
 }
 
-/// Moves internal metadata from where it was to the present end of the device.
-pub(crate) fn move_to_end(store: &Store, old: &Found) -> Result<(), Failure> {
+/// Moves internal metadata from where it was to the present end of the device; returns what is
+/// there then, or would be after more than a dry run.
+pub(crate) fn move_to_end(store: &Store, old: &Found) -> Result<Found, Failure> {
     eprintln!("Moving the internal meta data to its proper location");
     let layout = store.layout(old.layout.striping())?;
     // All is read before anything is written: old and new place may overlap.
@@ -139,8 +140,11 @@ pub(crate) fn move_to_end(store: &Store, old: &Found) -> Result<(), Failure> {
     store
         .device
         .fill(start + used, bitmap_len.saturating_sub(used), 0)?;
-    store.write_superblock(&Found { layout, superblock })?;
-    outln!("Internal drbd meta data successfully moved.");
+    let found = Found { layout, superblock };
+    store.write_superblock(&found)?;
+    store
+        .device
+        .say_done("Internal drbd meta data successfully moved.");
     let old_start = bytes(old.layout.first().0);
     let old_end = bytes(old.layout.superblock().0) + BLOCK_BYTES as u64;
     let new_start = bytes(layout.first().0);
@@ -150,6 +154,6 @@ pub(crate) fn move_to_end(store: &Store, old: &Found) -> Result<(), Failure> {
         0,
     )?;
     store.device.flush()?;
-    outln!("Old meta data region zeroed.");
-    Ok(())
+    store.device.say_done("Old meta data region zeroed.");
+    Ok(found)
 }

@@ -147,6 +147,8 @@ pub(super) fn wipe(store: &Store, confirm: &mut Confirm) -> Outcome {
         .write(bytes(found.layout.superblock().0), &vec![0; BLOCK_BYTES])?;
     store.device.flush()?;
     store.last_known.forget();
-    outln!("DRBD meta data block successfully wiped out.");
+    store
+        .device
+        .say_done("DRBD meta data block successfully wiped out.");
     Ok(0)
 }
