@@ -3,6 +3,7 @@
 //! Positions, blocks and the replay of the activity log are the business of
 //! `drbd_format::disk`. Behaviour and texts: `reference/metadata.md` 8, `reference/userland.md` 4.
 
+pub(crate) mod attached;
 pub(crate) mod confirm;
 pub(crate) mod create;
 pub(crate) mod device;

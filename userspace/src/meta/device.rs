@@ -44,7 +44,7 @@ pub(crate) struct Access {
     pub(crate) exclusive: bool,
     /// A regular file will do.
     pub(crate) files: bool,
-    /// Write nothing, only pretend.
+    /// Open it for reading, write nothing, only pretend.
     pub(crate) dry_run: bool,
 }
 
@@ -74,8 +74,9 @@ impl Device {
         } else {
             OFlags::empty()
         };
-        let mut file = match open(path, exclusive | OFlags::DIRECT) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => open(path, exclusive),
+        let open = |flags| open(path, flags, !access.dry_run);
+        let mut file = match open(exclusive | OFlags::DIRECT) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => open(exclusive),
             other => other,
         };
         if matches!(&file, Err(error) if error.kind() == io::ErrorKind::ResourceBusy) {
@@ -177,12 +178,12 @@ impl Device {
     }
 }
 
-fn open(path: &str, flags: OFlags) -> io::Result<File> {
+fn open(path: &str, flags: OFlags, write: bool) -> io::Result<File> {
     // CAST: The flags of open(2) are an int.
     let flags = i32::from_ne_bytes(flags.bits().to_ne_bytes());
     OpenOptions::new()
         .read(true)
-        .write(true)
+        .write(write)
         .custom_flags(flags)
         .open(path)
 }

@@ -89,6 +89,11 @@ impl Store {
         self.find_for(self.sectors(), true)
     }
 
+    /// Looks for metadata where it should be, and says nothing about what else is there.
+    pub(crate) fn find_quietly(&self) -> Result<Option<Found>, Failure> {
+        self.find_for(self.sectors(), false)
+    }
+
     /// Looks for metadata where it was when the device had another size.
     pub(crate) fn find_at_last_known(&self) -> Result<Option<Found>, Failure> {
         if !self.placement.is_internal() {

@@ -3,6 +3,8 @@
 use super::cmdline::Call;
 use super::device;
 use super::table::Arg;
+use crate::meta::attached;
+use crate::meta::last_known::{LastKnown, VAR_LIB};
 use crate::netlink::message::{DrbdMessage, Request};
 use crate::netlink::request::{Channel, ChannelError};
 use crate::report::{check_answer, outln, Failure, Outcome};
@@ -13,15 +15,13 @@ use drbd_format::options::DiskConf;
 use drbd_format::state_word::{StateWord, VolumeState};
 use drbd_format::types::{ConnState, DiskState, Role};
 use std::io::ErrorKind;
+use std::path::Path;
 
 /// Index from which on metadata is external.
 const FIRST_EXTERNAL: i32 = 0;
 
 /// Index of flexible external metadata.
 const FLEX_EXTERNAL: i32 = -2;
-
-/// Where the last known size of a backing device is kept.
-const VAR_LIB: &str = "/var/lib/drbd";
 
 /// Status of one volume.
 #[derive(Debug)]
@@ -153,25 +153,20 @@ pub(super) fn udev(call: &Call<'_>) -> Outcome {
     Ok(0)
 }
 
-/// `check-resize`: remembers the size of the backing device, for metadata at its end.
+/// `check-resize`: remembers the size of the backing device, if the metadata is at its end.
 pub(super) fn check_resize(call: &Call<'_>) -> Outcome {
     let status = ask(call)?;
     let minor = status.minor.unwrap_or_default();
-    let file = format!("{VAR_LIB}/drbd-minor-{minor}.lkbd");
+    let last_known = LastKnown::read(Path::new(VAR_LIB), Some(minor), false);
     let internal = status
         .disk
         .filter(|disk| disk.meta_dev_idx < FIRST_EXTERNAL && disk.meta_dev_idx != FLEX_EXTERNAL);
     let Some(disk) = internal else {
-        let _ = std::fs::remove_file(file);
+        last_known.forget();
         return Ok(0);
     };
     let path = String::from_utf8_lossy(disk.backing_dev.as_bytes()).into_owned();
-    let failed = |what: &str, error: std::io::Error| Failure::local(format!("{what}: {error}"));
-    let mut device = std::fs::File::open(&path).map_err(|error| failed(&path, error))?;
-    let size = std::io::Seek::seek(&mut device, std::io::SeekFrom::End(0))
-        .map_err(|error| failed(&path, error))?;
-    let _ = std::fs::create_dir_all(VAR_LIB);
-    std::fs::write(&file, format!("{size}\t{path}\n")).map_err(|error| failed(&file, error))?;
+    attached::remember(&path, last_known, false)?;
     Ok(0)
 }
 
