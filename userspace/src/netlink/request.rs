@@ -83,6 +83,8 @@ pub(crate) struct Channel {
     sequence: u32,
     /// Read from the socket but not yet handed out.
     pending: std::collections::VecDeque<Frame>,
+    /// Events were lost behind those that still wait to be read.
+    has_lost: bool,
 }
 
 #[derive(Debug)]
@@ -113,6 +115,7 @@ impl Channel {
             events_group: None,
             sequence,
             pending,
+            has_lost: false,
         };
         channel.resolve()?;
         Ok(channel)
@@ -164,9 +167,22 @@ impl Channel {
     }
 
     /// Sends a command and waits for its answer.
+    ///
+    /// Not on a channel that has subscribed: events that come before the answer would be gone, and
+    /// the answer is lost when they have filled the socket.
     pub(crate) fn command(&mut self, request: Request) -> Result<DrbdMessage, ChannelError> {
+        self.command_until(request, None)
+    }
+
+    /// Sends a command and waits for its answer, but not beyond `deadline`.
+    pub(crate) fn command_until(
+        &mut self,
+        request: Request,
+        deadline: Option<Instant>,
+    ) -> Result<DrbdMessage, ChannelError> {
         let sequence = self.send_request(request, NLM_F_REQUEST)?;
-        let deadline = Some(Instant::now() + REPLY_TIMEOUT);
+        let longest = Instant::now() + REPLY_TIMEOUT;
+        let deadline = Some(deadline.map_or(longest, |deadline| deadline.min(longest)));
         loop {
             match self.next_frame(deadline)? {
                 Frame::Drbd(seq, message) if seq == sequence => return Ok(message),
@@ -292,11 +308,21 @@ impl Channel {
             if let Some(frame) = self.pending.pop_front() {
                 return Ok(frame);
             }
-            self.wait_readable(deadline)?;
+            // While unread events are left the kernel drops new ones without another word. So the
+            // loss is reported behind them: who asks then misses nothing.
+            let now = self.has_lost.then(Instant::now);
+            match self.wait_readable(now.or(deadline)) {
+                Err(ChannelError::Timeout) if self.has_lost => {
+                    self.has_lost = false;
+                    return Err(ChannelError::Overrun);
+                }
+                other => other?,
+            }
             let (bytes, sender) = match self.socket.recv_from_full() {
                 Ok(datagram) => datagram,
                 Err(error) if error.raw_os_error() == Some(ENOBUFS) => {
-                    return Err(ChannelError::Overrun)
+                    self.has_lost = true;
+                    continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
@@ -406,4 +432,51 @@ fn events_id(group: &[McastGrpAttrs]) -> Option<u32> {
         .any(named)
         .then(|| group.iter().find_map(id))
         .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sockets of users, on which anybody may send to a group.
+    const NETLINK_USERSOCK: isize = 2;
+    const GROUP: u32 = 7;
+
+    /// A channel whose events come from the other socket.
+    fn pair() -> Option<(Channel, Socket)> {
+        let mut socket = Socket::new(NETLINK_USERSOCK).ok()?;
+        socket.bind_auto().ok()?;
+        socket.add_membership(GROUP).ok()?;
+        socket.set_rx_buf_sz(4096u32).ok()?;
+        let channel = Channel {
+            socket,
+            family: 0x20,
+            events_group: Some(GROUP),
+            sequence: 1,
+            pending: std::collections::VecDeque::new(),
+            has_lost: false,
+        };
+        let mut sender = Socket::new(NETLINK_USERSOCK).ok()?;
+        sender.bind_auto().ok()?;
+        Some((channel, sender))
+    }
+
+    #[test]
+    fn a_loss_is_reported_when_nothing_more_can_be_lost_unheard() {
+        let Some((mut channel, sender)) = pair() else {
+            eprintln!("skipped: groups of netlink need the right to join them");
+            return;
+        };
+        let to_group = SocketAddr::new(0, 1 << (GROUP - 1));
+        let fill = || (0..64).for_each(|_| drop(sender.send_to(&[0; 512], &to_group, 0)));
+        let soon = || Some(Instant::now() + Duration::from_secs(5));
+        for _ in 0..2 {
+            fill();
+            let event = channel.next_event(soon());
+            assert!(matches!(event, Err(ChannelError::Overrun)), "{event:?}");
+            // Nothing is left unread: the next event gets through, or its loss is heard of.
+            let rest = channel.wait_readable(Some(Instant::now()));
+            assert!(matches!(rest, Err(ChannelError::Timeout)), "{rest:?}");
+        }
+    }
 }

@@ -30,27 +30,31 @@ pub(super) fn events(call: &Call<'_>) -> Outcome {
     let resource = word.filter(|_| minor.is_none());
     let mut channel = Channel::open()?;
     channel.subscribe()?;
-    let mut request = Request::new(Command::GetStatus);
-    if let Some(name) = resource {
-        request = request.context(Some(name), None, None)?;
-    }
-    match channel.dump(request) {
-        Ok(elements) => {
-            for element in elements {
-                if is_wanted(&element.message, minor, resource) {
-                    print(&volume_lines(&element)?)?;
-                }
-            }
-        }
-        Err(ChannelError::Refused(error)) if query::is_no_device(&error) => {}
-        Err(error) => return Err(error.into()),
-    }
-    follow(&mut channel, |event| {
+    // What happens during the dump waits in the other socket, and must not end the dump if it is
+    // too much for it.
+    let mut questions = Channel::open()?;
+    let show = |event: &Received| {
         if is_wanted(&event.message, minor, resource) {
-            print(&volume_lines(&event)?)?;
+            print(&volume_lines(event)?)?;
         }
         Ok(true)
-    })
+    };
+    let mut ask = || {
+        let mut request = Request::new(Command::GetStatus);
+        if let Some(name) = resource {
+            request = request.context(Some(name), None, None)?;
+        }
+        match questions.dump(request) {
+            Ok(elements) => elements
+                .iter()
+                .try_for_each(|element| show(element).map(drop)),
+            Err(ChannelError::Refused(error)) if query::is_no_device(&error) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    };
+    ask()?;
+    let mut next = || channel.next_event(Some(Instant::now() + LISTENER_CHECK));
+    follow(&mut next, |event| show(&event), ask)
 }
 
 /// `events2`: about all objects, only what changed.
@@ -61,7 +65,8 @@ pub(super) fn events2(call: &Call<'_>) -> Outcome {
     let mut channel = Channel::open()?;
     channel.subscribe()?;
     channel.start_dump(Request::new(Command::GetInitialState))?;
-    follow(&mut channel, |event| {
+    let mut next = || channel.next_event(Some(Instant::now() + LISTENER_CHECK));
+    let handle = |event: Received| {
         let mut text = String::new();
         for line in known.lines(&event)? {
             if timestamps {
@@ -72,23 +77,28 @@ pub(super) fn events2(call: &Call<'_>) -> Outcome {
         print(&text)?;
         let is_end = event.message.command == Command::InitialStateDone.number();
         Ok(!(is_end && now))
-    })
+    };
+    // The numbers of the events tell the reader that some are missing.
+    follow(&mut next, handle, || Ok(()))
 }
 
-/// Hands events over until `handle` has had enough, nobody listens, or the module is gone.
+/// Hands events over until `handle` has had enough, nobody listens, or the module is gone. `lost`
+/// makes up for events that were lost.
 fn follow(
-    channel: &mut Channel,
+    next: &mut dyn FnMut() -> Result<Option<Received>, ChannelError>,
     mut handle: impl FnMut(Received) -> Result<bool, Failure>,
+    mut lost: impl FnMut() -> Result<(), Failure>,
 ) -> Outcome {
     loop {
-        match channel.next_event(Some(Instant::now() + LISTENER_CHECK)) {
+        match next() {
             Ok(Some(event)) => {
                 if !handle(event)? {
                     return Ok(0);
                 }
             }
             Ok(None) if is_deserted() => return Ok(0),
-            Ok(None) | Err(ChannelError::Overrun) => {}
+            Ok(None) => {}
+            Err(ChannelError::Overrun) => lost()?,
             Err(ChannelError::Unloaded) => return Ok(0),
             Err(error) => return Err(error.into()),
         }
@@ -250,6 +260,30 @@ mod tests {
              7 ST-new 0,r0[0] { cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown r--- }\n\
              7 ST 0,r0[0] { cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown r--- }\n"
         );
+    }
+
+    #[test]
+    fn lost_events_are_made_up_for() {
+        let received = [
+            Err(ChannelError::Overrun),
+            Ok(Some(event(StateInfo::default()))),
+            Err(ChannelError::Unloaded),
+        ];
+        let mut received = received.into_iter();
+        let seen = std::cell::RefCell::new(Vec::new());
+        let handle = |event: Received| {
+            seen.borrow_mut().push(event.sequence);
+            Ok(true)
+        };
+        let lost = || {
+            seen.borrow_mut().push(0);
+            Ok(())
+        };
+        assert_eq!(
+            follow(&mut || received.next().unwrap(), handle, lost),
+            Ok(0)
+        );
+        assert_eq!(*seen.borrow(), [0, 7]);
     }
 
     #[test]

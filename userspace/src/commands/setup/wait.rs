@@ -5,7 +5,7 @@
 use super::cmdline::Call;
 use super::query::{state_of, VolumeStatus};
 use crate::netlink::message::{DrbdMessage, Request};
-use crate::netlink::request::{Channel, ChannelError};
+use crate::netlink::request::{Channel, ChannelError, Received};
 use crate::report::{Failure, Outcome};
 use drbd_format::netlink::ids::Command;
 use drbd_format::netlink::info::{sib_reason, timeout_type, StateInfo, TimeoutParms};
@@ -112,23 +112,46 @@ fn wait(call: &Call<'_>, is_reached: fn(ConnState) -> bool) -> Outcome {
     };
     let minor = call.minor()?.unwrap_or_default();
     let start = Instant::now();
-    let mut channel = Channel::open()?;
-    channel.subscribe()?;
-    let timeout = timeouts.that_applies(class_of(&mut channel, minor)?);
+    let mut events = Channel::open()?;
+    events.subscribe()?;
+    // The answer to a question would be lost in a socket that is full of events.
+    let mut questions = Channel::open()?;
+    let timeout = timeouts.that_applies(class_of(&mut questions, minor)?);
     let deadline = (timeout != 0).then(|| start + Duration::from_secs(timeout));
+    let mut ask = || {
+        let request = Request::new(Command::GetStatus).minor(minor);
+        questions.command_until(request, deadline)
+    };
+    let mut next = || events.next_event(deadline);
+    let is_over = |conn| is_over(conn, is_reached, wait_after_sb);
+    watch(&mut ask, &mut next, minor, deadline, &is_over)
+}
+
+/// Asks for the state, again whenever events were lost, and waits for its change.
+fn watch(
+    ask: &mut dyn FnMut() -> Result<DrbdMessage, ChannelError>,
+    next: &mut dyn FnMut() -> Result<Option<Received>, ChannelError>,
+    minor: u32,
+    deadline: Option<Instant>,
+    is_over: &dyn Fn(ConnState) -> bool,
+) -> Outcome {
     loop {
-        let answer = channel.command(Request::new(Command::GetStatus).minor(minor))?;
+        let answer = match ask() {
+            Ok(answer) => answer,
+            Err(ChannelError::Overrun) => continue,
+            Err(ChannelError::Timeout) if deadline.is_some_and(|end| end <= Instant::now()) => {
+                return Ok(RC_TIMEOUT)
+            }
+            Err(error) => return Err(error.into()),
+        };
         if !answer.ret_code().is_success() {
             return Err(Failure::local(format!("minor {minor} is no longer there")));
         }
-        if let Some(state) = VolumeStatus::read(&answer)?.state {
-            if is_over(state.conn, is_reached, wait_after_sb) {
-                return Ok(0);
-            }
+        let state = VolumeStatus::read(&answer)?.state;
+        if state.is_some_and(|state| is_over(state.conn)) {
+            return Ok(0);
         }
-        match wait_for_change(&mut channel, minor, deadline, |conn| {
-            is_over(conn, is_reached, wait_after_sb)
-        })? {
+        match wait_for_change(next, minor, is_over)? {
             Waited::Over => return Ok(0),
             Waited::Lost => {}
             Waited::TooLong => return Ok(RC_TIMEOUT),
@@ -150,19 +173,18 @@ enum Waited {
 }
 
 fn wait_for_change(
-    channel: &mut Channel,
+    next: &mut dyn FnMut() -> Result<Option<Received>, ChannelError>,
     minor: u32,
-    deadline: Option<Instant>,
-    is_over: impl Fn(ConnState) -> bool,
+    is_over: &dyn Fn(ConnState) -> bool,
 ) -> Result<Waited, Failure> {
     loop {
-        let event = match channel.next_event(deadline) {
+        let event = match next() {
             Ok(Some(event)) => event.message,
             Ok(None) => return Ok(Waited::TooLong),
             Err(ChannelError::Overrun) => return Ok(Waited::Lost),
             Err(error) => return Err(error.into()),
         };
-        if event.minor() == Some(minor) && reported(&event)?.is_some_and(&is_over) {
+        if event.minor() == Some(minor) && reported(&event)?.is_some_and(is_over) {
             return Ok(Waited::Over);
         }
     }
@@ -195,6 +217,9 @@ fn class_of(channel: &mut Channel, minor: u32) -> Result<u32, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drbd_format::netlink::codes::RetCode;
+    use drbd_format::netlink::tlv::Writer;
+    use drbd_format::state_word::VolumeState;
 
     #[test]
     fn special_timeouts_are_never_longer_than_the_general_one() {
@@ -229,5 +254,63 @@ mod tests {
         assert!(is_over(ConnState::StandAlone, connected, false));
         assert!(!is_over(ConnState::StandAlone, connected, true));
         assert!(!is_over(ConnState::WfConnection, connected, false));
+    }
+
+    /// An answer that says in which state the connection is.
+    fn status(conn: ConnState) -> DrbdMessage {
+        let mut message = Request::new(Command::GetStatus).minor(0).into_message();
+        message.header.word = RetCode::NO_ERROR.0.unsigned_abs();
+        let info = StateInfo {
+            current_state: VolumeState {
+                conn,
+                ..VolumeState::NEW
+            }
+            .to_word()
+            .0,
+            ..StateInfo::default()
+        };
+        let mut buf = [0; 1024];
+        let mut writer = Writer::reply(&mut buf);
+        info.emit(&mut writer).unwrap();
+        message.attrs.extend_from_slice(writer.written());
+        message
+    }
+
+    /// Waits with these answers and no event that is not lost.
+    fn wait_with(
+        answers: Vec<Result<DrbdMessage, ChannelError>>,
+        deadline: Option<Instant>,
+    ) -> Outcome {
+        let mut answers = answers.into_iter();
+        let mut ask = || answers.next().unwrap();
+        let mut next = || Err(ChannelError::Overrun);
+        let connected = |conn| conn >= ConnState::Connected;
+        let outcome = watch(&mut ask, &mut next, 0, deadline, &connected);
+        assert!(answers.next().is_none(), "asked too rarely");
+        outcome
+    }
+
+    #[test]
+    fn lost_events_are_made_up_for_by_a_question() {
+        let waits = || Ok(status(ConnState::WfConnection));
+        let answers = vec![waits(), waits(), Ok(status(ConnState::Connected))];
+        assert_eq!(wait_with(answers, None), Ok(0));
+        let answers = vec![
+            waits(),
+            Err(ChannelError::Overrun),
+            Ok(status(ConnState::Connected)),
+        ];
+        assert_eq!(wait_with(answers, None), Ok(0));
+    }
+
+    #[test]
+    fn a_question_without_answer_takes_no_longer_than_the_wait() {
+        let silent = || vec![Err(ChannelError::Timeout)];
+        let passed = Some(Instant::now());
+        assert_eq!(wait_with(silent(), passed), Ok(RC_TIMEOUT));
+        let later = Some(Instant::now() + Duration::from_secs(3600));
+        for deadline in [None, later] {
+            assert_eq!(wait_with(silent(), deadline).unwrap_err().code, 20);
+        }
     }
 }
