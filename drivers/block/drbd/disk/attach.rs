@@ -454,6 +454,14 @@ pub(crate) fn set_limits(volume: &Volume, max_bio_bytes: u32, discard: bool, wri
     }
 }
 
+/// What is said if internal metadata keeps the device from growing.
+const MOVES_AT_ATTACH: &str = "the backing device has grown: the metadata are moved when it is \
+     detached and attached again (down, up)";
+
+/// What is said if the bitmap in memory keeps the device from growing.
+const ROOM_AT_ATTACH: &str =
+    "the backing device has grown beyond the room made when it was attached: attach again to grow";
+
 /// resize: the backing device may have grown. The caller holds the admin mutex. May sleep.
 pub(crate) fn resize(
     job: &mut Job<'_>,
@@ -470,7 +478,13 @@ pub(crate) fn resize(
             Some("the geometry of the activity log can not be changed online"),
         ));
     }
-    let usable = backing.layout.usable(SectorCount(backing.data.sectors()));
+    let device = SectorCount(backing.data.sectors());
+    let usable = backing.layout.usable(device);
+    let fits = (1..=usable.0).contains(&parms.resize_size);
+    if !fits && backing.layout.would_move(device) {
+        let text = Some(MOVES_AT_ATTACH);
+        return Err(Failure::new(RetCode::INVALID_REQUEST, text));
+    }
     let request = AdminRequest::Resize {
         volume: volume.index,
         size_sectors: parms.resize_size,
@@ -478,5 +492,11 @@ pub(crate) fn resize(
         assume_clean: parms.no_resync,
         max_capacity_sectors: usable.0,
     };
-    job.command(&volume.resource, &request)
+    match job.command(&volume.resource, &request)? {
+        RetCode::NOMEM_BITMAP => {
+            let text = Some(ROOM_AT_ATTACH);
+            Err(Failure::new(RetCode::INVALID_REQUEST, text))
+        }
+        code => Ok(code),
+    }
 }

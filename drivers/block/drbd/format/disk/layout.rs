@@ -531,6 +531,13 @@ impl Layout {
             Placement::Indexed(_) => data.min(INDEXED_SECTORS_MAX),
         }
     }
+
+    /// Tells whether metadata would lie farther back on a device of `device` sectors: the space
+    /// behind it is of no use until it has been moved there. Only internal metadata does.
+    pub fn would_move(&self, device: SectorCount) -> bool {
+        let end = self.placement.superblock_of(device);
+        end.is_some_and(|Sector(end)| end > self.md_offset)
+    }
 }
 
 /// The superblock describes areas that cannot be (error 119).

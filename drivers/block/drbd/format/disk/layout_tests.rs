@@ -397,3 +397,17 @@ fn an_active_set_is_limited_by_the_ring() {
     assert_eq!(big.slots_max(), 65_534);
     assert_eq!(Striping::new(1, 72).unwrap().slots_max(), 65_249);
 }
+
+#[test]
+fn only_internal_metadata_moves_and_only_with_a_device_that_grew() {
+    let at = |placement, device| Layout::compute(placement, device, Striping::DEFAULT).unwrap();
+    let (old, grown) = (SectorCount(1 << 20), SectorCount((1 << 20) + 8));
+    let layout = at(Placement::Internal, old);
+    assert!(layout.would_move(grown));
+    // The last sectors are not a whole block.
+    assert!(!layout.would_move(SectorCount(old.0 + 7)));
+    assert!(!layout.would_move(old) && !layout.would_move(SectorCount(old.0 - 8)));
+    for placement in [Placement::FlexibleExternal, Placement::Indexed(1)] {
+        assert!(!at(placement, old).would_move(grown), "{placement:?}");
+    }
+}
