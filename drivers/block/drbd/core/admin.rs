@@ -344,7 +344,7 @@ impl Control<'_> {
             Meaning::ResumeIo => {
                 if code == SUCCESS {
                     self.begin_owed_generations();
-                    self.after_resume_io(v);
+                    self.after_resume_io();
                 }
                 code
             }
@@ -377,9 +377,18 @@ impl Control<'_> {
         self.text(v, crate::log::Level::Warning, text);
     }
 
-    fn after_resume_io(&mut self, v: VolumeIndex) {
-        if self.state(v).conn < ConnState::Connected {
+    /// What is frozen is given up with the connection, or with that of its volume: what the peer
+    /// gets of other volumes goes on.
+    fn after_resume_io(&mut self) {
+        if self.s.conn < ConnState::WfReportParams {
             self.end_frozen();
+        } else if !self.resends_kept() {
+            for v in self.indices() {
+                if self.vol(v).state.conn < ConnState::Connected {
+                    self.give_up_frozen(v);
+                    self.order(Order::EndFrozenOf(v));
+                }
+            }
         }
         for v in self.indices() {
             if matches!(self.state(v).disk, DiskState::Diskless | DiskState::Failed) {
@@ -398,7 +407,7 @@ impl Control<'_> {
 
     /// Writes that the peer may have, or the own disk alone, are given up. If no generation has
     /// begun the disks count as equal, unless this one is that of a crashed Primary.
-    fn give_up_frozen(&mut self, v: VolumeIndex) {
+    pub(crate) fn give_up_frozen(&mut self, v: VolumeIndex) {
         let volume = self.vol_mut(v);
         let shared = volume.disk.is_some_and(|disk| disk.uuids.bitmap == 0);
         let facts = &volume.facts;
@@ -423,6 +432,7 @@ impl Control<'_> {
         self.order(Order::View(v));
         if conn == ConnState::WfReportParams {
             self.send_volume_parameters(v);
+            self.expect_more();
         }
     }
 

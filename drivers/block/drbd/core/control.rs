@@ -113,6 +113,20 @@ pub struct PeerVolume {
     pub max_bio_bytes: u32,
 }
 
+/// What has been heard of a volume in this handshake.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Heard {
+    /// Nothing yet.
+    #[default]
+    No,
+    /// The peer has it.
+    Yes,
+    /// Nothing, though the peer has told all it had to tell.
+    NotThere,
+    /// As before, and the volume is not any more what the peer was told.
+    Changed,
+}
+
 /// How far an operation of the shell has got.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Progress {
@@ -157,6 +171,8 @@ pub struct Volume {
     pub capacity: u64,
     /// The peer's side.
     pub peer: PeerVolume,
+    /// What the peer has said of the volume in the handshake that goes on.
+    pub heard: Heard,
     /// Number of set bits in the last UUID packet sent.
     pub sent_bits: u64,
     /// They have been compared, and the packet that tells them has not left yet.
@@ -268,6 +284,7 @@ impl Volume {
             user_sectors: 0,
             max_bio_bytes: 0,
         },
+        heard: Heard::No,
         sent_bits: 0,
         bits_counted: false,
         uuids_queued: 0,

@@ -72,6 +72,8 @@ pub struct Link {
     pub resolver: bool,
     /// "State sent" (`reference/states.md` 3.5).
     pub state_sent: bool,
+    /// The peer, whose packets come one behind the other, has told of all its volumes by then.
+    pub all_told_at: Option<Instant>,
     /// The peer's P_PROTOCOL has arrived and fits.
     pub protocol_seen: bool,
     /// One side only wants to know what would happen.
@@ -127,6 +129,7 @@ impl Link {
         terms: Terms::INITIAL,
         resolver: false,
         state_sent: false,
+        all_told_at: None,
         protocol_seen: false,
         dry_run: false,
         peer_dry_run: false,
@@ -379,6 +382,7 @@ impl Control<'_> {
                 flags: volume.peer.flags & crate::generation::FLAG_CRASHED_PRIMARY,
                 ..Default::default()
             };
+            volume.heard = super::control::Heard::No;
             volume.uuids_queued = 0;
             volume.compared_uuids = None;
             volume.bits_counted = false;

@@ -226,6 +226,8 @@ pub enum Order {
     ResendFrozen,
     /// The frozen requests of all volumes end as on connection loss.
     EndFrozen,
+    /// The frozen requests of this volume end as on connection loss.
+    EndFrozenOf(VolumeIndex),
     /// Frozen requests of this volume that waited for its disk fail.
     FailFrozen(VolumeIndex),
     /// Frozen requests of all volumes that waited for a disk go to the disk again.

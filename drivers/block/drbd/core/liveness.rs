@@ -279,6 +279,7 @@ impl Control<'_> {
     pub fn liveness_deadline(&self) -> Option<Instant> {
         let link = &self.s.link;
         let mut next = earliest(link.deadline, link.retry_at);
+        next = earliest(next, link.all_told_at);
         let Some(net) = self.s.net else {
             return next;
         };
@@ -304,6 +305,10 @@ impl Control<'_> {
         if passed(self.s.link.deadline) {
             self.s.link.deadline = None;
             self.deadline_passed();
+        }
+        if passed(self.s.link.all_told_at) {
+            self.s.link.all_told_at = None;
+            self.all_told();
         }
         if passed(self.s.link.retry_at) {
             self.s.link.retry_at = None;

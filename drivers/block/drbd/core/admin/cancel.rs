@@ -68,7 +68,7 @@ impl Control<'_> {
         let code = self.set_state(v, Change::flag(mask::SUSP, false), Flags::VERBOSE);
         if resumes && code == SUCCESS {
             self.begin_owed_generations();
-            self.after_resume_io(v);
+            self.after_resume_io();
         }
     }
 

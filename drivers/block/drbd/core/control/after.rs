@@ -4,7 +4,7 @@ use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, Protocol, Rol
 
 use super::engine::{Flags, Work};
 use super::jobs::{Detach, Then, VolumeJob};
-use super::Control;
+use super::{Control, Heard};
 use crate::action::{Action, Handler};
 use crate::generation::Uuids;
 use crate::link::{Order, Side, VolumeIndex};
@@ -37,6 +37,10 @@ impl Control<'_> {
                 .any(|i| self.vol(i).state.conn == ConnState::WfReportParams)
         {
             self.s.link.state_sent = false;
+        }
+        if o.conn >= ConnState::Connected && n.conn == ConnState::WfReportParams {
+            // One of the nodes has taken it away.
+            self.vol_mut(v).heard = Heard::NotThere;
         }
         let begins = !syncing(o) && syncing(n) && !verifying(n);
         if begins || matches!(n.conn, ConnState::WfBitMapS | ConnState::WfBitMapT) {

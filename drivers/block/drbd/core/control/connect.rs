@@ -112,6 +112,7 @@ impl Control<'_> {
         link.pending = None;
         link.lost_while_leaving = None;
         link.state_sent = false;
+        link.all_told_at = None;
         link.retry_at = None;
         link.drained = !had_sockets;
         self.outbox.clear();

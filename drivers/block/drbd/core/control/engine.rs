@@ -148,7 +148,8 @@ impl Control<'_> {
     /// volume that the peer does not have holds up all others for as long as the connection lasts:
     /// no resync begins, and commands wait for good.)
     pub(crate) fn awaits_handshake(&self, v: VolumeIndex) -> bool {
-        self.s.link.state_sent && self.vol(v).state.conn <= ConnState::WfReportParams
+        let meets = self.vol(v).state.conn <= ConnState::WfReportParams && !self.is_not_there(v);
+        self.s.link.state_sent && meets
     }
 
     /// Fencing policy of the attached disk, if it is at least Inconsistent.
@@ -576,6 +577,10 @@ impl Control<'_> {
             self.log_resource(line);
         }
         self.vol_mut(v).state = new;
+        let frozen = mask::SUSP | mask::SUSP_NOD | mask::SUSP_FEN;
+        if (old_word ^ new_word) & !frozen != 0 {
+            self.differs_from_told(v);
+        }
         let flags_changed = (self.s.susp, self.s.susp_nod, self.s.susp_fen)
             != (new.susp, new.susp_nod, new.susp_fen);
         self.s.susp = new.susp;

@@ -496,6 +496,7 @@ impl Control<'_> {
     }
 
     fn generation_begun(&mut self, v: VolumeIndex) {
+        self.differs_from_told(v);
         let volume = self.vol_mut(v);
         if let Some(disk) = volume.disk.as_mut() {
             disk.alone = true;

@@ -141,8 +141,11 @@ impl Control<'_> {
 
     pub(crate) fn conclude_packet(&mut self, handled: Handled) -> Handled {
         match handled {
-            Handled::Wait => {}
-            Handled::Done | Handled::Load => self.s.link.pending = None,
+            Handled::Wait => self.s.link.all_told_at = None,
+            Handled::Done | Handled::Load => {
+                self.s.link.pending = None;
+                self.expect_more();
+            }
             Handled::Fail(error) => {
                 self.s.link.pending = None;
                 self.link_failed(error);
@@ -197,6 +200,9 @@ impl Control<'_> {
     }
 
     fn volume_packet(&mut self, v: VolumeIndex, packet: &Packet<'_>) -> Handled {
+        if !self.hear_of(v) {
+            return Handled::Fail(LinkError::NetworkFailure);
+        }
         match packet {
             Packet::SyncParam(param) | Packet::SyncParam89(param) => self.sync_param(v, param),
             Packet::Sizes(sizes) => self.receive_sizes(v, sizes),

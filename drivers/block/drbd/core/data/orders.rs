@@ -42,6 +42,7 @@ impl<M: Memory> DataPlane<M> {
             Order::LinkLost { keep, keep_ended } => self.link_lost(keep, keep_ended, now),
             Order::ResendFrozen => self.resend_frozen(now),
             Order::EndFrozen => self.for_all_logged(now, Event::ConnectionLost),
+            Order::EndFrozenOf(volume) => self.end_frozen_of(volume, now),
             Order::FailFrozen(volume) => self.fail_frozen(volume, now),
             Order::RestartFrozen => self.restart_frozen(),
             Order::RestartWrites(volume) => self.restart_writes(volume),
@@ -253,6 +254,16 @@ impl<M: Memory> DataPlane<M> {
         while let Some(slot) = at {
             at = self.log.after(&self.requests, slot);
             self.apply(slot, event, now);
+        }
+    }
+
+    fn end_frozen_of(&mut self, volume: VolumeIndex, now: Instant) {
+        let mut at = self.log.head();
+        while let Some(slot) = at {
+            at = self.log.after(&self.requests, slot);
+            if self.requests[slot].volume == volume {
+                self.apply(slot, Event::ConnectionLost, now);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod pair {
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::AdminRequest;
 use drbd_core::link::{VolumeIndex, VolumeNumber};
+use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, Role};
 use pair::both::{said, Pair, SECTORS};
@@ -259,4 +260,162 @@ fn a_disk_that_hangs_with_a_write_holds_up_the_resync_of_its_own_volume_only() {
     assert!(pair.a.state().is_sync_source(), "its disk hangs");
     let disks = [&mut pair.a, &mut pair.b].map(|node| node.volume(second).disk.data.clone());
     assert!(disks[0] == disks[1]);
+}
+
+/// As [`with_a_volume_of_a_alone`], which has a disk and is in use.
+fn with_a_primary_volume_of_a_alone() -> (Pair, VolumeIndex) {
+    let mut pair = Pair::with_volumes(2, SECTORS);
+    let lone = VolumeIndex(1);
+    pair.attach();
+    pair.a.attach_volume(lone, DiskConfig::DEFAULT);
+    pair.run();
+    let request = AdminRequest::DelVolume { volume: lone };
+    assert_eq!(pair.command(false, request), 101);
+    pair.connect(NetConfig::DEFAULT);
+    pair.pass(Duration::from_secs(5));
+    for volume in [V, lone] {
+        let (role, force) = (Role::Primary, true);
+        let request = AdminRequest::SetRole {
+            volume,
+            role,
+            force,
+        };
+        pair.a.admin(request);
+        pair.pass(Duration::from_secs(5));
+        assert_eq!(pair.a.answers.last().unwrap().1, 1, "{volume:?}");
+    }
+    pair.until("in sync", |pair| pair.volume_in_sync(V));
+    assert_eq!(pair.a.state_of(lone).conn, ConnState::WfReportParams);
+    (pair, lone)
+}
+
+/// The command, which the node answers in time.
+fn answered(pair: &mut Pair, request: AdminRequest) -> i32 {
+    let answers = pair.a.answers.len();
+    pair.a.admin(request);
+    pair.pass(Duration::from_secs(5));
+    assert_eq!(pair.a.answers.len(), answers + 1, "{request:?}");
+    pair.a.answers[answers].1
+}
+
+/// A write to the volumes, of which the peer does not hear, then I/O is suspended, and the link
+/// lost.
+fn suspend_with_writes(pair: &mut Pair, volumes: &[VolumeIndex], byte: u8) {
+    pair.cut = true;
+    for &volume in volumes {
+        assert!(pair.a.request_on(volume, Op::Write, 80, 4096, byte));
+    }
+    pair.run();
+    let answers = pair.a.answers.len();
+    pair.a.admin(AdminRequest::SuspendIo { volume: V });
+    pair.until("both notice", |pair| {
+        let states = [pair.a.state(), pair.b.state()];
+        states.iter().all(|state| state.conn < ConnState::Connected)
+    });
+    pair.until("suspended", |pair| pair.a.answers.len() > answers);
+    assert_eq!(pair.a.answers[answers].1, 1);
+}
+
+/// It waited for the peer to tell of it: for as long as the connection lasted.
+#[test]
+fn a_volume_in_use_that_the_peer_does_not_have_keeps_no_io_suspended() {
+    let (mut pair, lone) = with_a_primary_volume_of_a_alone();
+    for (volume, byte) in [(V, 0x71), (lone, 0x72)] {
+        suspend_with_writes(&mut pair, &[V, lone], byte);
+        pair.cut = false;
+        pair.until("connected", |pair| {
+            pair.a.state().conn >= ConnState::Connected
+        });
+        let resume = AdminRequest::ResumeIo { volume };
+        assert_eq!(answered(&mut pair, resume), 1);
+        assert!(!pair.a.state().suspended());
+        pair.until("in sync", |pair| pair.volume_in_sync(V));
+        assert!(pair.a.ended.iter().all(Result::is_ok));
+        assert_eq!(pair.a.disk.data[80 * 512], byte);
+        assert!(pair.a.disk.data == pair.b.disk.data);
+        assert_eq!(pair.a.state_of(lone).conn, ConnState::WfReportParams);
+    }
+}
+
+/// The peer has taken the volume away meanwhile: what was kept for it ends, in a generation of its
+/// own, and that of the other volume is sent again, without one.
+#[test]
+fn what_is_kept_for_a_volume_that_the_peer_has_no_more_ends_with_a_generation() {
+    for asked in [false, true] {
+        let (mut pair, lone) = with_a_primary_volume_of_a_alone();
+        let (volume, number) = (lone, VolumeNumber(1));
+        let new = AdminRequest::NewVolume { volume, number };
+        assert_eq!(pair.command(false, new), 101);
+        pair.b.attach_volume(lone, DiskConfig::DEFAULT);
+        pair.until("in sync", Pair::in_sync);
+        pair.until("in sync", |pair| pair.volume_in_sync(lone));
+        suspend_with_writes(&mut pair, &[V, lone], 0x73);
+        let detach = AdminRequest::Detach {
+            volume,
+            force: false,
+        };
+        assert_eq!(pair.command(false, detach), 1);
+        let request = AdminRequest::DelVolume { volume };
+        assert_eq!(pair.command(false, request), 101);
+        let before = pair.a.log.len();
+        pair.cut = false;
+        pair.until("connected", |pair| {
+            pair.a.state().conn >= ConnState::Connected
+        });
+        if !asked {
+            pair.pass(Duration::from_secs(5));
+        }
+        let resume = AdminRequest::ResumeIo { volume: V };
+        assert_eq!(answered(&mut pair, resume), 1);
+        let begun = |line: &&String| line.contains("new current UUID");
+        assert_eq!(pair.a.log[before..].iter().filter(begun).count(), 1);
+        assert!(pair.a.ended.iter().all(Result::is_ok));
+        pair.until("in sync", |pair| pair.volume_in_sync(V));
+        assert!(pair.a.disk.data == pair.b.disk.data);
+        assert_eq!(pair.command(false, new), 101);
+        pair.b.attach_volume(lone, DiskConfig::DEFAULT);
+        pair.until("in sync", |pair| {
+            pair.volume_in_sync(V) && pair.volume_in_sync(lone)
+        });
+        let disks = [&mut pair.a, &mut pair.b].map(|node| node.volume(lone).disk.data.clone());
+        assert!(disks[0] == disks[1]);
+        assert_eq!(disks[0][80 * 512], 0x73);
+    }
+}
+
+/// A command about it was answered at the end of the connection only.
+#[test]
+fn a_volume_that_the_peer_does_not_have_takes_commands() {
+    let (mut pair, lone) = with_a_primary_volume_of_a_alone();
+    pair.write_while_away(&[(80, 0x71)]);
+    pair.until("in sync", |pair| pair.volume_in_sync(V));
+    for role in [Role::Secondary, Role::Primary, Role::Secondary] {
+        let request = AdminRequest::SetRole {
+            volume: lone,
+            role,
+            force: false,
+        };
+        assert_eq!(answered(&mut pair, request), 1);
+    }
+    let (volume, force) = (lone, false);
+    assert_eq!(
+        answered(&mut pair, AdminRequest::Detach { volume, force }),
+        1
+    );
+    pair.a.attach_volume(lone, DiskConfig::DEFAULT);
+    pair.pass(Duration::from_secs(5));
+    assert_eq!(pair.a.state_of(lone).disk, DiskState::UpToDate);
+    assert!(pair.volume_in_sync(V));
+    // It is made after all.
+    let number = VolumeNumber(1);
+    let new = AdminRequest::NewVolume { volume, number };
+    assert_eq!(pair.command(false, new), 101);
+    pair.b.attach_volume(lone, DiskConfig::DEFAULT);
+    pair.until("in sync", |pair| {
+        pair.volume_in_sync(V) && pair.volume_in_sync(lone)
+    });
+    assert!(said(
+        &pair.a.log,
+        "tells of the volume late; connecting anew"
+    ));
 }
