@@ -323,6 +323,9 @@ impl Control<'_> {
         let state = self.state(v);
         let paused = matches!(state.conn, ConnState::PausedSyncS | ConnState::PausedSyncT);
         if meaning == Meaning::SuspendIo && code >= SUCCESS {
+            // One that was given up, and still goes on, is this one's from now on.
+            let given_up = core::mem::take(&mut self.s.resume_due);
+            let code = if given_up { SUCCESS } else { code };
             return Step::Next(JobKind::Work(v, WorkStep::Quiesce { code }));
         }
         if meaning == Meaning::Outdate && code >= SUCCESS {
@@ -342,6 +345,7 @@ impl Control<'_> {
             Meaning::Resume if nothing => code::PAUSE_IS_CLEAR,
             Meaning::Pause | Meaning::Resume => code::NO_ERROR,
             Meaning::ResumeIo => {
+                self.s.resume_due = false;
                 if code == SUCCESS {
                     self.begin_owed_generations();
                     self.after_resume_io();

@@ -379,6 +379,8 @@ pub struct Core {
     pub config: ResourceConfig,
     /// I/O suspended by the administrator.
     pub susp: bool,
+    /// Whoever has suspended I/O has gone: it goes on when the handshake is over.
+    pub resume_due: bool,
     /// I/O frozen for lack of data.
     pub susp_nod: bool,
     /// I/O frozen until the peer is fenced.
@@ -432,6 +434,7 @@ impl ControlState {
             core: Core {
                 config,
                 susp: false,
+                resume_due: false,
                 susp_nod: false,
                 susp_fen: false,
                 resend_due: false,

@@ -36,7 +36,7 @@ impl Control<'_> {
             JobKind::Work(v, WorkStep::Resize { flags, grown }) => {
                 self.announce_size(v, flags, grown);
             }
-            JobKind::Work(v, WorkStep::Quiesce { code }) => self.abandon_suspension(v, code),
+            JobKind::Work(_, WorkStep::Quiesce { code }) => self.abandon_suspension(code),
             JobKind::Role(ref job) => self.abandon_role(job),
             JobKind::Change(..)
             | JobKind::DelVolume(_)
@@ -59,17 +59,31 @@ impl Control<'_> {
 
     /// Who asked for the suspension does not know of it, and nobody would end it. One that was
     /// there before stays.
-    fn abandon_suspension(&mut self, v: VolumeIndex, code: i32) {
+    fn abandon_suspension(&mut self, code: i32) {
         self.watch_all(false);
-        if code == NOTHING_TO_DO {
-            return;
+        self.s.resume_due |= code != NOTHING_TO_DO;
+        self.step_resume_due();
+    }
+
+    /// Ends a suspension that was given up. Not before the end of a handshake, as with resume-io:
+    /// the peer would not hear of a generation that begins meanwhile. Returns whether anything was
+    /// done.
+    pub(crate) fn step_resume_due(&mut self) -> bool {
+        if !self.s.resume_due || self.is_meeting_peer() {
+            return false;
         }
+        self.s.resume_due = false;
         let resumes = !self.s.susp_nod && !self.s.susp_fen;
-        let code = self.set_state(v, Change::flag(mask::SUSP, false), Flags::VERBOSE);
+        let Some(v) = self.indices().next() else {
+            self.s.susp = false;
+            return true;
+        };
+        let code = self.set_state(v, Change::flag(mask::SUSP, false), Flags::HARD);
         if resumes && code == SUCCESS {
             self.begin_owed_generations();
             self.after_resume_io();
         }
+        true
     }
 
     /// The disk is given up by force before it belongs to the volume.

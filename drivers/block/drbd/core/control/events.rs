@@ -204,7 +204,7 @@ impl Control<'_> {
                 active |= self.step_volume(v) | self.step_role_due(v) | self.step_al_resuming(v);
                 active |= self.step_former_primary(v) | self.step_served(v);
             }
-            active |= self.step_admin() | self.conclude_abandoned();
+            active |= self.step_admin() | self.conclude_abandoned() | self.step_resume_due();
             if !active {
                 break;
             }

@@ -8,6 +8,7 @@ mod pair {
 use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
 use drbd_format::types::{ConnState, DiskState, Role};
 use pair::both::{said, shape, Pair, SECTORS};
@@ -565,4 +566,42 @@ fn whoever_leaves_does_not_wait_for_a_question_that_has_been_answered() {
     pair.until("an answer", |pair| pair.a.answers.len() > before);
     assert_eq!(pair.a.answers[before].1, 101);
     assert_eq!(pair.a.state().conn, ConnState::StandAlone);
+}
+
+/// The end of the suspension was refused while the peer had not been heard, and did not come later.
+#[test]
+fn a_suspension_that_is_given_up_in_a_handshake_ends_behind_it() {
+    for again in [false, true] {
+        let mut pair = Pair::synced();
+        pair.a.hold_local = true;
+        pair.a.write(80, 4096, 1);
+        pair.run();
+        let suspend = AdminRequest::SuspendIo { volume: V };
+        let ticket = begin(&mut pair.a, suspend);
+        pair.cut = true;
+        pair.until("both notice", |pair| {
+            let states = [pair.a.state(), pair.b.state()];
+            states.iter().all(|state| state.conn < ConnState::Connected)
+        });
+        pair.cut = false;
+        pair.rounds_until("a handshake", |pair| {
+            pair.a.state().conn == ConnState::WfReportParams
+        });
+        give_up(&mut pair.a, ticket);
+        assert!(pair.a.state().suspended(), "the peer gets what was kept");
+        if again {
+            begin(&mut pair.a, suspend);
+        }
+        pair.a.hold_local = false;
+        pair.a.end_held();
+        pair.pass(Duration::from_secs(5));
+        assert_eq!(pair.a.state().suspended(), again);
+        if again {
+            assert_eq!(pair.a.answers.last().unwrap().1, 1);
+            let resume = AdminRequest::ResumeIo { volume: V };
+            assert_eq!(pair.command(true, resume), 1);
+        }
+        pair.until("in sync", Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data);
+    }
 }
