@@ -132,10 +132,10 @@ fn requests_of_the_peer_end_with_the_connection() {
 fn no_listener_outlives_its_attempt_to_connect() {
     falls(Bug::ListenerOutlivesAttempt, || {
         let mut scene = Scene::new(Faults::none())?;
-        for moment in 0..20 {
+        for moment in 0..60 {
             scene.command(0, Command::Disconnect)?;
             scene.connect();
-            scene.steps(10 + 2 * moment)?;
+            scene.steps(5 + moment)?;
         }
         scene.end()
     });
