@@ -203,8 +203,8 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
         });
         let mut current = resource.net_conf.lock();
         // The connection may have ended by itself meanwhile.
-        if let (Some(current), Some((verify, csums))) = (current.as_mut(), names) {
-            *current = conf;
+        if let Some((verify, csums)) = names.filter(|_| current.is_some()) {
+            *current = Some(conf);
             loaded.change(digests, &verify, &csums);
         }
         drop(current);

@@ -137,7 +137,7 @@ pub(crate) fn attach(
         ..DiskConfig::from(&conf)
     };
     let facts = facts(&conf, &superblock, &layout, &data, usable);
-    // Behind this point the core alone gives the disk back, and it must hear of it.
+    // Only the core has a disk closed that is in its place: it must hear of this one.
     let expected = volume.resource.expect_answer()?;
     let bitmap_pages = lend_memory(volume, &config, &layout, &data, usable)?;
     let backing = Arc::pin_init(
