@@ -5,13 +5,13 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
+use drbd_core::config::{DiskConfig, ResourceConfig};
 use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::{IoError, Op};
 use drbd_core::time::Duration;
-use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Role};
-use pair::both::{Pair, SECTORS};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData};
+use pair::both::Pair;
 use pair::node::V;
 
 const SECTOR: u64 = 800;
@@ -212,35 +212,13 @@ fn a_peer_has_its_time_for_the_barrier_of_what_was_frozen_for_long() {
     assert_eq!(pair.a.core.counters(V).in_flight_sectors, 0);
 }
 
-/// Two volumes in sync, `a` primary.
-fn two_volumes() -> Pair {
-    let mut pair = Pair::with_volumes(2, SECTORS);
-    for volume in [V, W] {
-        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
-        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
-        pair.run();
-    }
-    pair.connect(NetConfig::DEFAULT);
-    for volume in [V, W] {
-        let (role, force) = (Role::Primary, true);
-        let request = AdminRequest::SetRole {
-            volume,
-            role,
-            force,
-        };
-        assert_eq!(pair.command(true, request), 1);
-    }
-    pair.until("first sync", Pair::in_sync);
-    pair
-}
-
 /// The command waits until the second volume is connected, and by then what was kept is sent: the
 /// generation that the first one owed had begun, and `b` did not get it.
 #[test]
 fn no_generation_begins_if_the_peer_is_back_before_io_is_resumed() {
     let mut between = 0;
     for sends in 0..12 {
-        let mut pair = two_volumes();
+        let mut pair = Pair::synced_with_two_volumes();
         pair.b.hold_peer_io = true;
         pair.a.write(SECTOR, 4096, 9);
         pair.run();

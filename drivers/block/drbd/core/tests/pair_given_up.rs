@@ -5,7 +5,7 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
+use drbd_core::config::{DiskConfig, ResourceConfig};
 use drbd_core::data::{FlushToken, PeerIo};
 use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeIndex;
@@ -13,7 +13,7 @@ use drbd_core::peer_request::PeerId;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Protocol, Role};
-use pair::both::{Pair, SECTORS};
+use pair::both::Pair;
 use pair::node::V;
 
 const SECOND: VolumeIndex = VolumeIndex(1);
@@ -64,23 +64,7 @@ fn what_is_written_while_the_handler_for_a_failed_disk_runs_is_marked() {
 /// Two volumes in sync, `a` primary. The disk of `b` for the first one hangs in the flush for a
 /// barrier.
 fn with_a_flush_that_hangs() -> (Pair, FlushToken) {
-    let mut pair = Pair::with_volumes(2, SECTORS);
-    for volume in [V, SECOND] {
-        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
-        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
-        pair.run();
-    }
-    pair.connect(NetConfig::DEFAULT);
-    for volume in [V, SECOND] {
-        let (role, force) = (Role::Primary, true);
-        let request = AdminRequest::SetRole {
-            volume,
-            role,
-            force,
-        };
-        assert_eq!(pair.command(true, request), 1);
-    }
-    pair.until("first sync", Pair::in_sync);
+    let mut pair = Pair::synced_with_two_volumes();
     pair.b.hold_peer_io = true;
     pair.a.write(80, 4096, 0x71);
     for _ in 0..100 {

@@ -180,24 +180,8 @@ fn a_volume_that_the_peer_does_not_have_keeps_no_io_frozen() {
 /// each).
 #[test]
 fn questions_about_two_volumes_do_not_get_in_each_others_way() {
-    let mut pair = Pair::with_volumes(2, SECTORS);
+    let mut pair = Pair::synced_with_two_volumes();
     let second = VolumeIndex(1);
-    for volume in [V, second] {
-        pair.a.attach_volume(volume, DiskConfig::DEFAULT);
-        pair.b.attach_volume(volume, DiskConfig::DEFAULT);
-        pair.run();
-    }
-    pair.connect(NetConfig::DEFAULT);
-    for volume in [V, second] {
-        let (role, force) = (Role::Primary, true);
-        let request = AdminRequest::SetRole {
-            volume,
-            role,
-            force,
-        };
-        assert_eq!(pair.command(true, request), 1);
-    }
-    pair.until("in sync", Pair::in_sync);
     for on_a in [true, false] {
         let answers = [pair.a.answers.len(), pair.b.answers.len()];
         let detach = |volume| AdminRequest::Detach {

@@ -404,6 +404,30 @@ impl Pair {
         pair.until("first sync", Pair::in_sync);
         pair
     }
+
+    /// As [`Self::synced`], with two volumes.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn synced_with_two_volumes() -> Self {
+        let volumes = [V, VolumeIndex(1)];
+        let mut pair = Self::with_volumes(2, SECTORS);
+        for volume in volumes {
+            pair.a.attach_volume(volume, DiskConfig::DEFAULT);
+            pair.b.attach_volume(volume, DiskConfig::DEFAULT);
+            pair.run();
+        }
+        pair.connect(NetConfig::DEFAULT);
+        for volume in volumes {
+            let (role, force) = (Role::Primary, true);
+            let request = AdminRequest::SetRole {
+                volume,
+                role,
+                force,
+            };
+            assert_eq!(pair.command(true, request), 1);
+        }
+        pair.until("first sync", Pair::in_sync);
+        pair
+    }
 }
 
 /// Resizes to all that the devices have.
