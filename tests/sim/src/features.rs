@@ -105,14 +105,12 @@ impl Features {
         };
         drawn
             .with_congestion(&mut Random::new(seed ^ 0x636f_6e67), 6)
-            .with_helpers(&mut Random::new(seed ^ 0x6865_6c70), 6)
-            .with_freezes(&mut Random::new(seed ^ 0x6672_6565_7a65), 8)
-    }
-
-    /// As does Congestion, Helpers have a stream of their own.
-    fn with_helpers(mut self, r: &mut Random, percent: u64) -> Self {
-        self.on[Feature::Helpers as usize] |= r.chance(percent);
-        self
+            .with(Feature::Helpers, &mut Random::new(seed ^ 0x6865_6c70), 6)
+            .with(
+                Feature::Freezes,
+                &mut Random::new(seed ^ 0x6672_6565_7a65),
+                8,
+            )
     }
 
     /// Congestion has a stream of its own: seeds without it are those that they were before any
@@ -127,9 +125,9 @@ impl Features {
         Self { on, limits, ..self }
     }
 
-    /// So has `on-no-data-accessible suspend-io`, which shapes nothing else.
-    fn with_freezes(mut self, r: &mut Random, percent: u64) -> Self {
-        self.on[Feature::Freezes as usize] = r.chance(percent);
+    /// So have Helpers and Freezes.
+    fn with(mut self, feature: Feature, r: &mut Random, percent: u64) -> Self {
+        self.on[feature as usize] |= r.chance(percent);
         self
     }
 
