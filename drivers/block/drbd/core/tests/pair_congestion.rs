@@ -294,12 +294,7 @@ fn each_volume_leaves_ahead_by_itself() {
     }
     pair.connect(config(1, 0));
     for volume in [V, second] {
-        let request = AdminRequest::SetRole {
-            volume,
-            role: Role::Primary,
-            force: true,
-        };
-        assert_eq!(pair.command(true, request), 1);
+        pair.promote(volume);
     }
     pair.until("first sync", |pair| {
         pair.volume_in_sync(V) && pair.volume_in_sync(second)

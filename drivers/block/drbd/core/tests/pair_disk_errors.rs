@@ -45,8 +45,7 @@ fn verified_with_pass_on(on_a: bool) -> Pair {
         on_io_error: OnIoError::PassOn,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(on_a, request), 101);
+    pair.set_disk_options(on_a, config);
     pair
 }
 
@@ -162,8 +161,7 @@ fn a_flush_that_a_dead_disk_keeps_ends_as_one_that_failed_does() {
                 disk_timeout_tenths: 10,
                 ..DiskConfig::DEFAULT
             };
-            let request = AdminRequest::DiskOptions { volume: V, config };
-            assert_eq!(pair.command(true, request), 101);
+            pair.set_disk_options(true, config);
         }
         pair.a.hold_local = true;
         assert!(pair.a.request(Op::Flush, 0, 0, 0));

@@ -10,7 +10,7 @@ use drbd_core::config::{DiskConfig, NetConfig, ResourceConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::Op;
-use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData, Role};
+use drbd_format::types::{ConnState, DiskState, Fencing, OnNoData};
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -155,12 +155,7 @@ fn two_volumes() -> Pair {
     }
     pair.connect(NetConfig::DEFAULT);
     for volume in [V, W] {
-        let request = AdminRequest::SetRole {
-            volume,
-            role: Role::Primary,
-            force: true,
-        };
-        assert_eq!(pair.command(true, request), 1);
+        pair.promote(volume);
     }
     pair.until("first sync", Pair::in_sync);
     pair
@@ -204,8 +199,7 @@ fn a_write_that_is_given_up_for_another_volume_is_synced() {
         fencing: Fencing::ResourceAndStonith,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     pair.cut = true;
     pair.a.volume(W).fail_local = true;
     assert!(pair.a.request_on(W, Op::Write, SECTOR, 4096, 9));
@@ -346,8 +340,7 @@ fn frozen_for_two_reasons() -> Pair {
         fencing: Fencing::ResourceAndStonith,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     pair.a.hold_helpers = true;
     pair.a.exits.insert("fence-peer", 4);
     pair

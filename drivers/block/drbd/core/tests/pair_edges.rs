@@ -219,8 +219,7 @@ fn reads_go_to_the_node_that_the_policy_names() {
             read_balancing: policy,
             ..DiskConfig::DEFAULT
         };
-        let request = AdminRequest::DiskOptions { volume: V, config };
-        assert_eq!(pair.command(true, request), 101);
+        pair.set_disk_options(true, config);
         for (sector, remote) in sectors {
             pair.a.sent.clear();
             pair.a.request(Op::Read, sector, 4096, 0);
@@ -286,8 +285,7 @@ fn a_flush_that_fails_counts_if_the_disk_goes_for_it_and_the_peer_has_the_data()
             on_io_error: policy,
             ..DiskConfig::DEFAULT
         };
-        let request = AdminRequest::DiskOptions { volume: V, config };
-        assert_eq!(pair.command(true, request), 101);
+        pair.set_disk_options(true, config);
         if !connected {
             let leave = AdminRequest::Disconnect { force: false };
             assert_eq!(pair.command(true, leave), 101);
@@ -416,8 +414,7 @@ fn with_a_write_on_a_slow_disk() -> Pair {
         disk_timeout_tenths: 10,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     pair.a.hold_local = true;
     pair.a.write(80, 4096, 1);
     pair.run();
@@ -492,8 +489,7 @@ fn blocks_that_the_target_can_not_write_are_counted_on_both_nodes() {
         on_io_error: OnIoError::PassOn,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(false, request), 101);
+    pair.set_disk_options(false, config);
     pair.b.fail_peer_io = true;
     pair.command(false, AdminRequest::Invalidate { volume: V });
     pair.until("an end", |pair| {

@@ -407,8 +407,7 @@ fn with_stonith_a_primary_freezes_until_the_peer_is_fenced() {
             fencing: Fencing::ResourceAndStonith,
             ..DiskConfig::DEFAULT
         };
-        let request = AdminRequest::DiskOptions { volume: V, config };
-        assert_eq!(pair.command(true, request), 101);
+        pair.set_disk_options(true, config);
         pair.a.exits.insert("fence-peer", exit);
         pair.cut = true;
         pair.a.write(800, 4096, 0x77);

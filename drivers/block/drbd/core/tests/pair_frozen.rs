@@ -85,8 +85,7 @@ fn a_frozen_write_goes_on_when_io_is_resumed_in_the_midst_of_a_handshake() {
             fencing: Fencing::ResourceAndStonith,
             ..DiskConfig::DEFAULT
         };
-        let request = AdminRequest::DiskOptions { volume: V, config };
-        assert_eq!(pair.command(true, request), 101);
+        pair.set_disk_options(true, config);
         pair.cut = true;
         pair.a.write(SECTOR, 4096, 9);
         pair.until("a notices", |pair| {
@@ -402,8 +401,7 @@ fn io_waits_as_long_as_the_peer_runs_its_helper_for_a_failed_disk() {
             on_io_error: OnIoError::CallLocalIoError,
             ..DiskConfig::DEFAULT
         };
-        let request = AdminRequest::DiskOptions { volume: V, config };
-        assert_eq!(pair.command(false, request), 101);
+        pair.set_disk_options(false, config);
         pair.b.hold_helpers = true;
         pair.b.sends_left = Some(0);
         pair.b.fail_peer_io = true;

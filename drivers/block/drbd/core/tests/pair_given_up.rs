@@ -28,8 +28,7 @@ fn with_a_handler() -> Pair {
         on_io_error: OnIoError::CallLocalIoError,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     pair.a.hold_helpers = true;
     pair.a.fail_local = true;
     assert!(pair.a.request(Op::Read, 80, 4096, 0));
@@ -115,8 +114,7 @@ fn resent_to_an_older_peer(op: Op) -> Pair {
         fencing: Fencing::ResourceAndStonith,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     pair.cut = true;
     pair.a.exits.insert("fence-peer", 1);
     assert!(pair.a.request(op, 800, 4096, 0));

@@ -17,8 +17,7 @@ fn set_fencing(pair: &mut Pair, on_a: bool, fencing: Fencing) {
         fencing,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(on_a, request), 101);
+    pair.set_disk_options(on_a, config);
 }
 
 fn connect_b(pair: &mut Pair, protocol: Protocol) {
@@ -153,8 +152,7 @@ fn the_peer_hears_of_a_failed_disk_before_the_handler_has_ended() {
         on_io_error: OnIoError::CallLocalIoError,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     pair.a.hold_helpers = true;
     pair.a.fail_local = true;
     pair.a.write(80, 4096, 9);
@@ -179,8 +177,7 @@ fn a_node_that_the_handler_restarts_does_not_count_as_the_last_primary() {
         on_io_error: OnIoError::CallLocalIoError,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     pair.pass(Duration::from_secs(6));
     pair.a.hold_helpers = true;
     pair.a.fail_local = true;

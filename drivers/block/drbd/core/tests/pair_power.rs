@@ -206,8 +206,7 @@ fn the_peer_agrees_to_be_outdated_when_its_superblock_says_so() {
             fencing: Fencing::ResourceOnly,
             ..DiskConfig::DEFAULT
         };
-        let request = AdminRequest::DiskOptions { volume: V, config };
-        assert_eq!(pair.command(true, request), 101);
+        pair.set_disk_options(true, config);
         pair.pass(Duration::from_secs(6));
         pair.b.hold_metadata = true;
         let before = pair.a.answers.len();

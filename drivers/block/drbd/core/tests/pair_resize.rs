@@ -160,13 +160,7 @@ fn no_write_to_new_space_overtakes_the_size() {
     }
     pair.connect(NetConfig::DEFAULT);
     for volume in [V, W] {
-        let (role, force) = (Role::Primary, true);
-        let request = AdminRequest::SetRole {
-            volume,
-            role,
-            force,
-        };
-        assert_eq!(pair.command(true, request), 1);
+        pair.promote(volume);
     }
     pair.until("in sync", Pair::in_sync);
     pair.a.volume(W).hold_metadata = true;

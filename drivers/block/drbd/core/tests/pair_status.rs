@@ -96,8 +96,7 @@ fn the_wait_for_an_outdated_peer_is_one_of_its_own() {
         fencing: Fencing::ResourceOnly,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     assert_eq!(pair.a.core.volume_status(V).timeout_type, 0);
     pair.a.exits.insert("fence-peer", 4);
     pair.cut = true;
@@ -245,8 +244,7 @@ fn options_that_the_peer_has_told_or_a_handshake_has_used_up_are_those_in_force(
         disk_timeout_tenths: 70,
         ..DiskConfig::DEFAULT
     };
-    let request = AdminRequest::DiskOptions { volume: V, config };
-    assert_eq!(pair.command(true, request), 101);
+    pair.set_disk_options(true, config);
     let protocol = Protocol::B;
     let net = NetConfig {
         protocol,

@@ -225,12 +225,7 @@ fn a_disk_that_hangs_with_a_write_holds_up_the_resync_of_its_own_volume_only() {
     pair.connect(NetConfig::DEFAULT);
     pair.a.hold_peer_io = true;
     for volume in [V, second] {
-        let request = AdminRequest::SetRole {
-            volume,
-            role: Role::Primary,
-            force: true,
-        };
-        assert_eq!(pair.command(true, request), 1);
+        pair.promote(volume);
     }
     pair.until("sources", |pair| {
         let is_source = |volume| pair.a.state_of(volume).is_sync_source();

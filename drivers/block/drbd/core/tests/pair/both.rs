@@ -405,6 +405,25 @@ impl Pair {
         pair
     }
 
+    /// Gives the disk of the first volume other options.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn set_disk_options(&mut self, on_a: bool, config: DiskConfig) {
+        let request = AdminRequest::DiskOptions { volume: V, config };
+        assert_eq!(self.command(on_a, request), 101);
+    }
+
+    /// Makes `a` primary of a volume, by force.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) fn promote(&mut self, volume: VolumeIndex) {
+        let (role, force) = (Role::Primary, true);
+        let request = AdminRequest::SetRole {
+            volume,
+            role,
+            force,
+        };
+        assert_eq!(self.command(true, request), 1);
+    }
+
     /// As [`Self::synced`], with two volumes.
     #[allow(dead_code, reason = "each test file uses a part of it")]
     pub(crate) fn synced_with_two_volumes() -> Self {
@@ -417,13 +436,7 @@ impl Pair {
         }
         pair.connect(NetConfig::DEFAULT);
         for volume in volumes {
-            let (role, force) = (Role::Primary, true);
-            let request = AdminRequest::SetRole {
-                volume,
-                role,
-                force,
-            };
-            assert_eq!(pair.command(true, request), 1);
+            pair.promote(volume);
         }
         pair.until("first sync", Pair::in_sync);
         pair
