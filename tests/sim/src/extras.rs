@@ -125,6 +125,9 @@ fn device_with(usable: u64) -> Option<u64> {
 pub struct Activity {
     /// Bios ended, requests given to the disk, requests that the disk has ended.
     pub counts: [u64; 3],
+    /// Of the bios ended and the requests begun, those while I/O was suspended: it may go on and
+    /// stop again before anybody looks.
+    pub while_suspended: u64,
     /// The counts when the command was answered.
     pub suspended: Option<[u64; 3]>,
 }
@@ -138,6 +141,17 @@ pub struct Asked {
 }
 
 impl World {
+    /// Counts bios that have ended, or requests that the disk is given.
+    pub fn count_moves(&mut self, node: usize, kind: usize, count: usize) {
+        let first = VolumeIndex(0);
+        let suspended = self
+            .core(node)
+            .is_some_and(|core| core.state(first).suspended());
+        let activity = &mut self.activity[node];
+        activity.counts[kind] += count as u64;
+        activity.while_suspended += if suspended { count as u64 } else { 0 };
+    }
+
     /// The pages of writes may change under way if the device does not ask for stable ones; then
     /// this guest changes them.
     pub fn edit_in_flight(&mut self, node: usize) {

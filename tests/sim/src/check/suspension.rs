@@ -8,8 +8,9 @@ use crate::node::name;
 /// `suspend-io` was answered none is with the disk, until I/O is resumed.
 #[derive(Default)]
 pub(super) struct SuspendedIsQuiet {
-    /// Bios ended and requests begun when somebody looked last, if I/O was suspended then.
-    frozen: [Option<[u64; 2]>; 2],
+    /// Bios ended and requests begun while I/O was suspended, when somebody looked last, if it was
+    /// suspended then.
+    frozen: [Option<u64>; 2],
 }
 
 impl Checker for SuspendedIsQuiet {
@@ -26,7 +27,7 @@ impl Checker for SuspendedIsQuiet {
             let activity = &mut cluster.world.activity[node];
             let now = activity.counts;
             let frozen = state.is_some_and(|state| state.suspended());
-            let moves = [now[0], now[1]];
+            let moves = activity.while_suspended;
             let before = std::mem::replace(&mut self.frozen[node], frozen.then_some(moves));
             if frozen && before.is_some_and(|before| before != moves) {
                 return Err(format!("a bio ended or began on {}", name(node)));

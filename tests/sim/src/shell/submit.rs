@@ -70,7 +70,7 @@ impl World {
         if local == LocalPart::None {
             return;
         }
-        self.activity[node].counts[1] += 1;
+        self.count_moves(node, 1, 1);
         let Some(alive) = self.alive(node) else {
             return;
         };
@@ -130,7 +130,7 @@ impl World {
         for (_, bio, ok) in &ended {
             self.trace(node, || format!("bio {} ended, ok {ok}", bio.tag));
         }
-        self.activity[node].counts[0] += ended.len() as u64;
+        self.count_moves(node, 0, ended.len());
         self.ended.extend(ended);
         for volume in rings {
             self.ring(node, Thread::Volume(volume));
