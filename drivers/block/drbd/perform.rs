@@ -74,10 +74,11 @@ pub(crate) fn perform(resource: &Arc<Resource>, action: Action) {
         Action::SetLimits {
             volume,
             max_bio_bytes,
-            discard,
-            write_zeroes,
+            max_discard_bytes,
+            max_write_zeroes_bytes,
         } => with(resource, volume, |volume| {
-            attach::set_limits(volume, max_bio_bytes, discard, write_zeroes);
+            let [discard, write_zeroes] = [max_discard_bytes, max_write_zeroes_bytes];
+            attach::set_limits(volume, max_bio_bytes, discard / 512, write_zeroes / 512);
         }),
         Action::SetReadOnly { volume, read_only } => {
             with(resource, volume, |volume| {

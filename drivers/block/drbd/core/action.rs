@@ -146,10 +146,10 @@ pub enum Action {
         volume: VolumeIndex,
         /// Largest request in bytes.
         max_bio_bytes: u32,
-        /// Discards may be offered.
-        discard: bool,
-        /// Write-zeroes may be offered.
-        write_zeroes: bool,
+        /// Largest discard in bytes, 0: none are offered.
+        max_discard_bytes: u32,
+        /// Largest write-zeroes in bytes, 0: none are offered.
+        max_write_zeroes_bytes: u32,
     },
     /// The device can be written to (Primary) or not.
     SetReadOnly {

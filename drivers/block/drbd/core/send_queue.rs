@@ -249,7 +249,7 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// The terms have changed since the request was submitted: the peer that is back has not the
-    /// feature for zeroes or discards. It does not get this one, so the range counts as different,
+    /// feature for zeroes or discards, or for such large ones. It does not get this one, so the range counts as different,
     /// and only another handshake sees to that.
     fn can_not_be_sent(&mut self, slot: u32, now: Instant) {
         let request = &self.requests[slot];
@@ -295,6 +295,9 @@ impl<M: Memory> DataPlane<M> {
                 let flags = data_flags(request, version, syncs, good);
                 let zeroes = request.op == Op::WriteZeroes;
                 let packet = match request.op {
+                    Op::Discard | Op::WriteZeroes if len_bytes > self.terms.discard_bytes_max() => {
+                        return None;
+                    }
                     Op::Discard | Op::WriteZeroes => {
                         let trim = Trim {
                             sector,

@@ -91,9 +91,6 @@ const BIO_SECTORS_MAX: u32 = 2048;
 /// Bits of one 4 KiB page of the bitmap.
 const BITS_PER_PAGE: u64 = 32_768;
 
-/// Largest discard, in sectors: 128 MiB.
-const DISCARD_SECTORS_MAX: u32 = 262_144;
-
 /// Attaches a disk. The caller holds the admin mutex. May sleep.
 #[inline(never)]
 pub(crate) fn attach(
@@ -409,8 +406,14 @@ fn closed(volume: &Volume) {
     volume.resource.announce_event();
 }
 
-/// Recomputes the limits of the upper queue (reference/netlink.md 7.8). May sleep.
-pub(crate) fn set_limits(volume: &Volume, max_bio_bytes: u32, discard: bool, write_zeroes: bool) {
+/// Recomputes the limits of the upper queue (reference/netlink.md 7.8, reference/io.md 5.1).
+/// `discard_sectors` and `zero_sectors`: the largest discard and write-zeroes, 0: none. May sleep.
+pub(crate) fn set_limits(
+    volume: &Volume,
+    max_bio_bytes: u32,
+    discard_sectors: u32,
+    zero_sectors: u32,
+) {
     let backing = volume.backing();
     let update = |volume: &Volume| -> Result {
         let mut limits = volume.disk.limits()?;
@@ -430,20 +433,20 @@ pub(crate) fn set_limits(volume: &Volume, max_bio_bytes: u32, discard: bool, wri
             Some(backing) => backing.data.limits().discard_granularity_bytes.max(512),
             None => 512,
         };
-        if discard {
+        if discard_sectors > 0 {
             let most = match &backing {
                 Some(backing) => backing
                     .data
                     .limits()
                     .max_discard_sectors
-                    .min(DISCARD_SECTORS_MAX),
-                None => DISCARD_SECTORS_MAX,
+                    .min(discard_sectors),
+                None => discard_sectors,
             };
             limits.discard(granularity, most);
         } else {
             limits.discard(0, 0);
         }
-        limits.max_write_zeroes_sectors(if write_zeroes { DISCARD_SECTORS_MAX } else { 0 });
+        limits.max_write_zeroes_sectors(zero_sectors);
         limits.commit()
     };
     if let Err(error) = update(volume) {

@@ -4,6 +4,7 @@
 use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::units::SectorCount;
 use drbd_format::wire::features::FeatureFlags;
+use drbd_format::wire::payload::DISCARD_BYTES_MAX;
 use drbd_format::wire::settings::{QueueLimits, SizeFlags, Sizes};
 
 use super::engine::Flags;
@@ -84,7 +85,7 @@ impl Control<'_> {
         BIO_MAX.min(own).min(peer).max(BIO_MIN)
     }
 
-    /// Tells the shell the queue limits.
+    /// Tells the shell the queue limits (`reference/io.md` 5.1).
     pub(crate) fn set_limits(&mut self, v: VolumeIndex) {
         let max_bio_bytes = self.max_bio_bytes(v);
         let linked = self.s.link.protocol_seen;
@@ -93,11 +94,17 @@ impl Control<'_> {
         let discard = disk.is_none_or(|disk| disk.facts.discard) && peer_can(FeatureFlags::TRIM);
         let write_zeroes = peer_can(FeatureFlags::WZEROES)
             && self.s.net.is_none_or(|net| net.integrity_alg.is_empty());
+        let most = if linked {
+            self.s.link.terms.discard_bytes_max()
+        } else {
+            DISCARD_BYTES_MAX
+        };
+        let if_offered = |offered| if offered { most } else { 0 };
         self.act(Action::SetLimits {
             volume: v,
             max_bio_bytes,
-            discard,
-            write_zeroes,
+            max_discard_bytes: if_offered(discard),
+            max_write_zeroes_bytes: if_offered(write_zeroes),
         });
     }
 

@@ -2,6 +2,7 @@
 
 use drbd_format::types::{ConnState, DiskState, Protocol, ReadBalancing};
 use drbd_format::units::{AlExtent, SectorRange};
+use drbd_format::wire::payload::DISCARD_BYTES_MAX;
 
 use super::{AppIo, DataPlane, LocalPart, Submit};
 use crate::activity_log::ActivityLog;
@@ -17,8 +18,6 @@ use crate::time::Instant;
 
 /// Largest read or write in bytes.
 const WRITE_MAX: u32 = 1 << 20;
-/// Largest discard in bytes.
-const DISCARD_MAX: u32 = 128 << 20;
 
 /// What admission decided.
 pub(crate) enum Admission {
@@ -153,7 +152,7 @@ impl<M: Memory> DataPlane<M> {
         slot.number?;
         let range = SectorRange::from_bytes(io.sector, io.len_bytes)?;
         let max = match io.op {
-            Op::Discard | Op::WriteZeroes => DISCARD_MAX,
+            Op::Discard | Op::WriteZeroes => DISCARD_BYTES_MAX,
             Op::Flush => return (io.len_bytes == 0).then_some(range),
             Op::Read | Op::Write => WRITE_MAX,
         };

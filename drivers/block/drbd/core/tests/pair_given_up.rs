@@ -13,6 +13,7 @@ use drbd_core::peer_request::PeerId;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Protocol, Role};
+use drbd_format::wire::features::FeatureFlags;
 use pair::both::Pair;
 use pair::node::V;
 
@@ -20,6 +21,9 @@ const SECOND: VolumeIndex = VolumeIndex(1);
 
 /// In the second extent of the activity log, which is in no log.
 const COLD: u64 = 8192;
+
+/// Bytes of a discard that needs the feature WSAME.
+const LARGE: u32 = (4 << 20) + 4096;
 
 /// The disk of `a` has failed, and its handler runs.
 fn with_a_handler() -> Pair {
@@ -108,7 +112,7 @@ fn a_flush_that_a_disk_that_is_given_up_keeps_is_not_waited_for() {
 }
 
 /// `a` keeps a request that the next connection can not carry.
-fn resent_to_an_older_peer(op: Op) -> Pair {
+fn resent_to_an_older_peer(op: Op, len_bytes: u32, becomes: impl FnOnce(&mut Pair)) -> Pair {
     let mut pair = Pair::synced();
     let config = DiskConfig {
         fencing: Fencing::ResourceAndStonith,
@@ -117,12 +121,12 @@ fn resent_to_an_older_peer(op: Op) -> Pair {
     pair.set_disk_options(true, config);
     pair.cut = true;
     pair.a.exits.insert("fence-peer", 1);
-    assert!(pair.a.request(op, 800, 4096, 0));
+    assert!(pair.a.request(op, 0, len_bytes, 0));
     pair.until("a notices", |pair| {
         pair.a.state().conn < ConnState::Connected
     });
     assert!(pair.a.state().susp_fen && pair.a.ended.is_empty());
-    pair.version = 100;
+    becomes(&mut pair);
     pair.cut = false;
     pair
 }
@@ -130,13 +134,27 @@ fn resent_to_an_older_peer(op: Op) -> Pair {
 /// The application is done with it, and a node that takes over reads old data.
 #[test]
 fn what_an_older_peer_can_not_be_sent_gets_there_by_a_resync() {
-    for op in [Op::WriteZeroes, Op::Discard] {
-        let mut pair = resent_to_an_older_peer(op);
+    let no_zeroes = |pair: &mut Pair| pair.version = 100;
+    let none_so_large = |pair: &mut Pair| pair.features = !FeatureFlags::WSAME.0;
+    let becomes: [(_, _, fn(&mut Pair)); 4] = [
+        (Op::WriteZeroes, 4096, no_zeroes),
+        (Op::Discard, 4096, no_zeroes),
+        (Op::WriteZeroes, LARGE, none_so_large),
+        (Op::Discard, LARGE, none_so_large),
+    ];
+    for (op, len_bytes, becomes) in becomes {
+        let mut pair = resent_to_an_older_peer(op, len_bytes, becomes);
         pair.until("ended", |pair| !pair.a.ended.is_empty());
         assert_eq!(pair.a.ended, [Ok(())]);
         pair.until("in sync", Pair::in_sync);
         let left = [&pair.a, &pair.b].map(|node| node.core.counters(V).out_of_sync_bits);
         assert_eq!(left, [0; 2], "{op:?}");
+        let links = pair
+            .a
+            .log
+            .iter()
+            .filter(|line| line.contains("Handshake successful"));
+        assert_eq!(links.count(), 3, "{op:?} of {len_bytes} bytes");
     }
 }
 

@@ -10,6 +10,7 @@ use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 use drbd_format::wire::command::Command;
+use drbd_format::wire::features::FeatureFlags;
 use pair::both::{said, Pair, SECTORS};
 use pair::node::V;
 
@@ -100,6 +101,27 @@ fn requests_are_no_larger_than_the_version_allows() {
         };
         assert_eq!(pair.a.max_bio_bytes, limit, "version {version}");
         assert_eq!(pair.b.max_bio_bytes, limit, "version {version}");
+    }
+}
+
+/// `reference/wire.md` 8, 25. Without a peer larger ones are carried out as well.
+#[test]
+fn discards_are_no_larger_than_the_features_allow() {
+    for features in [FeatureFlags::WSAME, FeatureFlags::NONE] {
+        let mut pair = Pair::new();
+        pair.features = !FeatureFlags::WSAME.0 | features.0;
+        pair.a.discards = true;
+        pair.attach();
+        pair.role(true, Role::Primary, true);
+        assert_eq!(pair.a.most[0], 128 << 20);
+        pair.connect(NetConfig::DEFAULT);
+        pair.until("first sync", Pair::in_sync);
+        let limit = if features == FeatureFlags::WSAME {
+            128 << 20
+        } else {
+            4 << 20
+        };
+        assert_eq!(pair.a.most, [limit; 2]);
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Pair {
     pub(crate) random: [u8; 2],
     /// The newest version of the protocol that each node hears the other one speaks.
     pub(crate) version: u32,
+    /// The features that each node hears the other one offers, unless the version is older.
+    pub(crate) features: u32,
 }
 
 impl Pair {
@@ -39,6 +41,7 @@ impl Pair {
             breaks_in: None,
             random: [1, 2],
             version: 101,
+            features: u32::MAX,
         };
         for node in [&mut pair.a, &mut pair.b] {
             node.make_volumes();
@@ -117,7 +120,7 @@ impl Pair {
             return active;
         }
         for node in [&mut self.a, &mut self.b] {
-            speak(&mut node.data_out, self.version);
+            speak(&mut node.data_out, self.version, self.features);
         }
         active |= carry(&mut self.a, &mut self.b);
         active |= carry(&mut self.b, &mut self.a);
@@ -467,10 +470,17 @@ pub(crate) fn said(log: &[String], text: &str) -> bool {
     log.iter().any(|line| line.contains(text))
 }
 
-/// Lowers the newest version that P_CONNECTION_FEATURES offers, and the features of later ones.
-fn speak(stream: &mut VecDeque<u8>, version: u32) {
+/// Lowers the newest version that P_CONNECTION_FEATURES offers and takes features away, with an
+/// older version all.
+fn speak(stream: &mut VecDeque<u8>, version: u32, features: u32) {
     const OFFER: [u8; 6] = [0x83, 0x74, 0x02, 0x67, 0xff, 0xfe];
-    if version < 101 && stream.iter().take(6).eq(&OFFER) {
+    if !stream.iter().take(6).eq(&OFFER) {
+        return;
+    }
+    for (at, mask) in (12..16).zip(features.to_be_bytes()) {
+        stream[at] &= mask;
+    }
+    if version < 101 {
         for (at, byte) in (12..20).zip([[0; 4], version.to_be_bytes()].concat()) {
             stream[at] = byte;
         }

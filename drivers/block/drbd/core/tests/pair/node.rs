@@ -456,8 +456,13 @@ impl Node {
             Action::SetLimits {
                 volume,
                 max_bio_bytes,
-                ..
-            } => self.volume(volume).max_bio_bytes = max_bio_bytes,
+                max_discard_bytes,
+                max_write_zeroes_bytes,
+            } => {
+                let volume = self.volume(volume);
+                volume.max_bio_bytes = max_bio_bytes;
+                volume.most = [max_discard_bytes, max_write_zeroes_bytes];
+            }
             Action::NotifyConnection { .. }
             | Action::NotifyVolume { .. }
             | Action::Uevent { .. } => {}

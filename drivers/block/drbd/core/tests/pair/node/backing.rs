@@ -41,6 +41,11 @@ pub(crate) struct Backing {
     pub(crate) read_only: bool,
     pub(crate) capacity: u64,
     pub(crate) max_bio_bytes: u32,
+    /// The disk can discard.
+    pub(crate) discards: bool,
+    /// Largest discard and write-zeroes in bytes.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) most: [u32; 2],
     pub(crate) ended: Vec<Result<(), IoError>>,
     /// Every superblock written, in order.
     pub(crate) superblocks: Vec<Superblock>,
@@ -82,6 +87,8 @@ impl Backing {
             read_only: true,
             capacity: 0,
             max_bio_bytes: 0,
+            discards: false,
+            most: [0; 2],
             ended: Vec::new(),
             superblocks: Vec::new(),
             flushed: Vec::new(),
@@ -120,7 +127,7 @@ impl Backing {
             alignment_offset: 0,
             io_min_bytes: 4096,
             io_opt_bytes: 0,
-            discard: false,
+            discard: self.discards,
         };
         if let Some(block) = &self.disk.superblock {
             let superblock = Superblock::decode(block).expect("we wrote it");
