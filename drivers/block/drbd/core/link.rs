@@ -460,7 +460,7 @@ pub struct Facts {
     pub verified_bits: u64,
     /// Bits of the run that goes on whose blocks had equal checksums, if it compares them.
     pub equal_bits: Option<u64>,
-    /// The peer has refused resync data of this run for blocks that are not marked here.
+    /// Of this run: blocks that are not marked here could not be read, or the peer refused them.
     pub refused_unmarked: bool,
     /// The activity log ring is still being filled.
     pub ring_pending: bool,

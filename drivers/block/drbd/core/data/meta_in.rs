@@ -330,19 +330,12 @@ impl<M: Memory> DataPlane<M> {
         self.request_answered(volume, ack, false, false, now);
     }
 
-    /// The peer could not write resync data that we sent. A block that is not marked here need not
-    /// be marked there either: the data may have been an answer to a question of the run before.
+    /// The peer could not write resync data that we sent.
     fn not_synced(&mut self, volume: VolumeIndex, ack: &BlockAck, now: Instant) {
         let range = self.ack_range(volume, ack);
         let place = &mut self.volumes[volume.slot()];
         place.replies_unacked = place.replies_unacked.saturating_sub(1);
-        if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
-            if session.side == Side::Source {
-                let marked = disk.bitmap.count_range(range);
-                session.failed += marked;
-                session.refused_unmarked |= marked < range.len().bits().0;
-            }
-        }
+        place.not_synced(range);
         self.resync_progressed(volume, now);
     }
 }

@@ -292,10 +292,7 @@ impl<M: Memory> DataPlane<M> {
             PeerKind::ChecksumCompare | PeerKind::ResyncRead | PeerKind::ThinRead => {
                 let peer = &self.peers[slot];
                 let (volume, range) = (peer.volume, peer.range());
-                let place = &mut self.volumes[volume.slot()];
-                if let (Some(disk), Some(session)) = (&place.disk, &mut place.session) {
-                    session.failed += disk.bitmap.count_range(range);
-                }
+                self.volumes[volume.slot()].not_synced(range);
                 self.complete_extent(slot);
                 self.queue_ack(slot, Ack::NegResyncRead);
             }

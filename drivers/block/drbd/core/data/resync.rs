@@ -30,6 +30,19 @@ const CANCELLED_FOR: Duration = Duration::from_secs(1);
 const OWN_EIGHTHS: u32 = 3;
 
 impl<M: Memory> VolumeSlot<M> {
+    /// The source could not read these blocks, or the target could not write them. What is not
+    /// marked here need not be marked there either: the data may have been an answer to a question
+    /// of the run before.
+    pub(crate) fn not_synced(&mut self, range: SectorRange) {
+        if let (Some(disk), Some(session)) = (&self.disk, &mut self.session) {
+            if session.side == Side::Source {
+                let marked = disk.bitmap.count_range(range);
+                session.failed += marked;
+                session.refused_unmarked |= marked < range.len().bits().0;
+            }
+        }
+    }
+
     /// The target of a resync from here has got our bitmap, or is told of it (Ahead). What is
     /// marked here alone from now on it would never ask for: a verify that has been given up tells
     /// both nodes what it finds.

@@ -72,7 +72,7 @@ pub struct Session {
     pub peer_asked: bool,
     /// The peer has said that the run is over.
     pub peer_ended: bool,
-    /// The peer has refused data of blocks that are not marked here.
+    /// Source: blocks that are not marked here could not be read, or the peer has refused them.
     pub refused_unmarked: bool,
     /// Use checksums.
     pub checksums: bool,

@@ -409,14 +409,19 @@ fn primary_target_at_its_end(checksums: bool) -> Pair {
 
 /// The source has the write, and takes the block for one that is in sync: only the refusal of what
 /// it sends for it afterwards tells otherwise (`features=Flushes,PassOn`, seed 264). It sends that,
-/// too, if the target could not read the block for its checksum (seed 1634).
+/// too, if the target could not read the block for its checksum (seed 1634). If it can not, that it
+/// was asked tells.
 #[test]
 fn a_disk_that_took_no_write_behind_its_resync_needs_no_full_sync() {
-    for checksums in [false, true] {
+    for (checksums, source_reads) in [(false, true), (true, true), (false, false)] {
         let mut pair = primary_target_at_its_end(checksums);
         pair.a.log.clear();
         (pair.b.fail_local, pair.b.fail_peer_io) = (true, true);
         pair.b.write(800, 4096, 0x71);
+        if !source_reads {
+            pair.rounds_until("written", |pair| pair.a.disk.data[800 * 512] == 0x71);
+            pair.a.fail_peer_io = true;
+        }
         pair.until("the end", |pair| {
             [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
         });
@@ -425,6 +430,7 @@ fn a_disk_that_took_no_write_behind_its_resync_needs_no_full_sync() {
         assert_eq!(is_marked(&pair, 100), [false, true]);
         assert!(!said(&pair.a.log, "updated UUIDs"), "{checksums}");
         (pair.b.fail_local, pair.b.fail_peer_io) = (false, false);
+        pair.a.fail_peer_io = false;
         let (volume, force) = (V, false);
         let detached = pair.command(false, AdminRequest::Detach { volume, force });
         assert_eq!(detached, 1);
