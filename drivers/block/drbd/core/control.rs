@@ -32,6 +32,7 @@ pub mod encode;
 pub mod engine;
 pub mod events;
 pub mod fifo;
+mod hearing;
 pub mod jobs;
 pub mod metadata;
 pub mod packets;

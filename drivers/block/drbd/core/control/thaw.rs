@@ -3,11 +3,9 @@
 use drbd_format::types::{ConnState, DiskState, Role};
 
 use super::engine::Flags;
-use super::{Control, Heard};
+use super::Control;
 use crate::link::{Order, VolumeIndex};
-use crate::log::Level;
 use crate::state::{mask, Change};
-use crate::time::Duration;
 
 impl Control<'_> {
     /// Lets I/O go on if what it waited for has come. Returns whether anything was done.
@@ -52,63 +50,6 @@ impl Control<'_> {
     /// What was kept for the peer is about to be sent again.
     pub(crate) fn resends_kept(&self) -> bool {
         self.s.resend_due && self.s.conn >= ConnState::WfReportParams && self.peer_is_back()
-    }
-
-    /// The peer does not have the volume: another one is connected, and nothing has come of this.
-    pub(crate) fn is_not_there(&self, v: VolumeIndex) -> bool {
-        let volume = self.vol(v);
-        self.s.link.state_sent
-            && volume.state.conn == ConnState::WfReportParams
-            && matches!(volume.heard, Heard::NotThere | Heard::Changed)
-    }
-
-    /// A packet has been dealt with. The next one of the handshake follows at once, if there is
-    /// one: the peer sends the parameters of all its volumes together.
-    pub(crate) fn expect_more(&mut self) {
-        let tenths = self.s.net.map_or(5, |net| net.ping_timeout_tenths);
-        let pause = Duration::from_tenths(tenths).times(4);
-        let unheard = self.indices().any(|v| self.is_unheard(v));
-        self.s.link.all_told_at = unheard.then(|| self.now.after(pause));
-    }
-
-    fn is_unheard(&self, v: VolumeIndex) -> bool {
-        let volume = self.vol(v);
-        self.s.link.state_sent
-            && volume.state.conn == ConnState::WfReportParams
-            && volume.heard == Heard::No
-    }
-
-    /// Nothing has come for so long that the peer has told all. What it has not told of while it
-    /// has met another volume it does not have.
-    pub(crate) fn all_told(&mut self) {
-        let met = |v: VolumeIndex| self.vol(v).state.conn >= ConnState::Connected;
-        if !self.indices().any(met) {
-            return;
-        }
-        for v in self.indices() {
-            if self.is_unheard(v) {
-                self.vol_mut(v).heard = Heard::NotThere;
-            }
-        }
-    }
-
-    /// What the peer was told of a volume that it does not seem to have is not true any more.
-    pub(crate) fn differs_from_told(&mut self, v: VolumeIndex) {
-        if self.is_not_there(v) {
-            self.vol_mut(v).heard = Heard::Changed;
-        }
-    }
-
-    /// The peer has the volume. Returns false if both have to begin anew: it may have compared what
-    /// we had told, which has changed since.
-    pub(super) fn hear_of(&mut self, v: VolumeIndex) -> bool {
-        if self.is_not_there(v) && self.vol(v).heard == Heard::Changed {
-            let text = "The peer tells of the volume late; connecting anew.";
-            self.text(v, Level::Warning, text);
-            return false;
-        }
-        self.vol_mut(v).heard = Heard::Yes;
-        true
     }
 
     /// The volume is connected, or has nothing that waits for that, or the peer does not have it.
