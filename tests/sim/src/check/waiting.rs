@@ -83,10 +83,22 @@ enum Middle {
     Resync(u64, u32),
 }
 
+impl Middle {
+    /// It waits for writes of applications in flight.
+    fn is_of_a_sync(self) -> bool {
+        match self {
+            Self::Conn(conn) => conn >= ConnState::StartingSyncS,
+            Self::Disk(_) => false,
+            Self::Resync(..) => true,
+        }
+    }
+}
+
 /// Since when a volume is in the middle of something.
 type Since = [Option<(Middle, u64)>; 3];
 
-/// States that lead to others do so in bounded time, and a resync gets on.
+/// States that lead to others do so in bounded time, and a resync begins and gets on, unless I/O is
+/// suspended: then it waits for writes that are frozen (seed 116022).
 #[derive(Default)]
 pub(super) struct StatesPass {
     since: [[Since; VOLUMES]; 2],
@@ -126,6 +138,8 @@ impl Checker for StatesPass {
 
     fn after_event(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         let (now_ns, volumes) = (cluster.world.now_ns, cluster.faults.volumes);
+        let mut others = self.since.iter().flatten().flatten().flatten();
+        let suspended = others.any(|(middle, _)| middle.is_of_a_sync()) && is_suspended(cluster);
         for (node, touched) in cluster.world.touched.into_iter().enumerate() {
             let Some(alive) = cluster.world.alive(node) else {
                 self.since[node] = Default::default();
@@ -137,16 +151,26 @@ impl Checker for StatesPass {
                 if calm && !(touched && is_in_the_middle(alive, volume)) {
                     continue;
                 }
-                let middles = if touched {
+                let mut middles = if touched {
                     middles(alive, VolumeIndex(volume as u8))
                 } else {
                     since.map(|since| since.map(|(middle, _)| middle))
                 };
+                if suspended {
+                    middles = middles.map(|middle| middle.filter(|middle| !middle.is_of_a_sync()));
+                }
                 self.look(node, volume, middles, now_ns)?;
             }
         }
         Ok(())
     }
+}
+
+fn is_suspended(cluster: &mut Cluster) -> bool {
+    (0..2).any(|node| {
+        let state = cluster.state(node, 0);
+        state.is_some_and(|state| state.suspended())
+    })
 }
 
 /// Tells whether there is any of [`middles`].
