@@ -23,13 +23,20 @@ impl Control<'_> {
             }
             return good;
         }
-        if self.peer_is_back() && self.outbox.is_empty() {
+        if !self.outbox.is_empty() {
+            return false;
+        }
+        if self.peer_is_back() {
             return self.thaw_connected();
         }
-        // Nobody waits for a volume that the peer does not have.
-        let local = !self.s.resend_due && self.s.susp_nod && self.own_disks_are_good();
+        // Nobody waits for a volume that the peer does not have. The generation that another one
+        // is due may begin or not when it has met the peer.
+        let due = |v: VolumeIndex| self.vol(v).new_uuid_due && !self.is_not_there(v);
+        let kept = self.s.resend_due || self.indices().any(due);
+        let local = !kept && self.s.susp_nod && self.own_disks_are_good();
         if local {
             self.order(Order::RestartFrozen);
+            self.begin_due_generations();
             self.clear_suspension(mask::SUSP_NOD);
         }
         local

@@ -10,6 +10,7 @@ use drbd_core::input::AdminRequest;
 use drbd_core::link::VolumeIndex;
 use drbd_core::request::{IoError, Op};
 use drbd_core::time::Duration;
+use drbd_format::disk::superblock::{MdFlags, Superblock};
 use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData};
 use pair::both::Pair;
 use pair::node::V;
@@ -334,6 +335,38 @@ fn io_goes_on_when_the_peer_has_its_disk_back() {
     pair.until("thawed", |pair| !pair.a.state().suspended());
     pair.a.write(SECTOR, 4096, 9);
     goes_on(&mut pair, Op::Write);
+}
+
+/// As `drbdmeta apply-al` does, so that the superblock is written when the disk is compared.
+fn clean_log(pair: &mut Pair) {
+    let block = pair.a.disk.superblock.as_mut().expect("written");
+    let mut superblock = Superblock::decode(block).unwrap();
+    superblock.flags = superblock.flags.with(MdFlags::AL_CLEAN, true);
+    superblock.encode(block).unwrap();
+}
+
+/// Both disks are gone, as the peer could not write its generation down. That of the Primary comes
+/// back first and is written to alone: the other one must not seem to be equal (seed 148663).
+#[test]
+fn a_disk_that_comes_back_alone_begins_a_generation_before_it_is_written_to() {
+    let mut pair = Pair::synced();
+    suspend_without_data(&mut pair);
+    pair.b.fail_metadata = true;
+    detach(&mut pair, true);
+    assert_eq!(pair.b.state().disk, DiskState::Diskless);
+    assert!(pair.a.state().susp_nod);
+    pair.b.fail_metadata = false;
+    clean_log(&mut pair);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("thawed", |pair| !pair.a.state().suspended());
+    pair.a.write(SECTOR, 4096, 9);
+    pair.until("ended", |pair| !pair.a.ended.is_empty());
+    pair.cut = true;
+    notice(&mut pair);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.cut = false;
+    pair.until("equal", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
 }
 
 /// The link is back before the peer's disk is.
