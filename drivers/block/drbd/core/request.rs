@@ -374,12 +374,14 @@ impl Request {
 
     /// The upper request may not be ended yet. It does not wait for the peer to be told that a
     /// range is out of sync, nor for the socket that is to take the news: who runs ahead does so
-    /// because that is full.
+    /// because that is full. A read waits for a disk that hangs, given up or not: its pages are with
+    /// that (`reference/io.md` Q4).
     #[inline]
     fn holds_completion(&self) -> bool {
         let under_way = matches!(self.transport, Transport::Queued | Transport::Sending);
         let tells = self.remote == Remote::OutOfSync && under_way;
-        self.is_busy() && (!tells || matches!(self.local, Local::InFlight))
+        let pages_are_out = self.op == Op::Read && matches!(self.local, Local::Aborted);
+        (self.is_busy() && (!tells || matches!(self.local, Local::InFlight))) || pages_are_out
     }
 
     /// Something is still to happen to the request.

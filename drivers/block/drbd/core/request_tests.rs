@@ -273,6 +273,21 @@ fn a_failed_read_is_tried_again_and_a_failed_read_ahead_is_not() {
     }
 }
 
+/// The disk that hangs may still write to its pages: the peer's data must not go there before.
+#[test]
+fn an_aborted_read_goes_elsewhere_only_when_the_disk_has_let_go_of_its_pages() {
+    for (ok, expected) in [(false, Completion::Reissue), (true, Completion::Ok)] {
+        let mut request = Request {
+            local: Local::InFlight,
+            ..Request::default()
+        };
+        assert_eq!(request.apply(Event::AbortLocal, false).complete, None);
+        let effects = request.apply(Event::LocalDone { ok }, false);
+        assert_eq!(effects.complete, Some(expected));
+        assert!(effects.destroy);
+    }
+}
+
 #[test]
 fn an_aborted_clone_keeps_its_slot_until_it_comes_back() {
     let mut request = write(Protocol::C, true, Remote::None);

@@ -249,8 +249,8 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// The terms have changed since the request was submitted: the peer that is back has not the
-    /// feature for zeroes or discards, or for such large ones. It does not get this one, so the range counts as different,
-    /// and only another handshake sees to that.
+    /// feature for zeroes or discards, or for such large ones. It does not get this one, so the
+    /// range counts as different, and only another handshake sees to that.
     fn can_not_be_sent(&mut self, slot: u32, now: Instant) {
         let request = &self.requests[slot];
         let place = &mut self.volumes[request.volume.slot()];
