@@ -75,6 +75,11 @@ impl Timeouts {
         notes
     }
 
+    /// Returns the longest that may apply, once they are in order.
+    fn longest(self) -> u64 {
+        self.wfc
+    }
+
     fn that_applies(self, class: u32) -> u64 {
         match class {
             timeout_type::DEGRADED => self.degraded,
@@ -116,8 +121,15 @@ fn wait(call: &Call<'_>, is_reached: fn(ConnState) -> bool) -> Outcome {
     events.subscribe()?;
     // The answer to a question would be lost in a socket that is full of events.
     let mut questions = Channel::open()?;
-    let timeout = timeouts.that_applies(class_of(&mut questions, minor)?);
-    let deadline = (timeout != 0).then(|| start + Duration::from_secs(timeout));
+    let after = |seconds: u64| (seconds != 0).then(|| start + Duration::from_secs(seconds));
+    let mut class = || {
+        let request = Request::new(Command::GetTimeoutType).minor(minor);
+        questions.command_until(request, after(timeouts.longest()))
+    };
+    let Some(class) = class_of(&mut class, after(timeouts.longest()))? else {
+        return Ok(RC_TIMEOUT);
+    };
+    let deadline = after(timeouts.that_applies(class));
     let mut ask = || {
         let request = Request::new(Command::GetStatus).minor(minor);
         questions.command_until(request, deadline)
@@ -139,9 +151,7 @@ fn watch(
         let answer = match ask() {
             Ok(answer) => answer,
             Err(ChannelError::Overrun) => continue,
-            Err(ChannelError::Timeout) if deadline.is_some_and(|end| end <= Instant::now()) => {
-                return Ok(RC_TIMEOUT)
-            }
+            Err(ChannelError::Timeout) if is_past(deadline) => return Ok(RC_TIMEOUT),
             Err(error) => return Err(error.into()),
         };
         if !answer.ret_code().is_success() {
@@ -190,6 +200,10 @@ fn wait_for_change(
     }
 }
 
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|end| end <= Instant::now())
+}
+
 /// Returns the connection state in a report of a state or its change.
 fn reported(event: &DrbdMessage) -> Result<Option<ConnState>, Failure> {
     let Some(info) = StateInfo::find(&event.read()?)? else {
@@ -203,15 +217,22 @@ fn reported(event: &DrbdMessage) -> Result<Option<ConnState>, Failure> {
     }
 }
 
-fn class_of(channel: &mut Channel, minor: u32) -> Result<u32, Failure> {
-    let answer = channel.command(Request::new(Command::GetTimeoutType).minor(minor))?;
+/// Asks which timeout applies. `None`: no answer came while any of them may hold.
+fn class_of(
+    ask: &mut dyn FnMut() -> Result<DrbdMessage, ChannelError>,
+    deadline: Option<Instant>,
+) -> Result<Option<u32>, Failure> {
+    let answer = match ask() {
+        Ok(answer) => answer,
+        Err(ChannelError::Timeout) if is_past(deadline) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     if !answer.ret_code().is_success() {
         let text = "error determining which timeout to use: minor not available";
         return Err(Failure::local(text));
     }
-    Ok(TimeoutParms::find(&answer.read()?)?
-        .unwrap_or_default()
-        .timeout_type)
+    let parms = TimeoutParms::find(&answer.read()?)?.unwrap_or_default();
+    Ok(Some(parms.timeout_type))
 }
 
 #[cfg(test)]
@@ -301,6 +322,23 @@ mod tests {
             Ok(status(ConnState::Connected)),
         ];
         assert_eq!(wait_with(answers, None), Ok(0));
+    }
+
+    #[test]
+    fn the_first_question_takes_no_longer_than_the_longest_timeout() {
+        let mut silent = || Err(ChannelError::Timeout);
+        let passed = Some(Instant::now());
+        assert_eq!(class_of(&mut silent, passed), Ok(None));
+        assert_eq!(class_of(&mut silent, None).unwrap_err().code, 20);
+        for (wfc, degraded, outdated, longest) in [(4, 0, 0, 4), (4, 9, 7, 4), (0, 3, 2, 0)] {
+            let mut timeouts = Timeouts {
+                wfc,
+                degraded,
+                outdated,
+            };
+            timeouts.order();
+            assert_eq!(timeouts.longest(), longest);
+        }
     }
 
     #[test]
