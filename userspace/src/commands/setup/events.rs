@@ -16,6 +16,7 @@ use drbd_format::netlink::ids::Command;
 use drbd_format::netlink::info::sib_reason;
 use drbd_format::state_word::VolumeState;
 use objects::Known;
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ pub(super) fn events(call: &Call<'_>) -> Outcome {
         if is_wanted(&event.message, minor, resource) {
             print(&volume_lines(event)?)?;
         }
-        Ok(true)
+        Ok(())
     };
     let mut ask = || {
         let mut request = Request::new(Command::GetStatus);
@@ -45,57 +46,97 @@ pub(super) fn events(call: &Call<'_>) -> Outcome {
             request = request.context(Some(name), None, None)?;
         }
         match questions.dump(request) {
-            Ok(elements) => elements
-                .iter()
-                .try_for_each(|element| show(element).map(drop)),
+            Ok(elements) => elements.iter().try_for_each(show),
+            Err(error) if is_unloaded(&error) => Err(Failure::new(0, "")),
             Err(ChannelError::Refused(error)) if query::is_no_device(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
     };
     ask()?;
     let mut next = || channel.next_event(Some(Instant::now() + LISTENER_CHECK));
-    follow(&mut next, |event| show(&event), ask)
+    let handle = |event: Received| show(&event).map(|()| Heard::All);
+    follow(&mut next, handle, ask)
 }
 
 /// `events2`: about all objects, only what changed.
 pub(super) fn events2(call: &Call<'_>) -> Outcome {
     let wanted = call.arg(Arg::ResourceOrAll).filter(|word| *word != "all");
-    let mut known = Known::new(wanted, call.has("statistics"), call.has("full"));
-    let (timestamps, now) = (call.has("timestamps"), call.has("now"));
+    let known = Known::new(wanted, call.has("statistics"), call.has("full"));
+    let known = RefCell::new(known);
+    let timestamps = call.has("timestamps");
     let mut channel = Channel::open()?;
-    channel.subscribe()?;
-    channel.start_dump(Request::new(Command::GetInitialState))?;
+    if !call.has("now") {
+        channel.subscribe()?;
+    }
+    // As in `events`.
+    let mut questions = Channel::open()?;
+    // All of it before the first line: a reader may take its time, and the dump goes on in between.
+    for element in questions.dump(Request::new(Command::GetInitialState))? {
+        print(&text_of(&known.borrow_mut().lines(&element)?, timestamps))?;
+    }
+    if call.has("now") {
+        return Ok(0);
+    }
     let mut next = || channel.next_event(Some(Instant::now() + LISTENER_CHECK));
     let handle = |event: Received| {
-        let mut text = String::new();
-        for line in known.lines(&event)? {
-            if timestamps {
-                let _ = write!(text, "{} ", timestamp());
-            }
-            let _ = writeln!(text, "{line}");
-        }
-        print(&text)?;
-        let is_end = event.message.command == Command::InitialStateDone.number();
-        Ok(!(is_end && now))
+        let mut known = known.borrow_mut();
+        print(&text_of(&known.lines(&event)?, timestamps))?;
+        Ok(if known.misses() {
+            Heard::NotAll
+        } else {
+            Heard::All
+        })
     };
-    // The numbers of the events tell the reader that some are missing.
-    follow(&mut next, handle, || Ok(()))
+    let lost = || {
+        let now = match questions.dump(Request::new(Command::GetInitialState)) {
+            Ok(elements) => elements,
+            Err(error) if is_unloaded(&error) => return Err(Failure::new(0, "")),
+            Err(error) => return Err(error.into()),
+        };
+        print(&text_of(&known.borrow_mut().catch_up(&now)?, timestamps))
+    };
+    follow(&mut next, handle, lost)
 }
 
-/// Hands events over until `handle` has had enough, nobody listens, or the module is gone. `lost`
-/// makes up for events that were lost.
+/// Whether there is nobody left to answer. That the module goes may be lost like any other event.
+fn is_unloaded(error: &ChannelError) -> bool {
+    match error {
+        ChannelError::Refused(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// Puts lines together, each with the time in front if wanted.
+fn text_of(lines: &[String], timestamps: bool) -> String {
+    let mut text = String::new();
+    for line in lines {
+        if timestamps {
+            let _ = write!(text, "{} ", timestamp());
+        }
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+/// Whether anything is missing in front of an event.
+enum Heard {
+    All,
+    NotAll,
+}
+
+/// Hands events over until nobody listens or the module is gone. `lost` makes up for events that
+/// were lost.
 fn follow(
     next: &mut dyn FnMut() -> Result<Option<Received>, ChannelError>,
-    mut handle: impl FnMut(Received) -> Result<bool, Failure>,
+    mut handle: impl FnMut(Received) -> Result<Heard, Failure>,
     mut lost: impl FnMut() -> Result<(), Failure>,
 ) -> Outcome {
     loop {
         match next() {
-            Ok(Some(event)) => {
-                if !handle(event)? {
-                    return Ok(0);
-                }
-            }
+            Ok(Some(event)) => match handle(event)? {
+                Heard::All => {}
+                Heard::NotAll => lost()?,
+            },
             Ok(None) if is_deserted() => return Ok(0),
             Ok(None) => {}
             Err(ChannelError::Overrun) => lost()?,
@@ -270,10 +311,10 @@ mod tests {
             Err(ChannelError::Unloaded),
         ];
         let mut received = received.into_iter();
-        let seen = std::cell::RefCell::new(Vec::new());
+        let seen = RefCell::new(Vec::new());
         let handle = |event: Received| {
             seen.borrow_mut().push(event.sequence);
-            Ok(true)
+            Ok(Heard::All)
         };
         let lost = || {
             seen.borrow_mut().push(0);
