@@ -39,8 +39,13 @@ impl Setting {
             return false;
         }
         match self.spec.domain {
-            Domain::Number { unit, .. } => {
-                number_in(unit, &self.value) == number_in(unit, &other.value)
+            Domain::Number { unit, min, max, .. } => {
+                let given = |setting: &Self| number_in(unit, &setting.value);
+                let moved = |setting: &Self| given(setting).map(|number| number.clamp(min, max));
+                // The kernel moves numbers into their limits and says so.
+                given(self) == given(other)
+                    || moved(self) == given(other)
+                    || given(self) == moved(other)
             }
             Domain::Choice { .. } if self.name() == "protocol" => {
                 self.value.eq_ignore_ascii_case(&other.value)

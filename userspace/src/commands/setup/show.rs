@@ -281,6 +281,7 @@ mod tests {
     use crate::config::parser;
     use drbd_format::netlink::record::Text;
     use drbd_format::netlink::tlv::Writer;
+    use drbd_format::options::Section;
     use drbd_format::types::{OnIoError, Protocol};
 
     /// What the C driver answers, as far as it matters here.
@@ -459,6 +460,118 @@ mod tests {
             for option in options {
                 let hidden = matches!(option.domain, Domain::Argument | Domain::Address);
                 assert_ne!(order.contains(&option.name), hidden, "{}", option.name);
+            }
+        }
+    }
+
+    /// Spells values of an option as they may stand in a configuration.
+    fn spellings(option: &OptionSpec) -> Vec<String> {
+        let all: Vec<String> = match option.domain {
+            Domain::Number { min, max, .. } => {
+                let beyond = [min, max, max / 2, min.saturating_sub(1), max + 1];
+                let sizes = ["4M", "1025K", "1G", "8193s"].map(str::to_owned);
+                sizes
+                    .into_iter()
+                    .chain(beyond.map(|n| n.to_string()))
+                    .collect()
+            }
+            Domain::Choice { choices, .. } if option.name == "protocol" => choices
+                .iter()
+                .map(|(name, _)| name.to_lowercase())
+                .collect(),
+            Domain::Choice { choices, .. } => {
+                choices.iter().map(|(name, _)| (*name).to_owned()).collect()
+            }
+            Domain::Switch { .. } => ["yes", "no", ""].map(str::to_owned).to_vec(),
+            Domain::Minor => ["7", "-1"].map(str::to_owned).to_vec(),
+            Domain::Text => [r#""""#, "sha1", r#""a b""#, r#""\"\\;#{}""#, "0f"]
+                .map(str::to_owned)
+                .to_vec(),
+            Domain::Address | Domain::Argument | Domain::Flag | Domain::Words => Vec::new(),
+        };
+        let is_accepted = |value: &String| match option.domain {
+            Domain::Number { .. } => option
+                .parse(value)
+                .is_ok_and(|value| !option.checked || option.check(value).is_ok()),
+            _ => true,
+        };
+        all.into_iter().filter(is_accepted).collect()
+    }
+
+    /// What drbdadm changes about a resource that runs with just these options.
+    fn adjusted(option: &OptionSpec, value: &str) -> Vec<String> {
+        use crate::adjust::{call::Maker, diff::compare};
+        use crate::config::{local::Node, resolve::resolve};
+        let text = format!(
+            "resource r0 {{ {} {{ {} {value}; }} device minor 0; disk /dev/ubdb; \
+             meta-disk internal; floating 10.22.100.212:7789; floating 10.22.100.215:7789; }}",
+            option.section.name(),
+            option.name
+        );
+        let mut config = Config::default();
+        let path = std::path::Path::new("/test.conf");
+        parser::parse(&mut config, "test.conf", path, text).expect(option.name);
+        let config = config.expanded();
+        let node = Node::for_test("a", &["10.22.100.212"]);
+        let views = resolve(&config, &node, None).expect("one resource");
+        let maker = Maker {
+            views: &views,
+            view: &views[0],
+            node: "a",
+        };
+        let mut running = Config::default();
+        let shown = configuration(&[running_with(&maker)], false).unwrap();
+        parser::parse_running(&mut running, "r0", shown).expect(option.name);
+        let changes = compare(&maker, running.resources.first()).changes;
+        changes
+            .iter()
+            .flat_map(|change| change.describe())
+            .collect()
+    }
+
+    /// What the kernel reports after it got the options that drbdadm gives it.
+    fn running_with(maker: &crate::adjust::call::Maker<'_>) -> DrbdMessage {
+        let [_, attach] = maker.attach(&maker.view.volumes()[0]);
+        let calls = [maker.new_resource(), maker.connect(), attach];
+        let words = calls.iter().flat_map(|call| &call.args);
+        let mut disk = DiskConf {
+            backing_dev: Text::new(b"/dev/ubdb").unwrap(),
+            meta_dev_idx: -3,
+            ..DiskConf::default()
+        };
+        let (mut net, mut resource) = (NetConf::default(), ResourceOpts::default());
+        for word in words.filter_map(|word| word.strip_prefix("--")) {
+            let (name, value) = word.split_once('=').unwrap();
+            let all = [DiskConf::OPTIONS, NetConf::OPTIONS, ResourceOpts::OPTIONS];
+            let option = all.into_iter().flatten().find(|o| o.name == name).unwrap();
+            let write = |w: &mut Writer<'_>| option.write(w, option.parse(value).unwrap());
+            let request = Request::new(Command::GetStatus).nest(1, write).unwrap();
+            let request = request.into_message();
+            match option.section {
+                Section::Disk => disk.apply(&request.nest(1, DiskConf::FIELDS).unwrap()),
+                Section::Net => net.apply(&request.nest(1, NetConf::FIELDS).unwrap()),
+                _ => resource.apply(&request.nest(1, ResourceOpts::FIELDS).unwrap()),
+            }
+            .unwrap();
+        }
+        let mut message = element();
+        let mut buf = [0; 4096];
+        let mut writer = Writer::reply(&mut buf);
+        disk.emit(&mut writer).unwrap();
+        net.emit(&mut writer).unwrap();
+        resource.emit(&mut writer).unwrap();
+        message.attrs.extend_from_slice(writer.written());
+        message
+    }
+
+    #[test]
+    fn what_was_set_up_as_configured_needs_no_adjusting() {
+        for section in [Section::Disk, Section::Net, Section::Options] {
+            for option in section.options() {
+                for value in spellings(option) {
+                    let changes = adjusted(option, &value);
+                    assert!(changes.is_empty(), "{} {value}: {changes:?}", option.name);
+                }
             }
         }
     }
