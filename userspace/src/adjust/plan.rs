@@ -79,6 +79,13 @@ pub(crate) struct Step {
     pub(crate) register: Register,
 }
 
+impl Step {
+    /// Whether it takes a minor that a step of the same stage may have to free.
+    fn is_replacement(&self) -> bool {
+        self.stage == Stage::PrepareDisk && self.register != Register::No
+    }
+}
+
 /// Collects steps and hands them out stage by stage.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
@@ -86,9 +93,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Returns the steps of one stage, in the order in which they were added.
+    /// Returns the steps of one stage, in the order in which they were added, except that nothing
+    /// takes the place of what is in the way before all of that is down.
     pub(crate) fn stage(&self, stage: Stage) -> impl Iterator<Item = &Step> {
-        self.steps.iter().filter(move |step| step.stage == stage)
+        let those = move |replacing: bool| {
+            let of_stage = self.steps.iter().filter(move |step| step.stage == stage);
+            of_stage.filter(move |step| step.is_replacement() == replacing)
+        };
+        those(false).chain(those(true))
     }
 
     /// Returns all steps in the order in which they are carried out.
@@ -266,5 +278,34 @@ mod tests {
         up.sort();
         adjust.sort();
         assert_eq!(up, adjust);
+    }
+
+    /// As [`TWO`], but each resource has minors of the other one.
+    const SWAPPED: &str = "
+        resource late { _this_host { address ipv4 10.0.0.1:1;
+            volume 0 { device minor 1; disk /l; meta-disk internal; } } }
+        resource early { _this_host {
+            volume 0 { device minor 5; disk /b; meta-disk internal; }
+            volume 1 { device minor 0; disk /a; meta-disk internal; } } }";
+
+    #[test]
+    fn a_minor_is_free_before_another_volume_takes_it() {
+        let mut running = Config::default();
+        parser::parse_running(&mut running, "all", SWAPPED.to_owned()).expect("two resources");
+        let adjust = planned(|plan, maker| {
+            let running = running.resource(maker.view.name());
+            plan.adjust(maker, &compare(maker, running));
+        });
+        for minor in ["0", "1", "5"] {
+            let at = |command: &str, word: usize| {
+                let is_it = |call: &String| {
+                    call.starts_with(command) && call.split(' ').nth(word) == Some(minor)
+                };
+                adjust.iter().position(is_it).expect(command)
+            };
+            assert!(at("detach", 1) < at("del-minor", 1), "{adjust:#?}");
+            assert!(at("del-minor", 1) < at("new-minor", 2), "{adjust:#?}");
+            assert!(at("new-minor", 2) < at("attach", 1), "{adjust:#?}");
+        }
     }
 }
