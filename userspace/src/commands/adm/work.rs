@@ -158,12 +158,24 @@ fn resize(session: &Session<'_>, maker: &Maker<'_>, volume: &LocalVolume) -> End
 fn check_resize(session: &Session<'_>, maker: &Maker<'_>, volume: &LocalVolume) -> Ending {
     let [resize, check] = maker.resize(volume);
     let (runner, name) = (&session.runner, maker.view.name());
-    let ended = runner.run_with(name, &resize, Errors::Hidden)?;
+    let ended = runner.run_with(name, &resize, Errors::Kept)?;
+    if ended.code != 0 && is_attached(runner, maker, volume) {
+        // The metadata is in use: drbdmeta could say no more than that.
+        return Ok(tell(&ended));
+    }
     if ended.code != 0 {
         return runner.run(name, &Call::meta(volume, "check-resize"));
     }
     runner.run_with(name, &check, Errors::Hidden)?;
     Ok(0)
+}
+
+/// Whether the kernel has a disk attached to the volume.
+fn is_attached(runner: &Runner, maker: &Maker<'_>, volume: &LocalVolume) -> bool {
+    let ask = maker.on_volume(Limit::Short, "dstate", volume);
+    let states = runner.silently(maker.view.name(), &ask).unwrap_or_default();
+    let own = states.split('/').next().unwrap_or_default().trim();
+    !matches!(own, "" | "Diskless" | "Unconfigured")
 }
 
 /// Creates metadata and makes sure that the device has an identity.
