@@ -105,8 +105,17 @@ pub(crate) fn show(bytes: &[u8]) -> String {
         let octets = bytes
             .get(8..24)
             .and_then(|octets| <[u8; 16]>::try_from(octets).ok());
+        let zone = bytes
+            .get(24..28)
+            .and_then(|zone| <[u8; 4]>::try_from(zone).ok())
+            .map_or(0, u32::from_ne_bytes);
+        // Without its zone a link-local address is another endpoint to the kernel.
+        let zone = match zone {
+            0 => String::new(),
+            index => format!("%{index}"),
+        };
         return match octets {
-            Some(octets) => format!("ipv6 [{}]:{port}", Ipv6Addr::from(octets)),
+            Some(octets) => format!("ipv6 [{}{zone}]:{port}", Ipv6Addr::from(octets)),
             None => format!("[unknown af={family}, len={}]", bytes.len()),
         };
     }
@@ -155,6 +164,15 @@ mod tests {
         assert_eq!(bytes.len(), 28);
         assert_eq!(bytes[23], 1);
         assert_eq!(show(&bytes), "ipv6 [::1]:7790");
+    }
+
+    #[test]
+    fn what_is_shown_names_the_same_endpoint() {
+        for text in ["ipv6:[fe80::1%1]:7790", "ipv6:[fd00::1]:7790", "1.2.3.4:7"] {
+            let bytes = parse(text).unwrap();
+            let argument = show(&bytes).replacen(' ', ":", 1);
+            assert_eq!(parse(&argument).unwrap(), bytes, "{argument}");
+        }
     }
 
     #[test]
