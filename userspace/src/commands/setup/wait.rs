@@ -8,7 +8,9 @@ use crate::netlink::message::{DrbdMessage, Request};
 use crate::netlink::request::{Channel, ChannelError, Received};
 use crate::report::{Failure, Outcome};
 use drbd_format::netlink::ids::Command;
-use drbd_format::netlink::info::{sib_reason, timeout_type, StateInfo, TimeoutParms};
+use drbd_format::netlink::info::{
+    notification, sib_reason, timeout_type, NotificationHeader, StateInfo, TimeoutParms,
+};
 use drbd_format::types::ConnState;
 use std::time::{Duration, Instant};
 
@@ -155,7 +157,7 @@ fn watch(
             Err(error) => return Err(error.into()),
         };
         if !answer.ret_code().is_success() {
-            return Err(Failure::local(format!("minor {minor} is no longer there")));
+            return Err(deleted(minor));
         }
         let state = VolumeStatus::read(&answer)?.state;
         if state.is_some_and(|state| is_over(state.conn)) {
@@ -194,6 +196,9 @@ fn wait_for_change(
             Err(ChannelError::Overrun) => return Ok(Waited::Lost),
             Err(error) => return Err(error.into()),
         };
+        if event.minor() == Some(minor) && is_end(&event)? {
+            return Err(deleted(minor));
+        }
         if event.minor() == Some(minor) && reported(&event)?.is_some_and(is_over) {
             return Ok(Waited::Over);
         }
@@ -202,6 +207,19 @@ fn wait_for_change(
 
 fn is_past(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|end| end <= Instant::now())
+}
+
+fn deleted(minor: u32) -> Failure {
+    Failure::local(format!("minor {minor} is no longer there"))
+}
+
+/// Whether the event says that the volume has been deleted.
+fn is_end(event: &DrbdMessage) -> Result<bool, Failure> {
+    if event.command != Command::DeviceState.number() {
+        return Ok(false);
+    }
+    let header = NotificationHeader::find(&event.read()?)?.unwrap_or_default();
+    Ok(header.nh_type & !notification::CONTINUES == notification::DESTROY)
 }
 
 /// Returns the connection state in a report of a state or its change.
@@ -322,6 +340,30 @@ mod tests {
             Ok(status(ConnState::Connected)),
         ];
         assert_eq!(wait_with(answers, None), Ok(0));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_minor_that_is_deleted() {
+        let mut gone = Request::new(Command::DeviceState).minor(0).into_message();
+        let mut buf = [0; 64];
+        let mut writer = Writer::reply(&mut buf);
+        let nh_type = notification::DESTROY | notification::CONTINUES;
+        NotificationHeader { nh_type }.emit(&mut writer).unwrap();
+        gone.attrs.extend_from_slice(writer.written());
+        for (minor, outcome) in [(0, Err(20)), (1, Ok(RC_TIMEOUT))] {
+            let mut events = [Some(gone.clone()), None].into_iter();
+            let mut next = || {
+                let message = events.next().unwrap();
+                let received = |message| Received {
+                    sequence: 3,
+                    message,
+                };
+                Ok(message.map(received))
+            };
+            let mut ask = || Ok(status(ConnState::StandAlone));
+            let found = watch(&mut ask, &mut next, minor, None, &|_| false);
+            assert_eq!(found.map_err(|failure| failure.code), outcome);
+        }
     }
 
     #[test]
