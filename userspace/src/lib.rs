@@ -3,6 +3,25 @@
 //! The name under which the binary is called selects the tool (`reference/userland.md` 0.1). Under
 //! any other name the first argument does: `drbd-tools drbdsetup status`.
 
+// In front of all modules, to take the place of the macros of std: these panic where nobody reads
+// any more or a disk is full, which is no reason to end a command halfway.
+macro_rules! print {
+    ($($part:tt)*) => { $crate::report::out(&format!($($part)*)) };
+}
+
+macro_rules! println {
+    ($($part:tt)*) => { $crate::report::out(&(format!($($part)*) + "\n")) };
+}
+
+macro_rules! eprint {
+    ($($part:tt)*) => { $crate::report::err(&format!($($part)*)) };
+}
+
+macro_rules! eprintln {
+    () => { $crate::report::err("\n") };
+    ($($part:tt)*) => { $crate::report::err(&(format!($($part)*) + "\n")) };
+}
+
 mod adjust;
 mod commands;
 mod config;
@@ -66,9 +85,13 @@ pub fn run() -> ExitCode {
     };
     let args: Result<Vec<String>, OsString> =
         words.into_iter().map(OsString::into_string).collect();
-    ExitCode::from(match args {
+    let code = match args {
         Ok(args) => (tool.run)(&name, &args),
         Err(word) => Failure::local(format!("{name}: not a text: {word:?}")).report(),
+    };
+    ExitCode::from(match report::loss() {
+        Some(loss) if code == 0 => loss.report(),
+        _ => code,
     })
 }
 

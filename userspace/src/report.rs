@@ -4,9 +4,10 @@
 //! here to standard error.
 
 use crate::netlink::message::DrbdMessage;
-use crate::netlink::request::ChannelError;
+use crate::netlink::request::{strerror, ChannelError};
 use drbd_format::netlink::codes::RetCode;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
 
 /// Prints a line of data to standard output.
 macro_rules! outln {
@@ -77,10 +78,7 @@ impl From<drbd_format::netlink::tlv::TlvError> for Failure {
 /// Says why a command about `object` got no answer.
 pub(crate) fn no_answer(object: &str, error: ChannelError) -> Failure {
     match error {
-        ChannelError::Refused(error) => Failure::local(format!(
-            "{object}: {}",
-            crate::netlink::request::strerror(&error)
-        )),
+        ChannelError::Refused(error) => Failure::local(format!("{object}: {}", strerror(&error))),
         other => other.into(),
     }
 }
@@ -131,9 +129,32 @@ fn describe(object: &str, code: RetCode) -> Failure {
 /// Prints data to standard output at once. A reader that went away is no error.
 pub(crate) fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout
+    let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+    if let Err(error) = written {
+        if error.kind() != ErrorKind::BrokenPipe {
+            let _ = LOST.set(lost(&error));
+        }
+    }
+}
+
+/// Prints to standard error, if anybody reads it.
+pub(crate) fn err(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// What became of the first output that was lost, other than by its reader.
+static LOST: OnceLock<Failure> = OnceLock::new();
+
+/// Returns what a command ends with that has lost some of its output.
+pub(crate) fn loss() -> Option<&'static Failure> {
+    LOST.get()
+}
+
+/// The failure of output that cannot be written.
+pub(crate) fn lost(error: &std::io::Error) -> Failure {
+    Failure::local(format!("write error: {}", strerror(error)))
 }
 
 /// Splits seconds since 1970 into a date and a time of day, in coordinated universal time.

@@ -11,7 +11,7 @@ use super::query::{self, resynced_percent, state_of, VolumeStatus};
 use super::table::Arg;
 use crate::netlink::message::{DrbdMessage, Request};
 use crate::netlink::request::{Channel, ChannelError, Received};
-use crate::report::{Failure, Outcome};
+use crate::report::{self, Failure, Outcome};
 use drbd_format::netlink::ids::Command;
 use drbd_format::netlink::info::sib_reason;
 use drbd_format::state_word::VolumeState;
@@ -162,10 +162,13 @@ fn is_deserted() -> bool {
 /// Prints lines at once. If nobody reads them, the command is over.
 fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
+    let written = stdout.write_all(text.as_bytes());
+    written
         .and_then(|()| stdout.flush())
-        .map_err(|_| Failure::new(0, ""))
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::new(0, ""),
+            _ => report::lost(&error),
+        })
 }
 
 fn is_wanted(message: &DrbdMessage, minor: Option<u32>, resource: Option<&str>) -> bool {
