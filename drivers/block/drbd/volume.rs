@@ -169,7 +169,12 @@ impl DiskOps for Volume {
 
     fn release(this: ArcBorrow<'_, Self>) {
         let index = this.index;
-        this.resource
-            .with(|inner, now| inner.core.close(index, now));
+        // A reader of a volume that was deleted under it (allow_oos) closes nothing of the one that
+        // has its place now.
+        let same = |volume: Arc<Volume>| core::ptr::eq(&*volume, &*this);
+        if this.resource.volume(index).is_some_and(same) {
+            this.resource
+                .with(|inner, now| inner.core.close(index, now));
+        }
     }
 }
