@@ -173,11 +173,16 @@ pub(crate) fn volume(volume: &Volume, old: u32, new: u32) {
         super::connection::publish(&volume.resource);
     }
     let _group = volume.resource.events.group();
+    let configured = volume.resource.net_conf.lock().is_some();
     let more = notification::CHANGE | notification::CONTINUES;
     object(Object::Resource(&volume.resource), more);
-    object(Object::Connection(&volume.resource), more);
-    object(Object::Device(volume), more);
-    object(Object::PeerDevice(volume), notification::CHANGE);
+    if configured {
+        object(Object::Connection(&volume.resource), more);
+        object(Object::Device(volume), more);
+        object(Object::PeerDevice(volume), notification::CHANGE);
+    } else {
+        object(Object::Device(volume), notification::CHANGE);
+    }
     let info = StateInfo {
         prev_state: Some(old),
         new_state: Some(new),
