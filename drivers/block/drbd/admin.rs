@@ -14,11 +14,14 @@ mod status;
 mod volume;
 
 use crate::{
-    kabi::genl::{
-        Command as GenlCommand,
-        Dump,
-        Handler,
-        Request, //
+    kabi::{
+        genl::{
+            Command as GenlCommand,
+            Dump,
+            Handler,
+            Request, //
+        },
+        thread::NoIo, //
     },
     registry::Registry, //
 };
@@ -115,7 +118,12 @@ impl Handler for Admin {
         // A command may take long, and a handler that it starts may ask for something itself: the
         // lock of the netlink layer is not held meanwhile. What must not change under a command
         // is kept by the admin mutex of its resource and by the registry.
-        let result = request.unlocked(|| job.find_object().and_then(|()| self.run(&mut job)));
+        let result = request.unlocked(|| {
+            // The locks of events and of the registry are those of the control threads too, of
+            // which one may have to let I/O go on that reclaim would wait for.
+            let _noio = NoIo::enter();
+            job.find_object().and_then(|()| self.run(&mut job))
+        });
         let code = match result {
             Ok(code) => code,
             Err(Failure { code, text }) => {

@@ -7,6 +7,7 @@ use crate::{
     kabi::{
         log,
         params,
+        thread::NoIo,
         usermode_helper, //
     },
     resource::Resource, //
@@ -34,13 +35,33 @@ struct Line<const N: usize> {
 
 impl<const N: usize> Line<N> {
     fn new(text: core::fmt::Arguments<'_>) -> Self {
+        let mut line = Self::of(&[]);
+        // What does not fit is cut off; all texts here are shorter.
+        let _ = line.write_fmt(text);
+        line
+    }
+
+    /// A text of bytes in any encoding.
+    fn of(text: &[u8]) -> Self {
         let mut line = Self {
             bytes: [0; N],
             len: 0,
         };
-        // What does not fit is cut off; all texts here are shorter.
-        let _ = line.write_fmt(text);
+        line.push(text);
         line
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        // One byte stays zero.
+        let last = N.saturating_sub(1);
+        for byte in text {
+            if self.len < last {
+                if let Some(place) = self.bytes.get_mut(self.len) {
+                    *place = *byte;
+                    self.len = self.len.saturating_add(1);
+                }
+            }
+        }
     }
 
     fn as_cstr(&self) -> &CStr {
@@ -50,16 +71,7 @@ impl<const N: usize> Line<N> {
 
 impl<const N: usize> Write for Line<N> {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        // One byte stays zero.
-        let last = N.saturating_sub(1);
-        for byte in text.bytes() {
-            if self.len < last {
-                if let Some(place) = self.bytes.get_mut(self.len) {
-                    *place = byte;
-                    self.len = self.len.saturating_add(1);
-                }
-            }
-        }
+        self.push(text.as_bytes());
         Ok(())
     }
 }
@@ -74,6 +86,8 @@ pub(crate) fn run(
 ) {
     let of_work = resource.clone();
     let work = move || {
+        // Events take locks that the control thread takes, and only this may end what is frozen.
+        let _noio = NoIo::enter();
         let status = call(&of_work, handler, volume);
         if let Some(run) = answer {
             of_work.handle(Input::HelperDone {
@@ -116,7 +130,7 @@ fn call(resource: &Resource, handler: Handler, volume: Option<VolumeIndex>) -> i
     let device = volume.as_deref().filter(|_| !handler.concerns_resource());
     let argument = match device {
         Some(volume) => Line::<130>::new(fmt!("minor-{}", volume.minor)),
-        None => Line::new(fmt!("{}", resource.name)),
+        None => Line::of(resource.name.as_bytes()),
     };
     let name = Line::<32>::new(fmt!("{}", handler.name()));
     let mut path = [0; params::USERMODE_HELPER_LEN];

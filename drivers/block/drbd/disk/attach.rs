@@ -30,7 +30,8 @@ use crate::{
             MetaIo,
             Patience, //
         },
-        show::Show, //
+        show::Show,
+        thread::NoIo, //
     },
     resource::table,
     volume::Volume, //
@@ -371,7 +372,10 @@ pub(crate) fn close(volume: &Arc<Volume>) {
                 disk: Some(disk),
             };
             // Without memory for the item it is dropped here, and this thread waits.
-            let _ = resource.closing.spawn(move || drop(rest));
+            let _ = resource.closing.spawn(move || {
+                let _noio = NoIo::enter();
+                drop(rest);
+            });
         }
         // Its end will be reported.
         Place::Closing => {}
