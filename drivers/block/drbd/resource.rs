@@ -68,7 +68,10 @@ use drbd_format::options::{
     ResourceOpts, //
 };
 use kernel::{
-    alloc::KVVec,
+    alloc::{
+        KVVec,
+        VVec, //
+    },
     fmt,
     new_mutex,
     new_spinlock,
@@ -154,7 +157,8 @@ impl Memory for KernelMemory {
     type Volumes = KVVec<drbd_core::data::VolumeSlot<Self>>;
     type AlExtents = KVVec<drbd_core::activity_log::AlSlot>;
     type ResyncExtents = KVVec<drbd_core::resync::extents::ResyncSlot>;
-    type Bitmap = KVVec<u64>;
+    // More than 64 TiB of data need more than kvmalloc gives.
+    type Bitmap = VVec<u64>;
     type BitmapPages = KVVec<drbd_core::bitmap::PageState>;
     type ControlVolumes = KVVec<drbd_core::control::Volume>;
     type Actions = KVVec<Option<drbd_core::action::Action>>;

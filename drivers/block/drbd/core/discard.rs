@@ -20,6 +20,19 @@ pub struct DiscardLimits {
     pub max: u32,
 }
 
+/// Returns the unit in bytes and the largest size in sectors of discards that are offered, both 0
+/// if none are (`reference/netlink.md` 7.8). `disk`: the same of the backing device; `most`: what
+/// the peer takes, in sectors.
+pub fn offered(disk: Option<(u32, u32)>, most: u32) -> (u32, u32) {
+    let (granularity, of_disk) = disk.unwrap_or((0, u32::MAX));
+    let (granularity, most) = (granularity.max(512), most.min(of_disk));
+    // A bio of less than one unit would not be split, however large it is.
+    if most < granularity / 512 || most == 0 {
+        return (0, 0);
+    }
+    (granularity, most)
+}
+
 /// One operation on the device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
@@ -135,6 +148,16 @@ mod tests {
         alignment: 0,
         max: 64,
     };
+
+    #[test]
+    fn a_unit_larger_than_the_largest_discard_switches_discards_off() {
+        assert_eq!(offered(None, 262_144), (512, 262_144));
+        assert_eq!(offered(None, 0), (0, 0));
+        assert_eq!(offered(Some((4096, 0)), 262_144), (0, 0));
+        assert_eq!(offered(Some((4096, 16_384)), 262_144), (4096, 16_384));
+        assert_eq!(offered(Some((4 << 20, u32::MAX)), 8192), (4 << 20, 8192));
+        assert_eq!(offered(Some((8 << 20, u32::MAX)), 8192), (0, 0));
+    }
 
     #[test]
     fn every_sector_is_covered_once_and_discards_are_whole_granules() {

@@ -42,6 +42,7 @@ use drbd_core::{
         AlPlace,
         DiskMemory, //
     },
+    discard::offered,
     input::{
         AdminRequest,
         BackingFacts,
@@ -334,7 +335,7 @@ fn lend_memory(
     let memory = DiskMemory {
         al_extents: table(config.al_extents as usize)?,
         resync_extents: table(RESYNC_EXTENTS)?,
-        bitmap: kernel::alloc::KVVec::from_elem(0, words, GFP_KERNEL).map_err(no_bitmap)?,
+        bitmap: VVec::from_elem(0, words, GFP_KERNEL).map_err(no_bitmap)?,
         pages: table(pages).map_err(|_| Failure::code(RetCode::NOMEM_BITMAP))?,
         al_place: AlPlace {
             sector: layout.activity_log(),
@@ -433,23 +434,13 @@ pub(crate) fn set_limits(
         }
         // Whatever the disk below does, the peer's cache may be volatile.
         limits.write_cache(true).fua(true).stable_writes(true);
-        let granularity = match &backing {
-            Some(backing) => backing.data.limits().discard_granularity_bytes.max(512),
-            None => 512,
-        };
-        if discard_sectors > 0 {
-            let most = match &backing {
-                Some(backing) => backing
-                    .data
-                    .limits()
-                    .max_discard_sectors
-                    .min(discard_sectors),
-                None => discard_sectors,
-            };
-            limits.discard(granularity, most);
-        } else {
-            limits.discard(0, 0);
-        }
+        let of_disk = backing.as_ref().map(|backing| {
+            let of_disk = backing.data.limits();
+            let granularity = of_disk.discard_granularity_bytes;
+            (granularity, of_disk.max_discard_sectors)
+        });
+        let (granularity, most) = offered(of_disk, discard_sectors);
+        limits.discard(granularity, most);
         limits.max_write_zeroes_sectors(zero_sectors);
         limits.commit()
     };
