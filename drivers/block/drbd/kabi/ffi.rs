@@ -180,6 +180,7 @@ unsafe extern "C" {
     );
     pub(crate) fn drbd_helper_socket_reuseaddr(sock: *mut bindings::socket);
     pub(crate) fn drbd_helper_socket_established(sock: *mut bindings::socket) -> bool;
+    pub(crate) fn drbd_helper_socket_abort(sock: *mut bindings::socket);
     pub(crate) fn drbd_helper_socket_queued(sock: *mut bindings::socket) -> u32;
     pub(crate) fn drbd_helper_socket_sndbuf(sock: *mut bindings::socket) -> u32;
     pub(crate) fn drbd_helper_socket_recv(

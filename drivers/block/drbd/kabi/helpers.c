@@ -400,6 +400,12 @@ bool drbd_helper_socket_established(struct socket *sock)
 	return READ_ONCE(sock->sk->sk_state) == TCP_ESTABLISHED;
 }
 
+/* Nothing is sent any more, not even what waits to be sent again. */
+void drbd_helper_socket_abort(struct socket *sock)
+{
+	tcp_abort(sock->sk, ECONNABORTED);
+}
+
 u32 drbd_helper_socket_queued(struct socket *sock)
 {
 	return READ_ONCE(sock->sk->sk_wmem_queued);

@@ -114,6 +114,7 @@ void drbd_helper_socket_priority(struct socket *sock, u32 priority);
 void drbd_helper_socket_keepalive(struct socket *sock, int idle_s, int interval_s, int probes);
 void drbd_helper_socket_reuseaddr(struct socket *sock);
 bool drbd_helper_socket_established(struct socket *sock);
+void drbd_helper_socket_abort(struct socket *sock);
 u32 drbd_helper_socket_queued(struct socket *sock);
 u32 drbd_helper_socket_sndbuf(struct socket *sock);
 int drbd_helper_socket_recv(struct socket *sock, void *buf, size_t len, int flags);

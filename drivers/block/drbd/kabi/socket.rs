@@ -421,6 +421,14 @@ impl Socket {
         unsafe { bindings::kernel_sock_shutdown(self.as_ptr(), SHUT_RDWR) };
     }
 
+    /// Gives the connection up: the peer gets a reset, and TCP drops what it has not sent and what
+    /// the peer has not acknowledged, with the pages. Whoever blocks on the socket wakes. May sleep;
+    /// from any thread.
+    pub(crate) fn abort(&self) {
+        // SAFETY: By the type invariant.
+        unsafe { ffi::drbd_helper_socket_abort(self.as_ptr()) };
+    }
+
     /// Whether the connection stands, as far as TCP knows.
     pub(crate) fn is_established(&self) -> bool {
         // SAFETY: By the type invariant.

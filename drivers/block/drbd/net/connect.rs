@@ -205,6 +205,7 @@ fn serve(resource: &Arc<Resource>, link: &Arc<Link>, resolver: bool) {
 /// Reports the loss of a link, once.
 pub(super) fn lost(resource: &Resource, link: &Link, error: LinkError) {
     if !link.is_closing() {
+        link.take_back();
         resource.handle(Input::LinkLost(error));
     }
     link.close();

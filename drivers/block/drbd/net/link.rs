@@ -38,6 +38,8 @@ pub(crate) struct Link {
     /// Acknowledgements and pings.
     pub(crate) meta: Socket,
     closing: Atomic<bool>,
+    /// Pages of upper bios have been given to TCP.
+    lends: Atomic<bool>,
 }
 
 impl Link {
@@ -47,6 +49,7 @@ impl Link {
             data,
             meta,
             closing: Atomic::new(false),
+            lends: Atomic::new(false),
         };
         Ok(Arc::new(link, GFP_KERNEL)?)
     }
@@ -58,6 +61,21 @@ impl Link {
         if !self.closing.xchg(true, Full) {
             self.data.shutdown();
             self.meta.shutdown();
+        }
+    }
+
+    /// Pages of an upper bio are about to be given to TCP, which sends them again until the peer
+    /// has acknowledged them.
+    pub(crate) fn lend(&self) {
+        self.lends.store(true, Relaxed);
+    }
+
+    /// The link has failed: TCP gives back what it was lent. The core is about to end upper bios,
+    /// whose pages get other data; a peer that has not noticed yet would take those for the ones
+    /// that were written. May sleep.
+    pub(crate) fn take_back(&self) {
+        if self.lends.load(Relaxed) {
+            self.data.abort();
         }
     }
 

@@ -199,7 +199,10 @@ impl Sender {
             }
             match core::mem::replace(&mut item.pages, Pages::None) {
                 Pages::None => {}
-                Pages::App(bio) => self.batch.push_bio(bio)?,
+                Pages::App(bio) => {
+                    link.lend();
+                    self.batch.push_bio(bio)?;
+                }
                 Pages::Peer(pages) => self.batch.push_pages(pages)?,
             }
             if !self.batch.has_room() {
