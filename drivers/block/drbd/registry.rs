@@ -23,13 +23,21 @@ use kernel::{
     }, //
 };
 
+/// All resources in the order of creation.
+#[derive(Default)]
+struct Resources {
+    /// Each with its serial number, which no other one gets.
+    all: KVec<(isize, Arc<Resource>)>,
+    created: isize,
+}
+
 /// The resources in the order in which they were created.
 #[pin_data]
 pub(crate) struct Registry {
     events: Arc<Events>,
     shared_holder: Arc<Holder>,
     #[pin]
-    resources: Mutex<KVec<Arc<Resource>>>,
+    resources: Mutex<Resources>,
     /// Names, minors and addresses are looked for and taken in one.
     #[pin]
     structure: Mutex<()>,
@@ -43,7 +51,7 @@ impl Registry {
             pin_init!(Self {
                 events,
                 shared_holder,
-                resources <- new_mutex!(KVec::new(), "drbd_registry"),
+                resources <- new_mutex!(Resources::default(), "drbd_registry"),
                 structure <- new_mutex!((), "drbd_structure"),
             }),
             GFP_KERNEL,
@@ -68,41 +76,51 @@ impl Registry {
 
     /// Adds a resource. May sleep.
     pub(crate) fn add(&self, resource: Arc<Resource>) -> Result {
-        Ok(self.resources.lock().push(resource, GFP_KERNEL)?)
+        let mut resources = self.resources.lock();
+        let serial = resources.created;
+        resources.all.push((serial, resource), GFP_KERNEL)?;
+        resources.created = serial.saturating_add(1);
+        Ok(())
     }
 
     /// Removes a resource. May sleep.
     pub(crate) fn remove(&self, resource: &Arc<Resource>) {
         self.resources
             .lock()
-            .retain(|other| !Arc::ptr_eq(other, resource));
+            .all
+            .retain(|(_, other)| !Arc::ptr_eq(other, resource));
     }
 
     /// Ends everything that is left. May sleep.
     pub(crate) fn shut_down(&self) {
-        while let Some(resource) = self.nth(0) {
+        while let Some((_, resource)) = self.from_serial(0) {
             self.remove(&resource);
             resource.shut_down();
         }
     }
 
-    /// Returns the resource at a place in the order of creation. May sleep.
-    pub(crate) fn nth(&self, place: usize) -> Option<Arc<Resource>> {
-        self.resources.lock().get(place).cloned()
+    /// Returns the first resource, in the order of creation, whose serial number is at least
+    /// `serial`, with its number. May sleep.
+    pub(crate) fn from_serial(&self, serial: isize) -> Option<(isize, Arc<Resource>)> {
+        let resources = self.resources.lock();
+        let mut all = resources.all.iter();
+        all.find(|(number, _)| *number >= serial).cloned()
     }
 
     /// Finds a resource by name. May sleep.
     pub(crate) fn by_name(&self, name: &Name) -> Option<Arc<Resource>> {
         let resources = self.resources.lock();
-        resources.iter().find(|r| r.name == *name).cloned()
+        let mut all = resources.all.iter().map(|(_, resource)| resource);
+        all.find(|r| r.name == *name).cloned()
     }
 
     /// Finds a volume by its minor. May sleep.
     pub(crate) fn by_minor(&self, minor: u32) -> Option<Arc<Volume>> {
         let resources = self.resources.lock();
         resources
+            .all
             .iter()
-            .flat_map(|resource| resource.volumes().into_iter().flatten())
+            .flat_map(|(_, resource)| resource.volumes().into_iter().flatten())
             .find(|volume| volume.minor == minor)
     }
 
@@ -110,8 +128,9 @@ impl Registry {
     pub(crate) fn next_minor(&self, minor: u32) -> Option<Arc<Volume>> {
         let resources = self.resources.lock();
         resources
+            .all
             .iter()
-            .flat_map(|resource| resource.volumes().into_iter().flatten())
+            .flat_map(|(_, resource)| resource.volumes().into_iter().flatten())
             .filter(|volume| volume.minor >= minor)
             .min_by_key(|volume| volume.minor)
     }
@@ -120,7 +139,9 @@ impl Registry {
     pub(crate) fn by_addresses(&self, local: &[u8], peer: &[u8]) -> Option<Arc<Resource>> {
         let resources = self.resources.lock();
         resources
+            .all
             .iter()
+            .map(|(_, resource)| resource)
             .find(|resource| {
                 resource
                     .connector
@@ -135,8 +156,9 @@ impl Registry {
     pub(crate) fn taken(&self, local: &Addr, peer: &Addr) -> Option<Taken> {
         let resources = self.resources.lock();
         resources
+            .all
             .iter()
-            .filter_map(|resource| resource.connector.addresses())
+            .filter_map(|(_, resource)| resource.connector.addresses())
             .find_map(|(l, p)| {
                 if l.as_bytes() == local.as_bytes() {
                     Some(Taken::Local)

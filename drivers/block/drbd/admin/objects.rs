@@ -308,6 +308,33 @@ impl Object<'_> {
     }
 }
 
+/// Returns the resource with which a dump goes on: the next one, if the one before is deleted. The
+/// first of the three numbers of the place is its serial number, the second counts in it.
+pub(super) fn resume(registry: &Registry, out: &mut Dump<'_>) -> Option<Arc<Resource>> {
+    let (serial, resource) = registry.from_serial(out.state[0])?;
+    if serial != out.state[0] {
+        out.state[0] = serial;
+        out.state[1] = 0;
+    }
+    Some(resource)
+}
+
+/// Returns the volumes with which a dump goes on: their numbers are not less than the second
+/// number of the place.
+pub(super) fn left<'a>(
+    volumes: &'a [Option<Arc<Volume>>],
+    out: &Dump<'_>,
+) -> impl Iterator<Item = &'a Arc<Volume>> {
+    let from = out.state[1];
+    let volumes = volumes.iter().flatten();
+    volumes.skip_while(move |volume| after(volume) <= from)
+}
+
+/// The second number of the place behind a volume.
+pub(super) fn after(volume: &Volume) -> isize {
+    isize::try_from(u32::from(volume.number).saturating_add(1)).unwrap_or(isize::MAX)
+}
+
 /// Dumps 30 to 33. The place to resume is kept as (resource, volume, finished).
 #[inline(never)]
 pub(super) fn dump(
@@ -327,7 +354,7 @@ pub(super) fn dump(
         }
     }
     let secrets = request.may_admin_system();
-    while let Some(resource) = registry.nth(place(out.state[0])) {
+    while let Some(resource) = resume(registry, out) {
         let wanted = command == Command::GetResources
             || filter.as_ref().is_none_or(|name| resource.name == *name);
         if wanted && !dump_resource(command, &resource, secrets, filter.is_some(), out)? {
@@ -374,7 +401,7 @@ fn dump_resource(
         Command::GetDevices | Command::GetPeerDevices => {}
         _ => return Ok(true),
     }
-    for volume in sorted(resource).iter().skip(place(out.state[1])).flatten() {
+    for volume in left(&sorted(resource), out) {
         let (object, minor) = if command == Command::GetDevices {
             (Object::Device(volume), volume.minor)
         } else if filtered {
@@ -385,7 +412,7 @@ fn dump_resource(
         if !one(number, minor, object, secrets, out)? {
             return Ok(false);
         }
-        out.state[1] = out.state[1].saturating_add(1);
+        out.state[1] = after(volume);
     }
     Ok(true)
 }
@@ -421,7 +448,7 @@ pub(super) fn dump_initial_state(
     out: &mut Dump<'_>,
 ) -> Result {
     let _ = request;
-    while let Some(resource) = registry.nth(place(out.state[0])) {
+    while let Some(resource) = resume(registry, out) {
         let volumes = sorted(&resource);
         let count = volumes.iter().flatten().count();
         let last = count.saturating_mul(2).saturating_add(1);

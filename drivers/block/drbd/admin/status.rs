@@ -4,9 +4,12 @@
 
 use super::{
     objects::{
+        after,
         context,
         element,
         filter,
+        left,
+        resume,
         shown_net_conf,
         sorted, //
     },
@@ -143,8 +146,7 @@ pub(super) fn dump(registry: &Registry, request: &Request<'_>, out: &mut Dump<'_
         Some(_) | None => {}
     }
     let secrets = request.may_admin_system();
-    let place = |state: isize| usize::try_from(state).unwrap_or(usize::MAX);
-    while let Some(resource) = registry.nth(place(out.state[0])) {
+    while let Some(resource) = resume(registry, out) {
         if wanted.as_ref().is_none_or(|name| resource.name == *name) {
             let volumes = sorted(&resource);
             if volumes.iter().flatten().next().is_none() {
@@ -159,7 +161,7 @@ pub(super) fn dump(registry: &Registry, request: &Request<'_>, out: &mut Dump<'_
                     return Ok(());
                 }
             }
-            for volume in volumes.iter().skip(place(out.state[1])).flatten() {
+            for volume in left(&volumes, out) {
                 let info = state_info(volume, sib_reason::GET_STATUS_REPLY);
                 let (buffer, len) = element(|writer| {
                     context(&resource, Some(volume), true, writer)?;
@@ -168,7 +170,7 @@ pub(super) fn dump(registry: &Registry, request: &Request<'_>, out: &mut Dump<'_
                 if !message_of(volume.minor, &buffer, len, out)? {
                     return Ok(());
                 }
-                out.state[1] = out.state[1].saturating_add(1);
+                out.state[1] = after(volume);
             }
         }
         out.state[0] = out.state[0].saturating_add(1);
