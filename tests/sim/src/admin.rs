@@ -6,12 +6,13 @@ use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
 use drbd_core::link::{VolumeIndex, VolumeNumber};
+use drbd_format::netlink::codes::RetCode;
 use drbd_format::types::{ConnState, Fencing, OnCongestion, OnIoError, Protocol, Role};
 
 use crate::digest;
 use crate::faults::Faults;
 use crate::features::Feature;
-use crate::shell::apply_activity_log;
+use crate::shell::{apply_activity_log, create_metadata, CreateAs};
 use crate::world::{World, SECOND};
 
 /// How long a command may take, as the module has it.
@@ -24,6 +25,8 @@ pub enum Command {
     NewVolume(u8),
     /// `apply-al` and `attach`.
     Attach(u8),
+    /// `create-md`.
+    CreateMetadata(u8),
     /// `connect`; with `--discard-my-data`?
     Connect(bool),
     /// `disconnect`.
@@ -135,7 +138,7 @@ impl Admin {
         let request = match self.request(world, node, command, faults) {
             Ok(request) => request,
             Err(code) => {
-                world.trace(node, || format!("{command:?} refused with {code}"));
+                world.trace(node, || format!("{command:?} answered at once: {code}"));
                 self.answers.push((command, code));
                 return Some((command, code));
             }
@@ -173,6 +176,9 @@ impl Admin {
                 let config = disk_config(faults, world.sizes[usize::from(volume)]);
                 let slots = faults.extras.log_slots;
                 return world.open_disk(node, index(volume), config, slots);
+            }
+            Command::CreateMetadata(volume) => {
+                return Err(create_anew(world, node, volume));
             }
             Command::Connect(discard_my_data) => AdminRequest::Connect {
                 config: NetConfig {
@@ -230,6 +236,19 @@ impl Admin {
     }
 }
 
+/// Creates metadata on a disk that is not in use, as for a new one.
+fn create_anew(world: &mut World, node: usize, volume: u8) -> i32 {
+    if world.has_backing(node, VolumeIndex(volume)) {
+        return RetCode::DISK_CONFIGURED.0;
+    }
+    world.unrelated[usize::from(volume)].renewed = true;
+    let disk = &mut world.nodes[node].disks[usize::from(volume)];
+    match create_metadata(disk, CreateAs::JustCreated) {
+        Some(_) => RetCode::NO_ERROR.0,
+        None => RetCode::MD_DISK_TOO_SMALL.0,
+    }
+}
+
 /// A verify of all of a volume, or of what somebody is interested in.
 fn verify(world: &mut World, node: usize, volume: u8) -> AdminRequest {
     let capacity = world.alive(node).map_or(0, |alive| {
@@ -252,7 +271,7 @@ fn verify(world: &mut World, node: usize, volume: u8) -> AdminRequest {
 
 /// Tells whether a command did what it was asked for.
 pub fn is_success(code: i32) -> bool {
-    drbd_format::netlink::codes::RetCode(code).is_success()
+    RetCode(code).is_success()
 }
 
 fn disk_config(faults: &Faults, disk_size_sectors: u64) -> DiskConfig {

@@ -202,6 +202,7 @@ impl Cluster {
             activity: Default::default(),
             witness: Default::default(),
             sizes: vec![faults.extras.first_sectors.unwrap_or(0); faults.volumes],
+            unrelated: vec![Default::default(); faults.volumes],
             mattered: Default::default(),
             excused: None,
             features: faults.features,

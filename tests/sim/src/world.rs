@@ -105,6 +105,15 @@ pub struct Said {
     pub text: String,
 }
 
+/// Nodes may know of no common generation any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unrelated {
+    /// How often they have said so.
+    pub said: u32,
+    /// One of the disks has got new metadata for that.
+    pub renewed: bool,
+}
+
 /// Everything there is.
 pub struct World {
     /// Virtual time.
@@ -147,6 +156,8 @@ pub struct World {
     pub witness: Witness,
     /// Sizes that administrators have configured, per volume; 0: no limit.
     pub sizes: Vec<u64>,
+    /// Data that are unrelated, per volume.
+    pub unrelated: Vec<Unrelated>,
     /// Ways of the C driver that have made a difference so far.
     pub mattered: Quirks,
     /// Data were wrong after a defect of the C driver: the run ends there, and is not a failure.

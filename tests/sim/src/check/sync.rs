@@ -11,7 +11,7 @@ use crate::node::{name, VOLUMES};
 /// where the data of one side has never been written, or after a split brain without a bitmap for
 /// both sides, here one in the middle of whose resync the other began (`reference/metadata.md`
 /// 5.6, rule 100, and 5.7, 3). Or where a disk failed before the end of its resync was on it, of
-/// which the source had heard (rules 60 and 80).
+/// which the source had heard (rules 60 and 80). Or a disk has got new metadata.
 #[derive(Default)]
 pub(super) struct NoNeedlessFullSync {
     seen: usize,
@@ -38,7 +38,8 @@ impl Checker for NoNeedlessFullSync {
             let unwritten = &mut self.unwritten[said.node][volume.slot()];
             *unwritten |= said.text == "meta data update failed!";
             *unwritten &= !said.text.starts_with("Began resync as SyncTarget");
-            let excused = self.unwritten.iter().any(|of| of[volume.slot()]);
+            let renewed = cluster.world.unrelated[volume.slot()].renewed;
+            let excused = renewed || self.unwritten.iter().any(|of| of[volume.slot()]);
             let needle = "full sync required after drbd_sync_handshake";
             if said.text.contains(needle) && !*ambiguous && !excused {
                 found = Some(said.node);

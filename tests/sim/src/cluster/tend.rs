@@ -19,6 +19,7 @@ impl Cluster {
             self.tend_node(node);
         }
         self.give_up_newer();
+        self.begin_anew();
         self.help_c();
         self.tend_roles();
     }
@@ -115,6 +116,33 @@ impl Cluster {
         if worthy {
             // The newest generation has what was acknowledged: the Primary becomes the target.
             self.give_up_role(self.holder);
+        }
+    }
+
+    /// So much has happened behind a split brain that the nodes know of no common generation any
+    /// more: the disk whose data nobody wants gets new metadata (seed 224676).
+    fn begin_anew(&mut self) {
+        let victim = 1 - self.holder;
+        if !self.healed || !self.admins[victim].is_idle() {
+            return;
+        }
+        for volume in 0..self.faults.volumes {
+            let promised = self.world.oracle.promises[volume][victim] != Promise::Nothing;
+            if self.world.unrelated[volume].said < 20 || promised {
+                continue;
+            }
+            self.world.unrelated[volume].said = 0;
+            let v = volume as u8;
+            let steps = [
+                Command::Disconnect,
+                Command::Secondary(v),
+                Command::Detach(v),
+                Command::CreateMetadata(v),
+                Command::Attach(v),
+            ];
+            for step in steps {
+                self.admins[victim].add(step);
+            }
         }
     }
 

@@ -122,6 +122,9 @@ impl World {
 
     fn say(&mut self, node: usize, volume: Option<VolumeIndex>, line: &Line) {
         let text = line.to_string();
+        if let Some(volume) = volume.filter(|_| text == "Unrelated data, aborting!") {
+            self.unrelated[volume.slot()].said += 1;
+        }
         self.log.push(Said { node, volume, text });
     }
 
