@@ -5,6 +5,7 @@
 use super::device::Device;
 use crate::netlink::request::strerror;
 use drbd_format::disk::layout::Placement;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Where the files are kept.
@@ -61,7 +62,7 @@ impl LastKnown {
         if let Some(dir) = file.parent() {
             let _ = std::fs::create_dir_all(dir);
         }
-        if let Err(error) = std::fs::write(file, text) {
+        if let Err(error) = replace(file, &text) {
             eprintln!(
                 "lk_bdev_save({}) failed: {}",
                 file.display(),
@@ -82,6 +83,15 @@ impl LastKnown {
     }
 }
 
+/// Replaces the file as a whole: half of a size would lead nowhere, or to the wrong place.
+fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let new = file.with_extension("new");
+    let mut written = std::fs::File::create(&new)?;
+    written.write_all(text.as_bytes())?;
+    written.sync_all()?;
+    std::fs::rename(new, file)
+}
+
 fn parse(text: &str) -> (Option<u64>, Option<u64>) {
     let mut lines = text.lines();
     let size = lines
@@ -95,6 +105,7 @@ fn parse(text: &str) -> (Option<u64>, Option<u64>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::device::Access;
     use super::*;
 
     #[test]
@@ -104,5 +115,34 @@ mod tests {
         assert_eq!(parse(text), (Some(67_108_864), Some(0x0102_0304_0506_0708)));
         assert_eq!(parse("nonsense"), (None, None));
         assert_eq!(parse(""), (None, None));
+    }
+
+    #[test]
+    fn the_file_is_old_or_new_and_never_half_of_it() {
+        let dir = std::env::temp_dir().join(format!("drbd-lkbd-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let device = dir.join("device");
+        let file = std::fs::File::create(&device).unwrap();
+        file.set_len(1 << 20).unwrap();
+        let access = Access {
+            exclusive: false,
+            files: true,
+            dry_run: false,
+        };
+        let device = Device::open(device.to_str().unwrap(), access)
+            .unwrap()
+            .unwrap();
+        let known = dir.join("drbd-minor-3.lkbd");
+        std::fs::write(&known, "4096\t/dev/old\n").unwrap();
+        // Whoever has the old file open, as a crash would leave it, still reads all of it.
+        let old = dir.join("old");
+        std::fs::hard_link(&known, &old).unwrap();
+        let last_known = LastKnown::read(&dir, Some(3), false);
+        last_known.update(&device, Placement::Internal, 0x12);
+        let new = format!("1048576\t{}\nuuid:\t0000000000000012\n", device.path());
+        assert_eq!(std::fs::read_to_string(&known).unwrap(), new);
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "4096\t/dev/old\n");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 3, "nothing else");
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }
