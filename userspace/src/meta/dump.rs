@@ -98,13 +98,13 @@ fn bitmap(text: &mut String, words: &[u64]) {
             let _ = writeln!(text, "   # at {}kB", at * KIB_PER_WORD);
         }
         let word = words[at];
-        let run = words[at..]
-            .iter()
-            .take_while(|other| **other == word)
-            .count();
-        let run = run / PER_LINE * PER_LINE;
+        // The run of an uneven word is not counted: it would be, again, at each of its lines.
         let is_even = word >> 32 == word & 0xffff_ffff;
-        let taken = if run > PER_LINE && is_even {
+        let same = words[at..]
+            .iter()
+            .take_while(|other| is_even && **other == word);
+        let run = same.count() / PER_LINE * PER_LINE;
+        let taken = if run > PER_LINE {
             let _ = writeln!(text, "    {run} times 0x{word:016X};");
             run
         } else {
@@ -126,6 +126,18 @@ fn bitmap(text: &mut String, words: &[u64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
+
+    /// The bitmap of 16 GiB of which each second 128 KiB are out of sync.
+    #[test]
+    fn a_regular_bitmap_is_dumped_as_fast_as_any() {
+        let words = vec![0xffff_ffff; 1 << 16];
+        let start = Instant::now();
+        let mut text = String::new();
+        bitmap(&mut text, &words);
+        assert!(text.ends_with("}\n# bits-set 2097152;\n"));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
 
     #[test]
     fn the_bitmap_is_that_of_the_specification() {
