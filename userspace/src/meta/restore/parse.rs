@@ -1,5 +1,7 @@
 //! The grammar of a dump (`reference/metadata.md` 8.7).
 
+use drbd_format::units::SectorCount;
+
 /// Content of a dump.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Dump {
@@ -23,6 +25,9 @@ pub(crate) struct Dump {
 
 /// Most words that a bitmap can have: one PiB of data.
 const WORDS_MAX: u64 = 1 << 32;
+
+/// Words in a sector of the bitmap.
+const WORDS_PER_SECTOR: u64 = 64;
 
 impl Dump {
     /// Reads a dump.
@@ -68,6 +73,7 @@ impl Dump {
         dump.al_stripes = input.small("al-stripes")?;
         dump.al_stripe_blocks = input.small("al-stripe-size-4k")?;
         dump.bitmap = input.bitmap()?;
+        input.check_words(&dump)?;
         match input.next_token() {
             None => Ok(dump),
             Some(more) => Err(input.expected("end of file", &more)),
@@ -167,6 +173,19 @@ impl Input<'_> {
         u32::try_from(value).map_err(|_| self.expected("smaller number", &value.to_string()))
     }
 
+    /// Where lines are lost, all bits behind them would be those of other blocks. A dump has whole
+    /// sectors of bitmap, four words a line.
+    fn check_words(&self, dump: &Dump) -> Result<(), String> {
+        let words: u64 = dump.bitmap.iter().map(|(count, _)| count).sum();
+        let needed = SectorCount(dump.la_size_sect).bits().words();
+        let needed = needed.next_multiple_of(WORDS_PER_SECTOR);
+        if words >= needed && words % WORDS_PER_SECTOR == 0 {
+            return Ok(());
+        }
+        let what = format!("bitmap of {needed} words, or whole sectors more,");
+        Err(self.expected(&what, &words.to_string()))
+    }
+
     fn bitmap(&mut self) -> Result<Vec<(u64, u64)>, String> {
         self.word("bm")?;
         self.word("{")?;
@@ -205,18 +224,19 @@ mod tests {
 
     const SAMPLE: &str = "# DRBD meta data dump\n\nversion \"v08\";\n\n# md_size_sect 80\n\n\
         uuid {\n 0x1122334455667788; 0x0102030405060708; 0x0000000000000004; \
-        0x0000000000000000;\n flags 0x00000091;\n}\n# al-extents 67;\nla-size-sect 130992;\n\
+        0x0000000000000000;\n flags 0x00000091;\n}\n# al-extents 67;\nla-size-sect 25088;\n\
         bm-byte-per-bit 4096;\ndevice-uuid 0xAABBCCDDEEFF0011;\nla-peer-max-bio-size 4096;\n\
         al-stripes 1;\nal-stripe-size-4k 8;\nbm {\n   # at 0kB\n    32 times \
-        0x0000000000000000;\n    16 times 0xFFFFFFFFFFFFFFFF;\n   0x0000000000000001;\n}\n";
+        0x0000000000000000;\n    16 times 0xFFFFFFFFFFFFFFFF;\n   0x0000000000000001;\n    \
+        15 times 0x0000000000000000;\n}\n";
 
     #[test]
     fn a_dump_is_read_completely() {
         let dump = Dump::parse(SAMPLE.as_bytes()).unwrap();
         assert_eq!(dump.uuids[0], 0x1122_3344_5566_7788);
         assert_eq!(dump.flags, 0x91);
-        assert_eq!(dump.la_size_sect, 130_992);
-        assert_eq!(dump.bitmap, [(32, 0), (16, u64::MAX), (1, 1)]);
+        assert_eq!(dump.la_size_sect, 25_088);
+        assert_eq!(dump.bitmap, [(32, 0), (16, u64::MAX), (1, 1), (15, 0)]);
     }
 
     #[test]
@@ -228,6 +248,25 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_dump_that_lost_lines_of_its_bitmap_is_refused() {
+        for (line, left) in [
+            ("    32 times 0x0000000000000000;\n", ""),
+            ("0x0000000000000001;", ""),
+            ("    15 times", "    14 times"),
+            ("    32 times", "    36 times"),
+        ] {
+            let damaged = SAMPLE.replace(line, left);
+            let error = Dump::parse(damaged.as_bytes()).unwrap_err();
+            assert!(error.contains("bitmap of 64 words"), "{error}");
+        }
+        let more = SAMPLE.replace("32 times", "480 times");
+        assert!(
+            Dump::parse(more.as_bytes()).is_ok(),
+            "it covers whole pages"
+        );
     }
 
     #[test]
