@@ -567,3 +567,33 @@ fn external_placements_have_their_own_positions() {
     // The slot would reach beyond the end.
     assert_eq!(external(&device, "2", "create-md").code, 10);
 }
+
+/// The bits of what does not fit would be lost for good: the log is empty afterwards.
+#[test]
+fn a_log_is_not_applied_to_a_bitmap_that_is_cut_off() {
+    let scratch = Scratch::new("cut");
+    let device = scratch.device("flex", MIB);
+    let external = |command: &str| run(&["--force", "-", "v08", &device, "flex-external", command]);
+    assert_eq!(external("create-md").code, 0);
+    let mut bytes = read(&device);
+    // 16 GiB: a bitmap of 512 KiB.
+    bytes[..8].copy_from_slice(&(32u64 << 20).to_be_bytes());
+    bytes[59] = 0x13;
+    bytes[63] = 0x6c;
+    let mut blocks = [Block::Initialised; 8];
+    blocks[0] = Block::Update(0, &[(0, 1), (1, 4095)]);
+    bytes[4096..36_864].copy_from_slice(&ring(&blocks));
+    let whole = bytes.clone();
+    bytes.truncate(256 * 1024);
+    fs::write(&device, &bytes).unwrap();
+    let output = external("apply-al");
+    assert_eq!(output.code, 10);
+    assert!(output.stderr.contains("meta data offsets don't make sense"));
+    assert_eq!(read(&device), bytes, "nothing is written");
+    fs::write(&device, whole).unwrap();
+    let output = external("apply-al");
+    assert_eq!(
+        output.stderr,
+        "Marked additional 8192 KB as out-of-sync based on AL.\n"
+    );
+}

@@ -8,9 +8,13 @@ use super::store::{bytes, Found, Store};
 use crate::report::{kib, Failure, Outcome};
 use drbd_format::disk::al_replay::{self, Source, SLOTS_LEN};
 use drbd_format::disk::bitmap::extent_bytes;
+use drbd_format::disk::layout::Layout;
 use drbd_format::disk::superblock::{Magic, MdFlags};
 use drbd_format::disk::BLOCK_BYTES;
 use drbd_format::units::{AlExtent, ByteCount};
+
+/// Exit code if the metadata does not fit the device.
+const RC_TOO_SMALL: u8 = 10;
 
 /// Exit code if there is no activity log.
 const RC_NO_LOG: u8 = 1;
@@ -32,6 +36,9 @@ pub(crate) fn crc(bytes: &[u8]) -> u32 {
 /// Applies the activity log and marks the metadata as clean.
 pub(crate) fn apply(store: &Store, found: &Found) -> Outcome {
     let was_primary = found.superblock.flags.contains(MdFlags::PRIMARY_IND);
+    // What does not fit would be lost for good: the log is empty afterwards.
+    Layout::from_superblock(store.placement, store.sectors(), &found.superblock)
+        .map_err(|error| Failure::new(RC_TOO_SMALL, error.log_line(store.index()).to_string()))?;
     let needs_full_sync = found.superblock.flags.contains(MdFlags::FULL_SYNC);
     let log = read_log(store, found)?;
     match (log.verdict, was_primary && !needs_full_sync) {

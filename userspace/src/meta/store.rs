@@ -71,6 +71,15 @@ impl Store {
         Ok(store)
     }
 
+    /// The number called `meta_dev_idx` (`reference/metadata.md` 1.1).
+    pub(crate) fn index(&self) -> i32 {
+        match self.placement {
+            Placement::Internal => -1,
+            Placement::FlexibleExternal => -2,
+            Placement::Indexed(slot) => i32::try_from(slot).unwrap_or(i32::MAX),
+        }
+    }
+
     /// Size of the device in whole sectors.
     pub(crate) fn sectors(&self) -> SectorCount {
         SectorCount(self.device.size() / SECTOR_BYTES)
