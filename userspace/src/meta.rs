@@ -13,3 +13,6 @@ pub(crate) mod last_known;
 pub(crate) mod replay;
 pub(crate) mod restore;
 pub(crate) mod store;
+
+#[cfg(test)]
+mod crash_tests;

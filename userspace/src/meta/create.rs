@@ -55,6 +55,8 @@ pub(crate) fn create(store: &Store, wishes: &Wishes, confirm: &mut Confirm) -> O
     }
     existing::check(store, &layout, confirm, wishes.ignore_sanity_checks)?;
     outln!("initializing activity log");
+    // The old superblock must not find its log empty.
+    store.erase_superblock(&layout)?;
     store.initialise_log(&layout)?;
     initialise_bitmap(store, &layout, wishes.bitmap)?;
     outln!("Writing meta data...");

@@ -55,6 +55,9 @@ pub(crate) struct Device {
     path: String,
     size: u64,
     dry_run: bool,
+    /// With how many more writes the power is lost.
+    #[cfg(test)]
+    power: std::cell::Cell<Option<u32>>,
 }
 
 impl Device {
@@ -93,7 +96,27 @@ impl Device {
             path: path.to_owned(),
             size,
             dry_run: access.dry_run,
+            #[cfg(test)]
+            power: std::cell::Cell::new(None),
         }))
+    }
+
+    /// Lets every write fail after the next ones.
+    #[cfg(test)]
+    pub(crate) fn lose_power_after(&self, writes: u32) {
+        self.power.set(Some(writes));
+    }
+
+    #[cfg(test)]
+    fn use_power(&self) -> Result<(), Failure> {
+        match self.power.get() {
+            Some(0) => Err(Failure::new(RC_IO, "power lost")),
+            Some(left) => {
+                self.power.set(Some(left - 1));
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Path as given by the user.
@@ -137,6 +160,8 @@ impl Device {
         let mut chunk = Aligned::new(bytes.len().min(CHUNK));
         let mut at = offset;
         for part in bytes.chunks(CHUNK) {
+            #[cfg(test)]
+            self.use_power()?;
             let place = &mut chunk.bytes()[..part.len()];
             place.copy_from_slice(part);
             self.file

@@ -70,6 +70,8 @@ pub(crate) fn restore(
         ..Superblock::new(&layout)
     };
     let found = Found { layout, superblock };
+    // The old superblock must not vouch for this bitmap.
+    store.erase_superblock(&layout)?;
     write_bitmap(store, &found, dump)?;
     // Old transactions must not win a later replay.
     store.initialise_log(&layout)?;

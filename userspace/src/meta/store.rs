@@ -197,6 +197,13 @@ impl Store {
         Ok(())
     }
 
+    /// Erases the superblock and waits for it: what follows is of another generation.
+    pub(crate) fn erase_superblock(&self, layout: &Layout) -> Result<(), Failure> {
+        let zeroes = vec![0; BLOCK_BYTES];
+        self.device.write(bytes(layout.superblock().0), &zeroes)?;
+        self.device.flush()
+    }
+
     /// Makes every block of the activity log one that says nothing.
     pub(crate) fn initialise_log(&self, layout: &Layout) -> Result<(), Failure> {
         let mut block = vec![0; BLOCK_BYTES];

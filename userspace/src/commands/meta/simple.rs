@@ -1,11 +1,10 @@
 //! Commands that only touch the superblock.
 
 use crate::meta::confirm::Confirm;
-use crate::meta::store::{bytes, Found, Store};
+use crate::meta::store::{Found, Store};
 use crate::report::{kib, outln, Failure, Outcome};
 use crate::status::gi::Generation;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::disk::BLOCK_BYTES;
 use drbd_format::types::{Uuid, UuidSet};
 
 /// Exit code if the user said no.
@@ -142,10 +141,7 @@ pub(super) fn wipe(store: &Store, confirm: &mut Confirm) -> Outcome {
         return Err(Failure::new(RC_CANCELLED, ""));
     }
     outln!("Wiping meta data...");
-    store
-        .device
-        .write(bytes(found.layout.superblock().0), &vec![0; BLOCK_BYTES])?;
-    store.device.flush()?;
+    store.erase_superblock(&found.layout)?;
     store.last_known.forget();
     store
         .device
