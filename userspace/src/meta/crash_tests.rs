@@ -130,6 +130,30 @@ fn at_every_write(
     panic!("{name} does not end");
 }
 
+/// Wherever the device ended before and ends now, the areas overlapping or not.
+#[test]
+fn metadata_that_is_being_moved_is_never_lost() {
+    for grown in [4096, 8192, 16_384, 40_960, 65_536, 1 << 20] {
+        at_every_write(
+            &format!("move by {grown}"),
+            |disk| disk.set_size(SIZE + grown),
+            |store| {
+                let old = store.find_at_last_known()?.unwrap();
+                restore::move_to_end(store, &old).map(|_| ())
+            },
+            |store, when| {
+                let found = match store.find_quietly().unwrap() {
+                    Some(found) => found,
+                    None => store.find_at_last_known().unwrap().expect(when),
+                };
+                assert_eq!(found.superblock.uuids.current, CURRENT, "{when}");
+                let needs_full_sync = found.superblock.flags.contains(MdFlags::FULL_SYNC);
+                assert!(needs_full_sync || is_untouched(store, &found), "{when}");
+            },
+        );
+    }
+}
+
 /// A superblock that vouches for a bitmap or log that is another's would lose what they knew.
 #[test]
 fn a_superblock_never_stands_beside_the_bitmap_of_another() {
@@ -160,4 +184,31 @@ fn a_superblock_never_stands_beside_the_bitmap_of_another() {
     };
     let new = Uuid(0x8877_6655_4433_2210);
     at_every_write("restore", |_| (), restore, check(new));
+}
+
+/// A device that grew by less than a block may need a larger bitmap in front of the same place.
+#[test]
+fn metadata_does_not_move_onto_data() {
+    const EVEN: u64 = 128 << 20;
+    let disk = Disk::crashed("onto data");
+    disk.set_size(EVEN);
+    let store = disk.store();
+    let layout = store.layout(Striping::DEFAULT).unwrap();
+    let mut superblock = Superblock::new(&layout);
+    superblock.uuids.current = CURRENT;
+    superblock.la_size = SectorCount(layout.first().0);
+    store
+        .write_superblock(&Found { layout, superblock })
+        .unwrap();
+    let last_data = bytes(layout.first().0) - BLOCK_BYTES as u64;
+    let data = pattern(0xd1, BLOCK_BYTES);
+    store.device.write(last_data, &data).unwrap();
+    disk.set_size(EVEN + 512);
+    let store = disk.store();
+    assert!(store.find_quietly().unwrap().is_none());
+    let old = store.find_at_last_known().unwrap().unwrap();
+    let refused = restore::move_to_end(&store, &old).unwrap_err();
+    assert_eq!(refused.code, 10);
+    assert_eq!(store.device.read(last_data, BLOCK_BYTES).unwrap(), data);
+    assert!(disk.store().find_at_last_known().unwrap().is_some());
 }

@@ -19,6 +19,9 @@ const RC_CANCELLED: u8 = 1;
 /// Exit code for a dump that cannot be used.
 const RC_PARSE: u8 = 10;
 
+/// Exit code if metadata would take the place of data.
+const RC_ROOM: u8 = 10;
+
 /// Slots of the activity log as create-md writes them.
 const AL_EXTENTS: u32 = 257;
 
@@ -121,6 +124,14 @@ fn write_bitmap(store: &Store, found: &Found, dump: &Dump) -> Result<(), Failure
 pub(crate) fn move_to_end(store: &Store, old: &Found) -> Result<Found, Failure> {
     eprintln!("Moving the internal meta data to its proper location");
     let layout = store.layout(old.layout.striping())?;
+    let data_sectors = old.superblock.la_size.0;
+    if layout.first().0 < data_sectors {
+        let room = layout.first().0;
+        return Err(Failure::new(
+            RC_ROOM,
+            format!("Not moved: {data_sectors} sectors of data, {room} in front of the meta data."),
+        ));
+    }
     // All is read before anything is written: old and new place may overlap.
     let log_len = layout.striping().blocks() as usize * BLOCK_BYTES;
     let log = store
@@ -134,6 +145,17 @@ pub(crate) fn move_to_end(store: &Store, old: &Found) -> Result<Found, Failure> 
         bm_offset: layout.bm_offset(),
         ..old.superblock
     };
+    let found = Found { layout, superblock };
+    let old_start = bytes(old.layout.first().0);
+    let old_end = bytes(old.layout.superblock().0) + BLOCK_BYTES as u64;
+    let new_start = bytes(layout.first().0);
+    if new_start < old_end {
+        // Where the areas overlap the old superblock may be overwritten. Until all is at its
+        // place, the new one says that nothing but itself is to be trusted.
+        let mut on_the_way = found;
+        on_the_way.superblock.flags = superblock.flags.or(MdFlags::FULL_SYNC);
+        store.write_superblock(&on_the_way)?;
+    }
     let bitmap_len = bytes(layout.bitmap_sectors().0);
     let start = bytes(layout.bitmap().0);
     let used = used as u64;
@@ -142,14 +164,10 @@ pub(crate) fn move_to_end(store: &Store, old: &Found) -> Result<Found, Failure> 
     store
         .device
         .fill(start + used, bitmap_len.saturating_sub(used), 0)?;
-    let found = Found { layout, superblock };
     store.write_superblock(&found)?;
     store
         .device
         .say_done("Internal drbd meta data successfully moved.");
-    let old_start = bytes(old.layout.first().0);
-    let old_end = bytes(old.layout.superblock().0) + BLOCK_BYTES as u64;
-    let new_start = bytes(layout.first().0);
     store.device.fill(
         old_start,
         old_end.min(new_start).saturating_sub(old_start),
