@@ -4,14 +4,16 @@ use super::confirm::Confirm;
 use super::create::{self, Wishes};
 use super::device::{Access, Device};
 use super::last_known::LastKnown;
+use super::replay;
 use super::restore::{self, Dump};
 use super::store::{bytes, Found, Store};
 use crate::report::Failure;
+use drbd_format::disk::al_transaction::{encode, TransactionHead, Update};
 use drbd_format::disk::layout::{Placement, Striping};
 use drbd_format::disk::superblock::{Magic, MdFlags, Superblock};
 use drbd_format::disk::BLOCK_BYTES;
 use drbd_format::types::Uuid;
-use drbd_format::units::SectorCount;
+use drbd_format::units::{AlExtent, SectorCount};
 use std::fs;
 use std::path::PathBuf;
 
@@ -184,6 +186,51 @@ fn a_superblock_never_stands_beside_the_bitmap_of_another() {
     };
     let new = Uuid(0x8877_6655_4433_2210);
     at_every_write("restore", |_| (), restore, check(new));
+}
+
+/// A full log whose every transaction moves another extent into the active set.
+fn full_log(len: usize) -> Vec<u8> {
+    let mut log = vec![0; len];
+    for (block, number) in log.chunks_mut(BLOCK_BYTES).zip(0..) {
+        let head = TransactionHead {
+            number,
+            context_size: 67,
+            context_start: 0,
+        };
+        let update = Update {
+            slot: u16::try_from(number).unwrap(),
+            value: Some(AlExtent(number)),
+        };
+        let before = |slot: u16| (slot < update.slot).then_some(AlExtent(slot.into()));
+        encode(head, &[update], before, replay::crc, block).unwrap();
+    }
+    log
+}
+
+/// The bits are on the disk before the first block of the log goes, and the last one to go is the
+/// one whose loss is known to mean nothing.
+#[test]
+fn a_log_can_be_applied_once_more_wherever_that_was_interrupted() {
+    let fill = |disk: &Disk| {
+        let store = disk.store();
+        let (log, bitmap) = areas(&store.find_quietly().unwrap().unwrap());
+        store.device.write(log.0, &full_log(log.1)).unwrap();
+        store.device.fill(bitmap.0, bitmap.1 as u64, 0).unwrap();
+    };
+    let apply = |store: &Store| {
+        let found = store.find_quietly()?.unwrap();
+        replay::apply(store, &found).map(|_| ())
+    };
+    at_every_write("apply", fill, apply, |store, when| {
+        assert_eq!(apply(store), Ok(()), "{when}");
+        let found = store.find_quietly().unwrap().unwrap();
+        assert!(!found.superblock.is_unclean(), "{when}");
+        let (_, bitmap) = areas(&found);
+        let bits = store.device.read(bitmap.0, bitmap.1).unwrap();
+        let (marked, rest) = bits.split_at(8 * 128);
+        assert!(marked.iter().all(|byte| *byte == 0xff), "{when}");
+        assert!(rest.iter().all(|byte| *byte == 0), "{when}");
+    });
 }
 
 /// A device that grew by less than a block may need a larger bitmap in front of the same place.

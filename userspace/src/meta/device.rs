@@ -101,22 +101,21 @@ impl Device {
         }))
     }
 
-    /// Lets every write fail after the next ones.
+    /// Lets every write fail after the next ones, and tears the first of them.
     #[cfg(test)]
     pub(crate) fn lose_power_after(&self, writes: u32) {
         self.power.set(Some(writes));
     }
 
+    /// Whether the power goes with this write, which tears the last block of `part`.
     #[cfg(test)]
-    fn use_power(&self) -> Result<(), Failure> {
-        match self.power.get() {
-            Some(0) => Err(Failure::new(RC_IO, "power lost")),
-            Some(left) => {
-                self.power.set(Some(left - 1));
-                Ok(())
-            }
-            None => Ok(()),
+    fn loses_power(&self, at: u64, part: &[u8]) -> bool {
+        let left = self.power.get();
+        self.power.set(left.map(|left| left.saturating_sub(1)));
+        if left == Some(0) {
+            let _ = self.file.write_all_at(&part[..part.len() - ALIGN / 2], at);
         }
+        left == Some(0)
     }
 
     /// Path as given by the user.
@@ -160,10 +159,12 @@ impl Device {
         let mut chunk = Aligned::new(bytes.len().min(CHUNK));
         let mut at = offset;
         for part in bytes.chunks(CHUNK) {
-            #[cfg(test)]
-            self.use_power()?;
             let place = &mut chunk.bytes()[..part.len()];
             place.copy_from_slice(part);
+            #[cfg(test)]
+            if self.loses_power(at, place) {
+                return Err(Failure::new(RC_IO, "power lost"));
+            }
             self.file
                 .write_all_at(place, at)
                 .map_err(|error| self.failed("write", at, &error))?;

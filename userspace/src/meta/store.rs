@@ -205,11 +205,17 @@ impl Store {
     }
 
     /// Makes every block of the activity log one that says nothing.
+    ///
+    /// The first block comes last: if it is torn, and alone, nothing is lost. Any other one that is
+    /// torn may be all that is left of the log.
     pub(crate) fn initialise_log(&self, layout: &Layout) -> Result<(), Failure> {
         let mut block = vec![0; BLOCK_BYTES];
         encode_initialised(&mut block).map_err(|error| Failure::local(error.to_string()))?;
-        let ring = block.repeat(layout.striping().blocks() as usize);
-        self.device.write(bytes(layout.activity_log().0), &ring)
+        let others = block.repeat(layout.striping().blocks() as usize - 1);
+        let start = bytes(layout.activity_log().0);
+        self.device.write(start + BLOCK_BYTES as u64, &others)?;
+        self.device.flush()?;
+        self.device.write(start, &block)
     }
 
     /// Returns how many bytes of the bitmap on disk belong to a device of this size.
