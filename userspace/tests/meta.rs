@@ -597,3 +597,22 @@ fn a_log_is_not_applied_to_a_bitmap_that_is_cut_off() {
         "Marked additional 8192 KB as out-of-sync based on AL.\n"
     );
 }
+
+#[test]
+fn metadata_of_another_version_is_named() {
+    let scratch = Scratch::new("version");
+    let device = scratch.device("a", 64 * MIB);
+    meta(&device, &["create-md"]);
+    let mut bytes = read(&device);
+    for (magic, version) in [(0x6a, "v07"), (0x6d, "v09")] {
+        bytes[SUPERBLOCK + 63] = magic;
+        fs::write(&device, &bytes).unwrap();
+        for command in ["apply-al", "dstate", "dump-md"] {
+            let output = meta(&device, &[command]);
+            let text = format!(
+                "Found {version} meta data, only v08 is supported.\nNo valid meta data found\n"
+            );
+            assert_eq!((output.code, output.stderr), (1, text), "{command}");
+        }
+    }
+}

@@ -160,13 +160,13 @@ fn on_store(
         What::ApplyAl => {
             let found = match store.find()? {
                 Some(found) => found,
-                None => moved(call, store)?.ok_or_else(nothing)?,
+                None => moved(call, store)?.ok_or_else(|| nothing(store))?,
             };
             replay::apply(store, &found)
         }
         What::CheckResize => check_resize(call, store),
         What::WipeMd => simple::wipe(store, confirm),
-        What::Dstate => simple::dstate(&store.find()?.ok_or_else(nothing)?),
+        What::Dstate => simple::dstate(&store.find()?.ok_or_else(|| nothing(store))?),
         What::GetGi => simple::get_gi(&silently(store)?),
         What::ShowGi => simple::show_gi(&silently(store)?),
         What::SetGi => simple::set_gi(store, silently(store)?, call.argument()?, confirm),
@@ -178,7 +178,11 @@ fn on_store(
     }
 }
 
-fn nothing() -> Failure {
+fn nothing(store: &Store) -> Failure {
+    // Whoever takes such a disk for a new one loses what is on it.
+    if let Ok(Some(version)) = store.other_version() {
+        eprintln!("Found v{version:02} meta data, only v08 is supported.");
+    }
     Failure::new(RC_NO_METADATA, "No valid meta data found")
 }
 
@@ -192,7 +196,7 @@ fn dump_md(program: &str, words: &[&str], call: &Call<'_>, store: &Store) -> Out
     let (found, remark) = match store.find()? {
         Some(found) => (found, ""),
         None => (
-            store.find_at_last_known()?.ok_or_else(nothing)?,
+            store.find_at_last_known()?.ok_or_else(|| nothing(store))?,
             "#\n### Device seems to have been resized!\n\
              ### dumping meta data from the last known position\n#\n\n",
         ),
