@@ -616,3 +616,19 @@ fn metadata_of_another_version_is_named() {
         }
     }
 }
+
+#[test]
+fn metadata_of_another_version_is_not_overwritten_unasked() {
+    let scratch = Scratch::new("unasked");
+    let device = scratch.device("a", 64 * MIB);
+    meta(&device, &["create-md"]);
+    let dump = scratch.file("dump", meta(&device, &["dump-md"]).stdout.as_bytes());
+    let mut bytes = read(&device);
+    bytes[SUPERBLOCK + 63] = 0x6d;
+    fs::write(&device, &bytes).unwrap();
+    let output = meta(&device, &["restore-md", &dump]);
+    assert_eq!(output.code, 0);
+    assert!(output
+        .stderr
+        .contains("\nValid meta-data in place, overwrite?\n"));
+}

@@ -46,7 +46,8 @@ pub(crate) fn restore(
     confirm: &mut Confirm,
     ignore_sanity_checks: bool,
 ) -> Outcome {
-    if store.find()?.is_some() && !confirm.ask("Valid meta-data in place, overwrite?") {
+    let is_in_place = store.find()?.is_some() || store.other_version()?.is_some();
+    if is_in_place && !confirm.ask("Valid meta-data in place, overwrite?") {
         return Err(Failure::new(RC_CANCELLED, ""));
     }
     eprintln!("reinitializing");
