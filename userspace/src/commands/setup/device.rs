@@ -45,11 +45,11 @@ mod lock {
     //! One lock file for each minor. The lock ends with the process or when the file is closed.
 
     use super::{Failure, MAJOR};
-    use rustix::fs::{fcntl_lock, FlockOperation};
+    use rustix::fs::{fcntl_lock, FlockOperation, OFlags};
     use rustix::io::Errno;
     use rustix::process::{fcntl_getlk, Flock, FlockType};
     use std::fs::{DirBuilder, File, OpenOptions};
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
     use std::path::Path;
     use std::time::{Duration, Instant};
 
@@ -70,28 +70,51 @@ mod lock {
             for dir in [PARENT, DIRS[0]] {
                 let _ = DirBuilder::new().mode(0o700).create(dir);
             }
+            Self::take_in(&DIRS, minor)
+        }
+
+        fn take_in(dirs: &[&str], minor: u32) -> Result<Self, Failure> {
             let deadline = Instant::now() + PATIENCE;
-            let files: Result<Vec<File>, Failure> = DIRS
-                .iter()
-                .filter(|dir| Path::new(dir).is_dir())
-                .map(|dir| lock(&format!("{dir}/drbd-{MAJOR}-{minor}"), deadline))
-                .collect();
-            Ok(Self { _files: files? })
+            let mut files = Vec::new();
+            for dir in dirs.iter().filter(|dir| Path::new(dir).is_dir()) {
+                let path = format!("{dir}/drbd-{MAJOR}-{minor}");
+                match open(&path) {
+                    Ok(file) => files.push(lock(file, &path, deadline)?),
+                    // Everybody may write to the older place: what somebody else has put there is
+                    // no lock, and no reason to do nothing.
+                    Err(_) if !files.is_empty() => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Ok(Self { _files: files })
         }
     }
 
-    fn lock(path: &str, deadline: Instant) -> Result<File, Failure> {
+    /// Opens a lock file that nobody else can have made.
+    fn open(path: &str) -> Result<File, Failure> {
+        let failed = |error: std::io::Error| {
+            let reason = crate::netlink::request::strerror(&error);
+            Failure::local(format!("open({path}): {reason}"))
+        };
+        // CAST: The flags of open(2) are an int.
+        let no_link = i32::from_ne_bytes(OFlags::NOFOLLOW.bits().to_ne_bytes());
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(no_link)
             .open(path)
-            .map_err(|e| {
-                let reason = crate::netlink::request::strerror(&e);
-                Failure::local(format!("open({path}): {reason}"))
-            })?;
+            .map_err(failed)?;
+        let owner = file.metadata().map_err(failed)?.uid();
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(Failure::local(format!("{path} belongs to user {owner}")));
+        }
+        Ok(file)
+    }
+
+    fn lock(file: File, path: &str, deadline: Instant) -> Result<File, Failure> {
         loop {
             match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
@@ -110,6 +133,36 @@ mod lock {
                     return Err(Failure::local(format!("lock on {path}: {reason}")));
                 }
             }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::fs;
+        use std::os::unix::fs::{chown, symlink};
+
+        #[test]
+        fn what_others_put_into_the_older_place_is_in_nobodys_way() {
+            let base = std::env::temp_dir().join(format!("drbd-lock-{}", std::process::id()));
+            let dirs = ["own", "shared", "none"].map(|name| base.join(name));
+            fs::create_dir_all(&dirs[0]).unwrap();
+            fs::create_dir_all(&dirs[1]).unwrap();
+            let [own, shared, none] = dirs.each_ref().map(|dir| dir.to_str().unwrap());
+            let victim = base.join("victim");
+            symlink(&victim, format!("{shared}/drbd-147-3")).unwrap();
+            let foreign = format!("{shared}/drbd-147-4");
+            fs::write(&foreign, "").unwrap();
+            let is_root = chown(&foreign, Some(65_534), None).is_ok();
+            for minor in if is_root { 3..5 } else { 3..4 } {
+                let both = MinorLock::take_in(&[own, shared], minor).unwrap();
+                assert_eq!(both._files.len(), 1, "minor {minor}");
+                assert!(MinorLock::take_in(&[none, shared], minor).is_err());
+            }
+            assert!(!victim.exists());
+            let both = MinorLock::take_in(&[own, shared], 5).unwrap();
+            assert_eq!(both._files.len(), 2);
+            fs::remove_dir_all(&base).unwrap();
         }
     }
 }
