@@ -632,3 +632,28 @@ fn metadata_of_another_version_is_not_overwritten_unasked() {
         .stderr
         .contains("\nValid meta-data in place, overwrite?\n"));
 }
+
+/// `No valid meta data found` alone sounds like a new disk.
+#[test]
+fn what_is_wrong_with_damaged_metadata_is_said() {
+    let scratch = Scratch::new("damaged");
+    let device = scratch.device("a", 64 * MIB);
+    meta(&device, &["create-md"]);
+    let good = read(&device);
+    for (at, byte, line) in [
+        (82, 2, "unexpected bm_bytes_per_bit: 512 (expected 4096)"),
+        (
+            91,
+            0,
+            "invalid activity log striping: al_stripes=0, al_stripe_size_4k=8",
+        ),
+        (71, 0xc8, "v08 al_offset: expected -64, found -56"),
+    ] {
+        let mut bytes = good.clone();
+        bytes[SUPERBLOCK + at] = byte;
+        fs::write(&device, &bytes).unwrap();
+        let output = meta(&device, &["dump-md"]);
+        let text = format!("{line}\nNo valid meta data found\n");
+        assert_eq!((output.code, output.stderr), (1, text));
+    }
+}

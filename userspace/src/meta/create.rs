@@ -45,7 +45,7 @@ pub(crate) fn create(store: &Store, wishes: &Wishes, confirm: &mut Confirm) -> O
         return Err(Failure::new(RC_CANCELLED, ""));
     }
     if let Some(old) = store.find_at_last_known()? {
-        if store.find()?.is_none() && store.last_known.is_same(old.superblock.device_uuid) {
+        if store.find_quietly()?.is_none() && store.last_known.is_same(old.superblock.device_uuid) {
             let question = "Move internal meta data from last-known position?";
             if confirm.force || confirm.ask(question) {
                 restore::move_to_end(store, &old)?;

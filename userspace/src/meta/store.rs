@@ -127,8 +127,18 @@ impl Store {
         };
         // The place of the superblock does not depend on the striping.
         let block = self.device.read(bytes(probe.superblock().0), BLOCK_BYTES)?;
-        let Ok(superblock) = Superblock::decode(&block) else {
-            return Ok(None);
+        let superblock = match Superblock::decode(&block) {
+            Ok(superblock) => superblock,
+            Err(error) => {
+                let is_ours = matches!(
+                    error,
+                    SuperblockError::BytesPerBit(_) | SuperblockError::Striping(_)
+                );
+                if complain && is_ours {
+                    eprintln!("{error}");
+                }
+                return Ok(None);
+            }
         };
         let Ok(layout) = Layout::compute(self.placement, device, superblock.striping) else {
             return Ok(None);
