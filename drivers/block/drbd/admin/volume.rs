@@ -189,7 +189,13 @@ pub(super) fn leave_disk(
         volume: volume.index,
         force,
     };
-    job.command(&volume.resource, &request)
+    let code = job.command(&volume.resource, &request)?;
+    if !force && code.is_success() {
+        // The next command may be one of drbdmeta, which opens the devices alone. A disk that does
+        // not let go is detached all the same.
+        let _ = attach::is_closed(volume);
+    }
+    Ok(code)
 }
 
 /// chg-disk-opts (reference/netlink.md 2.13).

@@ -75,7 +75,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// How long an attach waits for the end of a detach, in milliseconds.
+/// How long a command waits for the end of a detach, in milliseconds.
 const CLOSE_TIMEOUT_MS: u32 = 30_000;
 
 /// Clones kept in reserve for each volume.
@@ -93,6 +93,19 @@ const BIO_SECTORS_MAX: u32 = 2048;
 /// Bits of one 4 KiB page of the bitmap.
 const BITS_PER_PAGE: u64 = 32_768;
 
+/// Waits until nobody uses the disk that the volume had. May sleep.
+pub(crate) fn is_closed(volume: &Volume) -> bool {
+    let index = volume.index;
+    let closed = || {
+        let closed = volume.resource.with(|inner, _| {
+            matches!(inner.place(index), Place::Empty) && inner.core.is_disk_gone(index)
+        });
+        closed.then_some(())
+    };
+    let resource = &volume.resource;
+    resource.wait_event(CLOSE_TIMEOUT_MS, closed).is_some()
+}
+
 /// Attaches a disk. The caller holds the admin mutex. May sleep.
 #[inline(never)]
 pub(crate) fn attach(
@@ -105,18 +118,7 @@ pub(crate) fn attach(
         return Err(configured);
     }
     // A detach may not have ended completely yet.
-    let index = volume.index;
-    let closed = || {
-        let closed = volume.resource.with(|inner, _| {
-            matches!(inner.place(index), Place::Empty) && inner.core.is_disk_gone(index)
-        });
-        closed.then_some(())
-    };
-    if volume
-        .resource
-        .wait_event(CLOSE_TIMEOUT_MS, closed)
-        .is_none()
-    {
+    if !is_closed(volume) {
         return Err(configured);
     }
     let (data, meta, placement) = open(volume, &conf)?;
