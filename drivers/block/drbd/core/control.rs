@@ -108,7 +108,7 @@ pub struct PeerVolume {
     pub flags: u32,
     /// Usable size of the peer's disk, 0: unknown or diskless.
     pub disk_sectors: u64,
-    /// What the peer's user limits it to, 0: not.
+    /// What the peer's user limits it to, 0: not. What is told to the peer counts as taken over.
     pub user_sectors: u64,
     /// Largest request that the peer takes, 0: unknown.
     pub max_bio_bytes: u32,
@@ -593,17 +593,6 @@ impl<'a> Control<'a> {
             volume.uuids_queued = volume.uuids_queued.saturating_add(1);
             self.send(v, ControlKind::Uuids { flags });
         }
-    }
-
-    /// Queues P_SIZES.
-    pub(crate) fn send_sizes(&mut self, v: VolumeIndex, trigger_reply: bool, flags: u16) {
-        self.send(
-            v,
-            ControlKind::Sizes {
-                trigger_reply,
-                flags,
-            },
-        );
     }
 
     /// Returns the volume. `v` comes from [`Self::indices`] or was checked by [`Self::exists`].

@@ -13,7 +13,7 @@ use super::metadata::flag;
 use super::packets::{Handled, Pending};
 use super::Control;
 use crate::action::Action;
-use crate::link::{LinkError, Order, Side, VolumeIndex};
+use crate::link::{ControlKind, LinkError, Order, Side, VolumeIndex};
 use crate::log::{Level, Line};
 use crate::put_back::{put_back, Bug};
 use crate::state::{mask, Change, VolumeState};
@@ -142,6 +142,29 @@ impl Control<'_> {
         }
     }
 
+    /// Tells the peer the sizes. NEW: it takes over the limit of a command, and one that is smaller
+    /// than its own, perhaps without an answer: what it last said does not hold any more then.
+    pub(crate) fn send_sizes(&mut self, v: VolumeIndex, trigger_reply: bool, flags: u16) {
+        let volume = self.vol_mut(v);
+        let attached = volume.state.disk >= DiskState::Negotiating;
+        if let Some(disk) = volume.disk.filter(|_| attached) {
+            let limit = disk.config.disk_size_sectors;
+            let peer = &mut volume.peer.user_sectors;
+            *peer = if trigger_reply {
+                limit
+            } else {
+                min_set(*peer, limit)
+            };
+        }
+        self.send(
+            v,
+            ControlKind::Sizes {
+                trigger_reply,
+                flags,
+            },
+        );
+    }
+
     /// P_SIZES.
     pub(crate) fn receive_sizes(&mut self, v: VolumeIndex, sizes: &Sizes) -> Handled {
         let state = self.state(v);
@@ -171,6 +194,10 @@ impl Control<'_> {
         } else {
             self.agreed_limit(v, sizes, own_user, crosses)
         };
+        if peer_disk != 0 {
+            // The peer has come to the same, or does when it hears of ours.
+            self.vol_mut(v).peer.user_sectors = user;
+        }
         let own = disk.facts.max_capacity_sectors;
         if peer_disk != 0 && own.abs_diff(peer_disk) > own / 8 {
             let peer = peer_disk;

@@ -11,7 +11,7 @@ use drbd_core::config::DiskConfig;
 use drbd_core::input::AdminRequest;
 use drbd_core::time::Duration;
 use drbd_format::disk::superblock::MdFlags;
-use drbd_format::types::{ConnState, DiskState};
+use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::units::SectorCount;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::settings::{QueueLimits, SizeFlags, Sizes};
@@ -451,10 +451,7 @@ fn the_limit_of_the_peer_holds_for_a_disk_that_a_primary_attaches() {
         max_capacity_sectors: SECTORS,
     };
     assert_eq!(pair.command(true, grown), 101);
-    assert_eq!(
-        pair.role(true, drbd_format::types::Role::Secondary, false),
-        1
-    );
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
     assert_eq!(
         pair.command(true, AdminRequest::Detach { volume, force }),
         1
@@ -462,4 +459,76 @@ fn the_limit_of_the_peer_holds_for_a_disk_that_a_primary_attaches() {
     pair.a.attach(limited(0));
     pair.run();
     assert_eq!(pair.a.capacity, SECTORS);
+}
+
+/// Detaches a disk, and attaches it with another limit. Returns how often the device of the node
+/// got a size meanwhile.
+fn attach_anew(pair: &mut Pair, on_a: bool, limit: u64) -> usize {
+    let (volume, force) = (V, false);
+    let detach = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(on_a, detach), 1);
+    let before = pair.node(on_a).told.len();
+    pair.node(on_a).attach(limited(limit));
+    pair.until("in sync", Pair::in_sync);
+    let sizes = |line: &&String| line.starts_with("SetCapacity");
+    pair.node(on_a).told[before..].iter().filter(sizes).count()
+}
+
+/// Seed 177937: the peer has said what its disk that it attached was limited to, and then took over
+/// the smaller limit of this node. The disk here took the former one for the limit that holds: the
+/// Primary saw a size that the peer took back.
+#[test]
+fn a_limit_that_the_peer_has_given_up_for_ours_holds_no_more() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    attach_anew(&mut pair, true, FRONT + 8);
+    attach_anew(&mut pair, false, FRONT + 16);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT + 8, FRONT + 8));
+    assert_eq!(attach_anew(&mut pair, true, FRONT + 16), 0);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT + 8, FRONT + 8));
+}
+
+/// The same, where the peer is told of the smaller limit by the disk that is attached here, and has
+/// nothing to answer.
+#[test]
+fn a_limit_that_the_peer_gave_up_without_a_word_holds_no_more() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    let (volume, force) = (V, false);
+    for on_a in [false, true] {
+        let detach = AdminRequest::Detach { volume, force };
+        assert_eq!(pair.command(on_a, detach), 1);
+    }
+    pair.b.attach(limited(FRONT + 16));
+    pair.until("b attached", |pair| {
+        pair.a.state().pdsk == DiskState::UpToDate
+    });
+    pair.a.attach(limited(FRONT));
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    assert_eq!(attach_anew(&mut pair, true, FRONT + 16), 0);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT, FRONT));
+}
+
+/// The same, where both were told when they connected.
+#[test]
+fn a_limit_that_the_peer_gave_up_when_it_connected_holds_no_more() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.cut = true;
+    pair.until("alone", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    let (volume, force) = (V, false);
+    for (on_a, limit) in [(true, FRONT + 8), (false, FRONT + 16)] {
+        let detach = AdminRequest::Detach { volume, force };
+        assert_eq!(pair.command(on_a, detach), 1);
+        pair.node(on_a).attach(limited(limit));
+    }
+    pair.run();
+    pair.cut = false;
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT + 8, FRONT + 8));
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    assert_eq!(attach_anew(&mut pair, true, FRONT + 16), 0);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT + 8, FRONT + 8));
 }
