@@ -307,10 +307,12 @@ impl Disk {
         if fails && ((reads && self.fail_reads) || (!reads && self.fail_writes)) {
             self.failures += 1;
             match request.op {
-                // A failed write may have reached some of its sectors.
+                // A failed write may have reached some of its sectors. Without a cache that is for
+                // good: what reads find is on the medium (seed 163958).
                 DiskOp::Write(values) => {
                     let half = values.len() / 2;
-                    self.write(request.sector, values[..half].to_vec(), false);
+                    let stable = !self.is_volatile(metadata);
+                    self.write(request.sector, values[..half].to_vec(), stable);
                     self.failed_writes += 1;
                 }
                 DiskOp::Zero { .. } => self.failed_writes += 1,
@@ -735,6 +737,24 @@ mod tests {
             let id = disk.begin(forced(data_first));
             assert!(disk.complete(id).is_some());
             assert_eq!(disk.stable(1), stable);
+        }
+    }
+
+    #[test]
+    fn what_reached_a_disk_without_a_cache_of_a_failed_write_stays() {
+        for (volatile, stable) in [(true, 0), (false, 11)] {
+            let mut disk = Disk::new(100, volatile);
+            disk.fail_writes = true;
+            let id = disk.begin(DiskRequest {
+                op: DiskOp::Write(vec![11, 12]),
+                sector: 1,
+                preflush: false,
+                data_first: false,
+                fua: true,
+            });
+            assert!(matches!(disk.complete(id), Some(DiskResult::Failed)));
+            assert_eq!((disk.live.get(1), disk.live.get(2)), (11, 0));
+            assert_eq!((disk.stable(1), disk.stable(2)), (stable, 0));
         }
     }
 
