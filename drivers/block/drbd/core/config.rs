@@ -9,6 +9,8 @@ use drbd_format::types::{
     AfterSbPolicy, Fencing, OnCongestion, OnIoError, OnNoData, Protocol, ReadBalancing, RrConflict,
 };
 
+use crate::time::Duration;
+
 /// A short text from the configuration: algorithm name or shared secret, at most 63 bytes.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Name {
@@ -176,6 +178,12 @@ impl NetConfig {
         use_rle: true,
         csums_after_crash_only: false,
     };
+
+    /// How long a peer may be silent before it counts as gone.
+    pub fn silence_max(&self) -> Duration {
+        let tenths = self.ping_int_secs.saturating_mul(10);
+        Duration::from_tenths(tenths.saturating_add(self.ping_timeout_tenths))
+    }
 }
 
 /// Options of a backing disk (`reference/netlink.md` 3.2), paths excepted.

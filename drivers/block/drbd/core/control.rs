@@ -332,6 +332,7 @@ impl Volume {
             verified_bits: 0,
             equal_bits: None,
             refused_unmarked: false,
+            ends_on_count: false,
             ring_pending: false,
             missed_writes: false,
             lacks_ended: false,
@@ -722,6 +723,7 @@ impl<'a> Control<'a> {
                 fill_sectors: net.congestion_fill,
                 extents: net.congestion_extents,
             }),
+            silence_max: net.silence_max(),
             use_rle: net.use_rle,
             since: self.s.link.since,
         }

@@ -11,7 +11,7 @@ use drbd_format::wire::features::Terms;
 
 use crate::config::DiskConfig;
 use crate::state::VolumeState;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Number of volumes that one resource can hold.
 pub const VOLUMES_MAX: usize = 16;
@@ -75,6 +75,8 @@ pub struct LinkView {
     pub max_epoch_size: u32,
     /// What to watch for congestion; `None`: nothing.
     pub congestion: Option<Congestion>,
+    /// A peer that is heard of for so long has noticed if the link was broken before.
+    pub silence_max: Duration,
     /// Compress bitmaps.
     pub use_rle: bool,
     /// When the connection was established.
@@ -98,6 +100,7 @@ impl LinkView {
         max_buffers: 1_000_000,
         max_epoch_size: 2048,
         congestion: None,
+        silence_max: Duration::ZERO,
         use_rle: true,
         since: Instant(0),
     };
@@ -462,6 +465,8 @@ pub struct Facts {
     pub equal_bits: Option<u64>,
     /// Of this run: blocks that are not marked here could not be read, or the peer refused them.
     pub refused_unmarked: bool,
+    /// This run from here ends with the last bit; the peer has not said that it is over.
+    pub ends_on_count: bool,
     /// The activity log ring is still being filled.
     pub ring_pending: bool,
     /// Applications have written to the peer alone since the own disk was UpToDate.

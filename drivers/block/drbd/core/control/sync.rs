@@ -297,10 +297,14 @@ impl Control<'_> {
     }
 
     /// Nothing of the run is on its way any more. A target makes up for what has failed meanwhile,
-    /// such as a write on a disk that stays; a source has all acks now.
+    /// such as a write on a disk that stays; a source has all acks now, and waits for that if it
+    /// has counted alone.
     pub(crate) fn end_or_go_on(&mut self, v: VolumeIndex, failed: u64) {
-        let bits_set = self.vol(v).facts.bits_set;
-        if self.vol(v).state.is_sync_target() && bits_set > failed {
+        let (bits_set, counted) = {
+            let facts = &self.vol(v).facts;
+            (facts.bits_set, facts.ends_on_count)
+        };
+        if (self.vol(v).state.is_sync_target() || counted) && bits_set > failed {
             self.order(Order::GoOnSyncing(v));
         } else {
             self.finish_resync(v, failed.min(bits_set));

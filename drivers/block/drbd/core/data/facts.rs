@@ -67,6 +67,8 @@ impl<M: Memory> DataPlane<M> {
                 .session
                 .as_ref()
                 .is_some_and(|run| run.refused_unmarked),
+            ends_on_count: self.counts_from(volume).is_some()
+                && slot.session.as_ref().is_some_and(|run| !run.peer_ended),
             ring_pending: self.ring_pending(volume),
             missed_writes: slot.missed_writes,
             lacks_ended: slot.lacks_ended,

@@ -72,7 +72,11 @@ impl<M: Memory> DataPlane<M> {
             let runs = match (job, session.side) {
                 (Job::Resync, Side::Target) => ConnState::SyncTarget,
                 (Job::Verify, Side::Source) => ConnState::VerifyS,
-                (Job::Resync, Side::Source) | (Job::Verify, Side::Target) => continue,
+                (Job::Resync, Side::Source) => {
+                    self.count_if_due(volume, now);
+                    continue;
+                }
+                (Job::Verify, Side::Target) => continue,
             };
             let place = &self.volumes[volume.slot()];
             if place.view.state.conn != runs || !place.has_disk() {
@@ -447,6 +451,7 @@ impl<M: Memory> DataPlane<M> {
 
     /// Something was synced or compared: is the run over, is a write of the bitmap due?
     pub(crate) fn resync_progressed(&mut self, volume: VolumeIndex, now: Instant) {
+        let counts = self.counts_from(volume).is_some_and(|from| from <= now);
         let place = &mut self.volumes[volume.slot()];
         let Some(disk) = &place.disk else { return };
         let Some(session) = &mut place.session else {
@@ -468,9 +473,7 @@ impl<M: Memory> DataPlane<M> {
             }
             // The source learns of the end from the peer's state, which may come on one socket
             // before the last ack is there on the other.
-            (Job::Resync, Side::Source) => {
-                session.peer_ended && disk.bitmap.weight() <= session.not_to_be_done()
-            }
+            (Job::Resync, Side::Source) => source_end(session, disk.bitmap.weight(), counts),
         };
         let is_time = now.since(session.written) >= WRITE_EVERY;
         let due = (is_time || chance(Unlikely::BitmapWrittenEarly))
@@ -496,6 +499,27 @@ impl<M: Memory> DataPlane<M> {
                     out_of_sync_bits: failed,
                 },
             });
+        }
+    }
+
+    /// Since when a run from here ends with its last bit, if it does.
+    pub(crate) fn counts_from(&self, volume: VolumeIndex) -> Option<Instant> {
+        let session = self.volumes.get(volume.slot())?.session.as_ref()?;
+        let version = self.link.terms.version.number();
+        session.counts_from(version, self.link.silence_max)
+    }
+
+    /// A run without bits from here ends unheard of when it has gone on for long enough.
+    fn count_if_due(&mut self, volume: VolumeIndex, now: Instant) {
+        let reported = |session: &Session| session.reported;
+        let session = &self.volumes[volume.slot()].session;
+        if session.as_ref().is_some_and(reported) {
+            return;
+        }
+        match self.counts_from(volume) {
+            None | Some(Instant(0)) => {}
+            Some(at) if now < at => self.resync_timer = earliest(self.resync_timer, Some(at)),
+            Some(_) => self.resync_progressed(volume, now),
         }
     }
 
@@ -560,6 +584,14 @@ impl<M: Memory> DataPlane<M> {
             None => self.resync_progressed(volume, now),
         }
     }
+}
+
+/// Tells whether a resync source is done with `weight` bits set: the target says so, or need not
+/// (`counts`). Then nothing may be left: what it has refused may have been an answer to a question
+/// of the run before, and it asks again.
+fn source_end(session: &Session, weight: u64, counts: bool) -> bool {
+    let told = session.peer_ended && weight <= session.not_to_be_done();
+    told || (counts && weight == 0)
 }
 
 /// When the C driver would ask next, if that is not now. It may be ours as well.

@@ -139,6 +139,21 @@ impl Session {
             .saturating_add(untold)
     }
 
+    /// Returns the time from which a run from here ends with the last bit, whatever the peer says;
+    /// `None`: it does not. Before version 96 a target need not say anything. Of a run without
+    /// bits it may not have heard for `silence_max`; that of version 95 says that there was nothing
+    /// to do.
+    pub fn counts_from(&self, version: u32, silence_max: Duration) -> Option<Instant> {
+        if self.job != Job::Resync || self.side != Side::Source {
+            return None;
+        }
+        match version {
+            ..=95 if self.total != 0 => Some(Instant(0)),
+            ..=94 => Some(self.started.after(silence_max)),
+            _ => None,
+        }
+    }
+
     /// Returns the place of the newest mark.
     pub fn last_mark(&self) -> usize {
         usize::from(self.last_mark) % MARKS

@@ -11,8 +11,8 @@ use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_format::types::{ConnState, DiskState, Protocol, Role};
 use drbd_format::wire::command::Command;
 use drbd_format::wire::features::FeatureFlags;
-use pair::both::{said, Pair, SECTORS};
-use pair::node::V;
+use pair::both::{said, shape, Pair, SECTORS};
+use pair::node::{command_of, Node, V};
 
 const VERSIONS: std::ops::RangeInclusive<u32> = 86..=101;
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -249,5 +249,104 @@ fn a_disk_is_given_back_with_its_peer_of_every_version() {
         pair.until("caught up", Pair::in_sync);
         assert_eq!(pair.b.state().disk, DiskState::UpToDate);
         assert!(pair.a.disk.data == pair.b.disk.data, "version {version}");
+    }
+}
+
+/// Takes what this node says of its state out of what it sends, which is in headers of before
+/// version 100.
+fn hush(node: &mut Node) {
+    let stream: Vec<u8> = node.data_out.drain(..).collect();
+    let mut rest = &stream[..];
+    while !rest.is_empty() {
+        let len = match rest[..2] {
+            [0x83, 0x5a] => u32::from_be_bytes(rest[4..8].try_into().unwrap()) as usize,
+            _ => usize::from(u16::from_be_bytes([rest[6], rest[7]])),
+        };
+        let (packet, behind) = rest.split_at(8 + len);
+        if command_of(packet) != Command::State.to_wire() {
+            node.data_out.extend(packet);
+        }
+        rest = behind;
+    }
+}
+
+/// `b` is to be synced. It says nothing when that is over, as peers before version 95, and has
+/// ended it.
+fn sync_in_silence(pair: &mut Pair) {
+    let mut was_target = false;
+    for _ in 0..10_000 {
+        while pair.b.step() {}
+        let state = pair.b.state();
+        was_target |= state.conn == ConnState::SyncTarget;
+        if was_target && state.conn == ConnState::Connected {
+            hush(&mut pair.b);
+            pair.run();
+            return;
+        }
+        pair.round_or_time();
+    }
+    panic!(
+        "b never synced: {} {}",
+        shape(&mut pair.a),
+        shape(&mut pair.b)
+    );
+}
+
+/// `reference/wire.md` 6.8: before version 96 a source counts its own bits.
+#[test]
+fn a_source_ends_its_run_though_an_old_target_does_not_say_that_it_is_over() {
+    for version in 86..=95 {
+        let mut pair = synced(version);
+        pair.write_while_away(&[(16, 0xbb), (160, 0xbb)]);
+        sync_in_silence(&mut pair);
+        let good = "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate r-----";
+        assert_eq!(shape(&mut pair.a), good, "version {version}");
+        assert!(pair.in_sync());
+        assert!(pair.a.disk.data == pair.b.disk.data, "version {version}");
+        pair.break_now();
+        pair.until("back", Pair::in_sync);
+        assert_eq!(pair.a.core.counters(V).sent_sectors, 0, "version {version}");
+    }
+}
+
+/// The link breaks when all has been synced and the run has not ended.
+fn broken_at_the_end(version: u32) -> Pair {
+    let mut pair = synced(version);
+    pair.write_while_away(&[(16, 0xbb), (160, 0xbb)]);
+    pair.rounds_until("a run", |pair| pair.a.state().is_sync_source());
+    pair.rounds_until("no bit", |pair| {
+        let mut nodes = [&mut pair.a, &mut pair.b].into_iter();
+        nodes.all(|node| node.core.counters(V).out_of_sync_bits == 0)
+    });
+    assert!(pair.a.state().is_sync_source() && pair.b.state().is_sync_target());
+    pair.break_now();
+    pair
+}
+
+/// `reference/wire.md` 6.8: before version 95 nobody speaks of the end of a run without bits; the
+/// target has to hear of it before the source forgets it.
+#[test]
+fn a_source_of_nothing_gives_an_old_target_time_to_hear_of_the_run() {
+    for version in 86..95 {
+        let mut pair = broken_at_the_end(version);
+        sync_in_silence(&mut pair);
+        let state = pair.a.state();
+        assert!(state.is_sync_source(), "version {version}: {state}");
+        let before = pair.a.now;
+        pair.until("over", Pair::in_sync);
+        let waited = pair.a.now.since(before).as_millis();
+        assert!((10_000..11_000).contains(&waited), "{waited} ms, {version}");
+    }
+}
+
+/// A run without bits ends on what the target says of it, at once.
+#[test]
+fn a_source_of_nothing_believes_a_target_that_says_that_there_is_nothing() {
+    for version in VERSIONS {
+        let mut pair = broken_at_the_end(version);
+        let before = pair.a.now;
+        pair.until("over", Pair::in_sync);
+        let waited = pair.a.now.since(before).as_millis();
+        assert!(waited < 9_000, "{waited} ms, {version}");
     }
 }
