@@ -565,7 +565,9 @@ impl<M: Memory> DataPlane<M> {
     }
 
     fn start_resync(&mut self, volume: VolumeIndex, side: Side, now: Instant) {
-        let csums = self.link.csums_len != 0;
+        // Before version 89 no packet carries a digest.
+        let version = self.link.terms.version.number();
+        let csums = self.link.csums_len != 0 && version >= 89;
         let after_crash_only = self.link.csums_after_crash_only;
         let Some(place) = self.volumes.get_mut(volume.slot()) else {
             return;

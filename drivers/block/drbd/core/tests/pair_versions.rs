@@ -350,3 +350,16 @@ fn a_source_of_nothing_believes_a_target_that_says_that_there_is_nothing() {
         assert!(waited < 9_000, "{waited} ms, {version}");
     }
 }
+
+/// `reference/wire.md` 6.6. Before version 89 there is no packet for the digest of a block.
+#[test]
+fn checksums_are_compared_only_with_a_peer_that_knows_how() {
+    for version in VERSIONS {
+        let mut pair = synced(version);
+        pair.sync_with_checksums(NetConfig::DEFAULT);
+        pair.until("in sync", Pair::in_sync);
+        assert!(pair.a.disk.data == pair.b.disk.data, "version {version}");
+        let asked = Command::CsumRsRequest.to_wire();
+        assert_eq!(pair.b.sent.contains(&asked), version >= 89, "{version}");
+    }
+}
