@@ -3,7 +3,7 @@
 //!
 //! As in [`super::payload`] each struct is a checked value. Facts: `reference/wire.md` 3.3, 4.
 
-use super::command::{Command, Frame, DATA_BYTES_MAX};
+use super::command::{Command, Frame};
 use super::features::{FeatureFlags, Offer, Terms};
 use super::payload::{size_error, Layout, PacketError};
 use super::EncodeError;
@@ -293,18 +293,19 @@ impl<'a> Layout<'a> for SyncUuid {
     }
 }
 
-/// The part of `P_SIZES` that describes the request queue of the sender.
+/// The part of `P_SIZES` that describes the request queue of the sender. Nobody acts on it
+/// (`reference/wire.md` 3.3), so nothing in it is checked.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct QueueLimits {
-    /// Bytes: 0, or a power of two from 512 to 1 MiB.
+    /// Bytes.
     pub physical_block_size: u32,
-    /// Bytes: 0, or a power of two from 512 to 1 MiB.
+    /// Bytes.
     pub logical_block_size: u32,
-    /// Bytes, not checked.
+    /// Bytes.
     pub alignment_offset: u32,
-    /// Bytes, not checked.
+    /// Bytes.
     pub io_min: u32,
-    /// Bytes, not checked.
+    /// Bytes.
     pub io_opt: u32,
     /// The sender's device can discard.
     pub discard_enabled: bool,
@@ -344,14 +345,6 @@ impl SizeFlags {
     pub const NO_RESYNC: Self = Self(2);
 }
 
-/// A block size is 0 (unknown) or one that no division by it, or shift for it, can break.
-fn check_block_size(frame: &Frame, what: &'static str, size: u32) -> Result<u32, PacketError> {
-    if size != 0 && !(size.is_power_of_two() && (512..=DATA_BYTES_MAX).contains(&size)) {
-        return Err(PacketError::Value(frame.command(), what, u64::from(size)));
-    }
-    Ok(size)
-}
-
 impl<'a> Layout<'a> for Sizes {
     fn decode(terms: &Terms, frame: &Frame, mut input: Reader<'a>) -> Result<Self, PacketError> {
         let mut read = || {
@@ -388,10 +381,7 @@ impl<'a> Layout<'a> for Sizes {
                     write_same_capable: input.u8()? != 0,
                 })
             };
-            let queue = read().ok_or_else(|| size_error(frame))?;
-            check_block_size(frame, "physical block size", queue.physical_block_size)?;
-            check_block_size(frame, "logical block size", queue.logical_block_size)?;
-            sizes.queue = Some(queue);
+            sizes.queue = Some(read().ok_or_else(|| size_error(frame))?);
         }
         Ok(sizes)
     }
