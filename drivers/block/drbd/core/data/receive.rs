@@ -305,8 +305,12 @@ impl<M: Memory> DataPlane<M> {
         if data.data_len == 0 {
             // A flush of an old peer: the barrier that follows flushes.
             self.volumes[volume.slot()].cache_dirty = true;
+            self.receive_ack(slot);
             self.write_finished(slot, true, Instant(0));
-            return Ok(Incoming::Done);
+            return Ok(match tail {
+                0 => Incoming::Done,
+                len_bytes => Incoming::Drain { len_bytes },
+            });
         }
         Ok(Incoming::PeerPayload {
             id,

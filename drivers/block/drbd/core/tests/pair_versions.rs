@@ -6,13 +6,18 @@ mod pair {
     pub(crate) mod node;
 }
 
+use std::collections::VecDeque;
+
 use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_format::types::{ConnState, DiskState, Protocol, Role};
+use drbd_format::units::Sector;
 use drbd_format::wire::command::Command;
 use drbd_format::wire::features::FeatureFlags;
+use drbd_format::wire::packet::Packet;
+use drbd_format::wire::payload::{Barrier, BlockId, Data, DataFlags};
 use pair::both::{said, shape, Pair, SECTORS};
-use pair::node::{command_of, Node, V};
+use pair::node::{command_of, digest_len, Node, V};
 
 const VERSIONS: std::ops::RangeInclusive<u32> = 86..=101;
 const DISCONNECT: AdminRequest = AdminRequest::Disconnect { force: false };
@@ -252,21 +257,29 @@ fn a_disk_is_given_back_with_its_peer_of_every_version() {
     }
 }
 
-/// Takes what this node says of its state out of what it sends, which is in headers of before
-/// version 100.
-fn hush(node: &mut Node) {
-    let stream: Vec<u8> = node.data_out.drain(..).collect();
-    let mut rest = &stream[..];
-    while !rest.is_empty() {
-        let len = match rest[..2] {
-            [0x83, 0x5a] => u32::from_be_bytes(rest[4..8].try_into().unwrap()) as usize,
-            _ => usize::from(u16::from_be_bytes([rest[6], rest[7]])),
+/// Takes all packets out of a stream.
+fn packets(stream: &mut VecDeque<u8>) -> Vec<(u16, Vec<u8>)> {
+    let mut all = Vec::new();
+    while !stream.is_empty() {
+        let front = stream.make_contiguous();
+        let long = |at: usize| u32::from_be_bytes(front[at..at + 4].try_into().unwrap());
+        let len = match front[..2] {
+            [0x86, 0x20] => 16 + long(8),
+            [0x83, 0x5a] => 8 + long(4),
+            _ => 8 + (long(4) & 0xffff),
         };
-        let (packet, behind) = rest.split_at(8 + len);
-        if command_of(packet) != Command::State.to_wire() {
+        let command = command_of(front);
+        all.push((command, stream.drain(..len as usize).collect()));
+    }
+    all
+}
+
+/// Takes what this node says of its state out of what it sends.
+fn hush(node: &mut Node) {
+    for (command, packet) in packets(&mut node.data_out) {
+        if command != Command::State.to_wire() {
             node.data_out.extend(packet);
         }
-        rest = behind;
     }
 }
 
@@ -361,5 +374,72 @@ fn checksums_are_compared_only_with_a_peer_that_knows_how() {
         assert!(pair.a.disk.data == pair.b.disk.data, "version {version}");
         let asked = Command::CsumRsRequest.to_wire();
         assert_eq!(pair.b.sent.contains(&asked), version >= 89, "{version}");
+    }
+}
+
+/// What `b` answers to an empty flush of an older node and the barrier behind it.
+fn flush(version: u32, protocol: Protocol, alg: &str) -> Vec<u16> {
+    let integrity_alg = Name::new(alg.as_bytes()).unwrap();
+    let config = NetConfig {
+        integrity_alg,
+        protocol,
+        ..NetConfig::DEFAULT
+    };
+    let integrity = digest_len(&integrity_alg).unwrap_or(0);
+    let digests = DigestLengths {
+        integrity,
+        ..DigestLengths::default()
+    };
+    let mut pair = fresh(version);
+    for on_a in [true, false] {
+        pair.node(on_a)
+            .admin(AdminRequest::Connect { config, digests });
+    }
+    assert_eq!(pair.role(true, Role::Primary, true), 1);
+    pair.until("first sync", Pair::in_sync);
+    let told = match protocol {
+        _ if version < 100 => DataFlags::NONE,
+        Protocol::A => DataFlags::NONE,
+        Protocol::B => DataFlags::SEND_RECEIVE_ACK,
+        Protocol::C => DataFlags::SEND_WRITE_ACK,
+    };
+    let flush = Packet::Data(Data {
+        sector: Sector(0),
+        block_id: BlockId(7),
+        seq: 0,
+        flags: told.or(DataFlags::FLUSH),
+        digest_len: integrity.into(),
+        data_len: 0,
+    });
+    let barrier = Packet::Barrier(Barrier { number: 9 });
+    let terms = *pair.b.core.data.terms();
+    let mut bytes = [0; 128];
+    for (packet, digest) in [(flush, integrity), (barrier, 0)] {
+        let len = packet.encode(&terms, 0, &mut bytes).expect("expressible");
+        pair.b.data_in.extend(&bytes[..len]);
+        pair.b.data_in.extend(vec![0; digest.into()]);
+    }
+    while pair.b.step() {}
+    assert_eq!(pair.b.state().conn, ConnState::Connected);
+    let answers = packets(&mut pair.b.meta_out);
+    answers.into_iter().map(|(command, _)| command).collect()
+}
+
+/// `reference/wire.md` 5.2, 5.4.
+#[test]
+fn an_empty_flush_is_acknowledged_as_any_write() {
+    for version in [95, 99, 101] {
+        for alg in ["", "md5"] {
+            for (protocol, ack) in [
+                (Protocol::A, None),
+                (Protocol::B, Some(Command::RecvAck)),
+                (Protocol::C, Some(Command::WriteAck)),
+            ] {
+                let due = ack.into_iter().chain([Command::BarrierAck]);
+                let due: Vec<u16> = due.map(Command::to_wire).collect();
+                let answers = flush(version, protocol, alg);
+                assert_eq!(answers, due, "{version} {protocol:?} {alg}");
+            }
+        }
     }
 }
