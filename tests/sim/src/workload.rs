@@ -82,7 +82,8 @@ impl Workload {
             depth: faults.depth,
             regions: faults.regions,
             overlap: faults.extras.overlap,
-            zeroes: faults.features.has(Feature::Zeroes),
+            // None are offered while data are sent with a digest.
+            zeroes: faults.features.has(Feature::Zeroes) && !faults.integrity,
             protocol: faults.protocol,
             breaks: 0,
             under_way: Vec::new(),

@@ -534,6 +534,12 @@ impl Control<'_> {
         });
         self.s.digests = digests;
         self.order(Order::Link);
+        if now.integrity_alg.is_empty() != config.integrity_alg.is_empty() {
+            // Zeroes are offered only without.
+            for v in self.indices() {
+                self.set_limits(v);
+            }
+        }
         if live {
             if self.version() >= 100 {
                 self.send(VolumeIndex(0), ControlKind::ProtocolUpdate);

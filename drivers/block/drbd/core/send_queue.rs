@@ -249,8 +249,9 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// The terms have changed since the request was submitted: the peer that is back has not the
-    /// feature for zeroes or discards, or for such large ones. It does not get this one, so the
-    /// range counts as different, and only another handshake sees to that.
+    /// feature for zeroes or discards, or for such large ones, or expects digests, which zeroes
+    /// have not (`reference/wire.md` A.1). It does not get this one, so the range counts as
+    /// different, and only another handshake sees to that.
     fn can_not_be_sent(&mut self, slot: u32, now: Instant) {
         let request = &self.requests[slot];
         let place = &mut self.volumes[request.volume.slot()];
@@ -293,8 +294,10 @@ impl<M: Memory> DataPlane<M> {
                 let good = syncs && !place.keeps_back_later_than(request.epoch);
                 let version = self.link.terms.version.number();
                 let flags = data_flags(request, version, syncs, good);
-                let zeroes = request.op == Op::WriteZeroes;
+                let zeroes = request.op == Op::WriteZeroes && flags.contains(DataFlags::ZEROES);
+                let digest_len = u32::from(self.link.digest_out_len);
                 let packet = match request.op {
+                    Op::WriteZeroes if zeroes && digest_len != 0 => return None,
                     Op::Discard | Op::WriteZeroes if len_bytes > self.terms.discard_bytes_max() => {
                         return None;
                     }
@@ -306,7 +309,7 @@ impl<M: Memory> DataPlane<M> {
                             flags,
                             len_bytes,
                         };
-                        if zeroes && flags.contains(DataFlags::ZEROES) {
+                        if zeroes {
                             Packet::Zeroes(trim)
                         } else {
                             Packet::Trim(trim)
@@ -317,7 +320,7 @@ impl<M: Memory> DataPlane<M> {
                         block_id,
                         seq,
                         flags,
-                        digest_len: u32::from(self.link.digest_out_len),
+                        digest_len,
                         data_len: len_bytes,
                     }),
                 };

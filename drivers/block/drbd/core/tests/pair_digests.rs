@@ -151,3 +151,18 @@ fn an_algorithm_that_is_not_there_ends_the_connection() {
         });
     }
 }
+
+/// `reference/wire.md` A.1: the C driver expects a digest with zeroes, and none is sent.
+#[test]
+fn zeroes_are_not_offered_while_data_are_sent_with_a_digest() {
+    let mut pair = Pair::synced_with_two_volumes();
+    for (alg, offered) in [("", true), ("md5", false), ("sha1", false), ("", true)] {
+        assert_eq!(pair.command(true, choose(alg, "", "")), 101);
+        pair.run();
+        for volume in pair.a.indices() {
+            let most = pair.a.volume(volume).most[1];
+            assert_eq!(most != 0, offered, "{alg} {volume:?}");
+        }
+        assert_connected(&mut pair);
+    }
+}

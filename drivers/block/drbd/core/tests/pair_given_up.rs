@@ -5,14 +5,15 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::{DiskConfig, ResourceConfig};
+use drbd_core::config::{DiskConfig, Name, NetConfig, ResourceConfig};
 use drbd_core::data::{FlushToken, PeerIo};
-use drbd_core::input::AdminRequest;
+use drbd_core::input::{AdminRequest, DigestLengths};
 use drbd_core::link::VolumeIndex;
 use drbd_core::peer_request::PeerId;
 use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, Fencing, OnIoError, OnNoData, Protocol, Role};
+use drbd_format::wire::command::Command;
 use drbd_format::wire::features::FeatureFlags;
 use pair::both::Pair;
 use pair::node::V;
@@ -155,6 +156,33 @@ fn what_an_older_peer_can_not_be_sent_gets_there_by_a_resync() {
             .iter()
             .filter(|line| line.contains("Handshake successful"));
         assert_eq!(links.count(), 3, "{op:?} of {len_bytes} bytes");
+    }
+}
+
+/// They are not sent, as the C driver would take what comes next for their digest
+/// (`reference/wire.md` A.1).
+#[test]
+fn zeroes_that_are_kept_get_to_a_peer_that_expects_digests_by_a_resync() {
+    let mut pair = resent_to_an_older_peer(Op::WriteZeroes, 4096, |pair| {
+        let config = NetConfig {
+            integrity_alg: Name::new(b"md5").unwrap(),
+            ..NetConfig::DEFAULT
+        };
+        let digests = DigestLengths {
+            integrity: 16,
+            ..DigestLengths::default()
+        };
+        for node in [&mut pair.a, &mut pair.b] {
+            node.admin(AdminRequest::NetOptions { config, digests });
+        }
+        pair.a.sent.clear();
+    });
+    pair.until("ended", |pair| !pair.a.ended.is_empty());
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.until("in sync", Pair::in_sync);
+    assert!(!pair.a.sent.contains(&Command::Zeroes.to_wire()));
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.core.counters(V).out_of_sync_bits, 0);
     }
 }
 
