@@ -237,6 +237,7 @@ impl Control<'_> {
             Packet::PingAck => self.s.liveness.ping_answered(),
             Packet::StateChgReply(reply) => self.change_answered(false, reply.code),
             Packet::ConnStChgReply(reply) => self.change_answered(true, reply.code),
+            Packet::DelayProbe(_) => {}
             _ => {
                 let text = "unexpected packet on the meta socket";
                 self.text_resource(Level::Error, text);

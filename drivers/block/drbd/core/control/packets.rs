@@ -163,8 +163,10 @@ impl Control<'_> {
             }
             Stage::Down | Stage::Closing => return Handled::Fail(LinkError::NetworkFailure),
         }
-        if let Packet::Protocol(settings) = packet {
-            return self.protocol(settings);
+        match packet {
+            Packet::Protocol(settings) => return self.protocol(settings),
+            Packet::DelayProbe(_) => return Handled::Done,
+            _ => {}
         }
         if !self.s.link.protocol_seen {
             return self.misplaced(packet);

@@ -18,7 +18,8 @@ use drbd_format::types::{ConnState, DiskState, Role, Uuid};
 use drbd_format::units::Sector;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::payload::{
-    Barrier, BarrierAck, BlockAck, BlockId, BlockRequest, Data, DataFlags, State, StateChange,
+    Barrier, BarrierAck, BlockAck, BlockId, BlockRequest, Data, DataFlags, DelayProbe, State,
+    StateChange,
 };
 use drbd_format::wire::settings::SyncUuid;
 use pair::both::{shape, Pair};
@@ -598,4 +599,29 @@ fn a_node_without_a_disk_may_not_become_primary_on_an_outdated_one() {
         receive(&mut pair.a, &Packet::StateChgReq(request));
         assert_eq!(reply(&mut pair.a), if outdated { -2 } else { 1 });
     }
+}
+
+/// Hands a packet of the meta socket to the node. Answers whether the connection goes on.
+fn hears(node: &mut Node, packet: &Packet<'_>, number: u16) -> bool {
+    let terms = *node.core.data.terms();
+    let mut bytes = vec![0; 64];
+    let len = packet.encode(&terms, number, &mut bytes);
+    let taken = node
+        .core
+        .meta_bytes(&bytes[..len.expect("expressible")], node.now);
+    taken.is_ok() && node.state().conn == ConnState::Connected
+}
+
+/// `reference/wire.md` 3.1, 3.2: it says nothing, on either socket.
+#[test]
+fn a_probe_of_the_delay_is_ignored() {
+    let probe = Packet::DelayProbe(DelayProbe {
+        seq: 1,
+        offset_us: 200,
+    });
+    let mut pair = Pair::synced();
+    assert_eq!(receive(&mut pair.a, &probe), Incoming::Done);
+    assert!(hears(&mut pair.a, &probe, 0));
+    pair.run();
+    assert_eq!(shape(&mut pair.a), GOOD, "{:#?}", pair.a.log);
 }
