@@ -15,6 +15,9 @@ use crate::quirk::{quirk, Quirk};
 /// Epochs that may wait for their end; a peer that sends more barriers has to wait.
 pub const EPOCHS_MAX: usize = 48;
 
+/// Writes that one epoch may have. The reference ends one after `max-epoch-size`, 20000 at most.
+pub const EPOCH_WRITES_MAX: u32 = 100_000;
+
 /// How far the flush of an epoch is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Flush {
@@ -91,12 +94,20 @@ impl Epochs {
         !self.queue.is_full()
     }
 
+    /// Tells whether one more write may join the newest epoch.
+    #[inline]
+    pub fn takes_write(&self) -> bool {
+        let newest = self.queue.len().checked_sub(1);
+        let newest = newest.and_then(|at| self.queue.get(at));
+        newest.is_none_or(|epoch| epoch.size < EPOCH_WRITES_MAX)
+    }
+
     fn get_mut(&mut self, seq: u64) -> Option<&mut Epoch> {
         let position = seq.checked_sub(self.first)?;
         self.queue.get_mut(usize::try_from(position).ok()?)
     }
 
-    /// A write joins the newest epoch, whose sequence number is returned.
+    /// A write joins the newest epoch, which takes it, and whose sequence number is returned.
     pub fn join(&mut self) -> u64 {
         let seq = self.first + self.queue.len() as u64 - 1;
         if let Some(epoch) = self.queue.back_mut() {

@@ -208,6 +208,9 @@ impl<M: Memory> DataPlane<M> {
             .volume_index(frame.volume())
             .ok_or(LinkError::ProtocolError)?;
         match packet {
+            Packet::Data(_) | Packet::Trim(_) | Packet::Zeroes(_) if !self.epochs.takes_write() => {
+                VIOLATION
+            }
             Packet::Data(data) => self.write(volume, frame, data),
             Packet::Trim(trim) => self.trim(volume, trim, false),
             Packet::Zeroes(trim) => self.trim(volume, trim, true),

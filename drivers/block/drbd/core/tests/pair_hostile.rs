@@ -8,6 +8,7 @@ mod pair {
 
 use drbd_core::config::DiskConfig;
 use drbd_core::data::{AppIo, Incoming, Submit};
+use drbd_core::epoch::EPOCH_WRITES_MAX;
 use drbd_core::input::{AdminRequest, BackingFacts};
 use drbd_core::request::{Op, RequestId};
 use drbd_core::resource::Front;
@@ -624,4 +625,24 @@ fn a_probe_of_the_delay_is_ignored() {
     assert!(hears(&mut pair.a, &probe, 0));
     pair.run();
     assert_eq!(shape(&mut pair.a), GOOD, "{:#?}", pair.a.log);
+}
+
+/// No peer has so many writes in an epoch (`max-epoch-size` is 20000 at most).
+#[test]
+fn an_epoch_without_an_end_ends_the_connection() {
+    let mut pair = Pair::synced();
+    let flush = Packet::Data(Data {
+        flags: DataFlags::FLUSH,
+        ..data(0, 1, 0)
+    });
+    let mut buf = [0; 4096];
+    for number in 1..=EPOCH_WRITES_MAX + 1 {
+        let incoming = receive(&mut pair.b, &flush);
+        let goes_on = incoming == Incoming::Done;
+        assert_eq!(goes_on, number <= EPOCH_WRITES_MAX, "{number}");
+        let now = pair.b.now;
+        let _ = pair.b.core.next_acks(&mut buf, now);
+    }
+    pair.b.step();
+    assert!(pair.b.log.iter().any(|line| line.contains("ProtocolError")));
 }
