@@ -238,10 +238,20 @@ impl Control<'_> {
         self.indices()
     }
 
+    /// The peer has not yet said who it is. A response that is not one may have been interrupted.
+    fn is_early(&self) -> bool {
+        matches!(self.s.link.stage, Stage::Features | Stage::Challenge)
+    }
+
     /// What arrived on a socket can not be read on. Returns how the connection ends.
     pub fn broken_stream(&mut self, error: &StreamError, stream: Stream) -> LinkError {
         self.log_resource(Line::BrokenStream(*error));
         let error = match (stream, error) {
+            // Another packet than the one that is due, or of another length (`reference/wire.md`
+            // 4.1, 4.2).
+            (Stream::Data, StreamError::Frame(_) | StreamError::Packet(_)) if self.is_early() => {
+                LinkError::StandAlone
+            }
             (
                 Stream::Meta,
                 StreamError::Frame(FrameError::UnknownCommand(_) | FrameError::WrongStream(..)),

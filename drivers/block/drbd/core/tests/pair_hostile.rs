@@ -6,10 +6,10 @@ mod pair {
     pub(crate) mod node;
 }
 
-use drbd_core::config::DiskConfig;
+use drbd_core::config::{DiskConfig, Name, NetConfig};
 use drbd_core::data::{AppIo, Incoming, Submit};
 use drbd_core::epoch::EPOCH_WRITES_MAX;
-use drbd_core::input::{AdminRequest, BackingFacts};
+use drbd_core::input::{AdminRequest, BackingFacts, DigestLengths};
 use drbd_core::request::{Op, RequestId};
 use drbd_core::resource::Front;
 use drbd_core::state::mask;
@@ -645,4 +645,70 @@ fn an_epoch_without_an_end_ends_the_connection() {
     }
     pair.b.step();
     assert!(pair.b.log.iter().any(|line| line.contains("ProtocolError")));
+}
+
+/// A packet as before the versions have been agreed on.
+fn early(command: u16, len: u16) -> Vec<u8> {
+    let [command, len_bytes] = [command, len].map(u16::to_be_bytes);
+    let mut bytes = [[0x83, 0x74], [0x02, 0x67], command, len_bytes].concat();
+    bytes.resize(8 + usize::from(len), 0);
+    bytes
+}
+
+/// What becomes of a node that gets this first, or, if it wants that peers authenticate themselves,
+/// next.
+fn first_word(authenticates: bool, packet: &[u8]) -> ConnState {
+    let mut config = NetConfig::DEFAULT;
+    let mut hmac = 0;
+    if authenticates {
+        config.shared_secret = Name::new(b"secret").unwrap();
+        config.cram_hmac_alg = Name::new(b"sha256").unwrap();
+        hmac = 32;
+    }
+    let digests = DigestLengths {
+        hmac,
+        ..DigestLengths::default()
+    };
+    let mut pair = Pair::new();
+    pair.attach();
+    pair.a.admin(AdminRequest::Connect { config, digests });
+    pair.a.step();
+    pair.a.sockets_up(false, 1);
+    while pair.a.step() {}
+    if authenticates {
+        // Nothing is newer than version 86, and no feature is offered.
+        let mut features = early(0xfffe, 72);
+        features[8..12].copy_from_slice(&86_u32.to_be_bytes());
+        features[16..20].copy_from_slice(&86_u32.to_be_bytes());
+        pair.a.data_in.extend(features);
+        while pair.a.step() {}
+    }
+    pair.a.data_in.extend(packet);
+    while pair.a.step() {}
+    pair.a.state().conn
+}
+
+/// `reference/wire.md` 4.1, 4.2. That will not change, however often it is tried.
+#[test]
+fn who_begins_with_another_packet_is_left_alone() {
+    let damaged = [&[0x83, 0x74, 0x02, 0x68][..], &early(0xfffe, 72)[4..]].concat();
+    let (features, challenge) = (0xfffe, 0x10);
+    for (authenticates, packet, alone) in [
+        (false, early(features, 71), true),
+        (false, early(features, 80), true),
+        (false, early(challenge, 64), true),
+        (false, early(0x13, 0), true),
+        (false, early(0x99, 8), true),
+        (false, damaged.clone(), false),
+        (true, early(challenge, 63), true),
+        (true, early(challenge, 129), true),
+        (true, early(0x0b, 24), true),
+        (true, early(0x0e, 3), true),
+        (true, early(0x99, 8), true),
+        (true, damaged, false),
+    ] {
+        let conn = first_word(authenticates, &packet);
+        let left = conn == ConnState::StandAlone;
+        assert_eq!(left, alone, "{conn} {authenticates} {packet:x?}");
+    }
 }
