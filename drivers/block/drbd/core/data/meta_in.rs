@@ -84,23 +84,25 @@ impl<M: Memory> DataPlane<M> {
         now: Instant,
     ) -> Result<(), LinkError> {
         match packet {
-            Packet::RecvAck(ack) => self.write_ack(ack, Event::RecvAcked, now),
-            Packet::WriteAck(ack) => self.write_ack(ack, Event::WriteAcked { in_sync: false }, now),
+            Packet::RecvAck(ack) => self.write_ack(volume, ack, Event::RecvAcked, now),
+            Packet::WriteAck(ack) => {
+                self.write_ack(volume, ack, Event::WriteAcked { in_sync: false }, now)
+            }
             Packet::RsWriteAck(ack) if ack.block_id == BlockId::SYNCER => {
                 self.synced(volume, ack, now);
                 Ok(())
             }
             Packet::RsWriteAck(ack) => {
-                self.write_ack(ack, Event::WriteAcked { in_sync: true }, now)
+                self.write_ack(volume, ack, Event::WriteAcked { in_sync: true }, now)
             }
-            Packet::Superseded(ack) => self.write_ack(ack, Event::Superseded, now),
-            Packet::RetryWrite(ack) => self.retry_write(ack, now),
+            Packet::Superseded(ack) => self.write_ack(volume, ack, Event::Superseded, now),
+            Packet::RetryWrite(ack) => self.retry_write(volume, ack, now),
             Packet::NegAck(ack) if ack.block_id == BlockId::SYNCER => {
                 self.not_synced(volume, ack, now);
                 Ok(())
             }
             Packet::NegAck(ack) => self.negative_ack(volume, ack, now),
-            Packet::NegDReply(ack) => self.read_refused(ack, now),
+            Packet::NegDReply(ack) => self.read_refused(volume, ack, now),
             Packet::NegRsDReply(ack) => {
                 self.request_answered(volume, ack, true, false, now);
                 Ok(())
@@ -130,15 +132,25 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// Finds the replicated write that an ack names.
-    fn acked_write(&self, ack: &BlockAck) -> Option<u32> {
+    fn acked_write(&self, volume: VolumeIndex, ack: &BlockAck) -> Option<u32> {
         let id = RequestId::from_wire(ack.block_id.0);
         let request = self.requests.get(id)?;
-        let matches = request.remote == Remote::Data && request.sector == ack.sector;
+        let matches = request.remote == Remote::Data
+            && request.volume == volume
+            && request.sector == ack.sector;
         matches.then_some(id.slot)
     }
 
-    fn write_ack(&mut self, ack: &BlockAck, event: Event, now: Instant) -> Result<(), LinkError> {
-        let slot = self.acked_write(ack).ok_or(LinkError::NetworkFailure)?;
+    fn write_ack(
+        &mut self,
+        volume: VolumeIndex,
+        ack: &BlockAck,
+        event: Event,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        let slot = self
+            .acked_write(volume, ack)
+            .ok_or(LinkError::NetworkFailure)?;
         self.apply(slot, event, now);
         Ok(())
     }
@@ -149,7 +161,7 @@ impl<M: Memory> DataPlane<M> {
         ack: &BlockAck,
         now: Instant,
     ) -> Result<(), LinkError> {
-        let slot = self.acked_write(ack);
+        let slot = self.acked_write(volume, ack);
         // If the own disk is lost now nobody has it, though its application may be done.
         let only_here = slot.is_none_or(|slot| self.requests[slot].has_local_part());
         self.volumes[volume.slot()].peer_missed |= only_here;
@@ -212,23 +224,35 @@ impl<M: Memory> DataPlane<M> {
         }
     }
 
-    fn retry_write(&mut self, ack: &BlockAck, now: Instant) -> Result<(), LinkError> {
-        let slot = self.acked_write(ack).ok_or(LinkError::NetworkFailure)?;
+    fn retry_write(
+        &mut self,
+        volume: VolumeIndex,
+        ack: &BlockAck,
+        now: Instant,
+    ) -> Result<(), LinkError> {
+        let slot = self
+            .acked_write(volume, ack)
+            .ok_or(LinkError::NetworkFailure)?;
         self.requests[slot].retry = true;
         self.apply(slot, Event::Superseded, now);
         Ok(())
     }
 
-    fn read_refused(&mut self, ack: &BlockAck, now: Instant) -> Result<(), LinkError> {
+    fn read_refused(
+        &mut self,
+        volume: VolumeIndex,
+        ack: &BlockAck,
+        now: Instant,
+    ) -> Result<(), LinkError> {
         let id = RequestId::from_wire(ack.block_id.0);
         let request = self.requests.get(id).ok_or(LinkError::NetworkFailure)?;
         let matches = request.remote == Remote::Read
             && request.answer == Answer::Pending
+            && request.volume == volume
             && request.sector == ack.sector;
         if !matches {
             return Err(LinkError::NetworkFailure);
         }
-        let volume = self.requests[id.slot].volume;
         if !self.is_synced_meanwhile(volume, id.slot) {
             let ends = self.is_final_refusal(volume);
             self.requests[id.slot].read_ahead |= ends;

@@ -214,7 +214,7 @@ impl<M: Memory> DataPlane<M> {
             Packet::Data(data) => self.write(volume, frame, data),
             Packet::Trim(trim) => self.trim(volume, trim, false),
             Packet::Zeroes(trim) => self.trim(volume, trim, true),
-            Packet::DataReply(data) => self.read_reply(frame, data, now),
+            Packet::DataReply(data) => self.read_reply(volume, frame, data),
             Packet::RsDataReply(data) => self.resync_data(volume, frame, data, now),
             Packet::RsDeallocated(range) => self.resync_hole(volume, range, now),
             Packet::DataRequest(request) => self.serve(volume, PeerKind::Read, request, now),
@@ -501,12 +501,12 @@ impl<M: Memory> DataPlane<M> {
     }
 
     /// P_DATA_REPLY.
-    fn read_reply(&mut self, frame: &Frame, data: &Data, now: Instant) -> Handled {
-        let _ = now;
+    fn read_reply(&mut self, volume: VolumeIndex, frame: &Frame, data: &Data) -> Handled {
         let id = RequestId::from_wire(data.block_id.0);
         let request = self.requests.get_mut(id).ok_or(LinkError::ProtocolError)?;
         let matches = request.remote == Remote::Read
             && request.answer == crate::request::Answer::Pending
+            && request.volume == volume
             && request.sector == data.sector
             && request.len_bytes == data.data_len
             && !request.receiving;
@@ -514,7 +514,6 @@ impl<M: Memory> DataPlane<M> {
             return VIOLATION;
         }
         request.receiving = true;
-        let volume = request.volume;
         self.volumes[volume.slot()].totals.received += u64::from(data.data_len >> 9);
         Ok(Incoming::AppPayload {
             id,

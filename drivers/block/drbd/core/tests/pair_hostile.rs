@@ -712,3 +712,62 @@ fn who_begins_with_another_packet_is_left_alone() {
         assert_eq!(left, alone, "{conn} {authenticates} {packet:x?}");
     }
 }
+
+/// What a volume has sent another one can not answer, and is not blamed for.
+#[test]
+fn an_answer_names_the_volume_of_what_was_asked() {
+    let ack = |id: RequestId| BlockAck {
+        sector: Sector(64),
+        block_id: BlockId(id.to_wire()),
+        len_bytes: 4096,
+        seq: 0,
+    };
+    let packets: [(Op, fn(BlockAck) -> Packet<'static>); 5] = [
+        (Op::Write, Packet::WriteAck),
+        (Op::Write, Packet::RecvAck),
+        (Op::Write, Packet::Superseded),
+        (Op::Write, Packet::RetryWrite),
+        (Op::Read, Packet::NegDReply),
+    ];
+    for (op, packet) in packets {
+        for (number, good) in [(0, true), (1, false)] {
+            let mut pair = Pair::synced_with_two_volumes();
+            if op == Op::Read {
+                detach(&mut pair, true);
+            } else {
+                pair.a.write(64, 4096, 1);
+                pair.run();
+            }
+            let id = sent(&mut pair, op);
+            let packet = packet(ack(id));
+            assert_eq!(hears(&mut pair.a, &packet, number), good, "{packet:?}");
+        }
+    }
+    let mut pair = Pair::synced_with_two_volumes();
+    pair.a.write(64, 4096, 1);
+    pair.run();
+    let id = sent(&mut pair, Op::Write);
+    assert!(hears(&mut pair.a, &Packet::NegAck(ack(id)), 1));
+    let waits = pair.a.core.counters(V).pending;
+    assert_eq!(waits, 1, "the volume that was asked has not answered");
+}
+
+#[test]
+fn data_come_from_the_volume_that_was_asked() {
+    for (number, good) in [(0, true), (1, false)] {
+        let mut pair = Pair::synced_with_two_volumes();
+        detach(&mut pair, true);
+        let id = sent(&mut pair, Op::Read);
+        let reply = Packet::DataReply(data(64, id.to_wire(), 4096));
+        let terms = *pair.a.core.data.terms();
+        let mut bytes = vec![0; 128];
+        let len = reply.encode(&terms, number, &mut bytes).unwrap();
+        let now = pair.a.now;
+        let front = pair.a.core.data_front(&bytes[..len], now);
+        let Front::Packet { incoming, .. } = front else {
+            panic!("all is there");
+        };
+        let taken = matches!(incoming, Incoming::AppPayload { .. });
+        assert_eq!(taken, good, "{incoming:?}");
+    }
+}
