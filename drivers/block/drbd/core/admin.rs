@@ -453,10 +453,8 @@ impl Control<'_> {
         disk.config = DiskConfig {
             disk_size_sectors: size,
             al_extents,
-            ..*config
+            ..config.put_right()
         };
-        disk.config.c_plan_ahead_tenths = disk.config.c_plan_ahead_tenths.min(300);
-        disk.config.resync_rate_kib = disk.config.resync_rate_kib.max(1);
         self.switch_al_updates(v);
         self.dirty(v);
         self.order(Order::View(v));

@@ -290,7 +290,7 @@ impl Control<'_> {
         let marked = facts.flags & flag::PRIMARY_IND != 0;
         let volume = self.vol_mut(v);
         volume.disk = Some(Disk {
-            config: *config,
+            config: config.put_right(),
             facts: *facts,
             room_sectors: SectorCount(facts.max_capacity_sectors).bits().words() * 64 * 8,
             uuids,

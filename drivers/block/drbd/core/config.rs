@@ -258,6 +258,16 @@ impl DiskConfig {
         discard_zeroes_if_aligned: true,
         disable_write_same: false,
     };
+
+    /// The values that are used if these are given (`reference/netlink.md` 2.11, step 5).
+    #[must_use]
+    pub fn put_right(self) -> Self {
+        Self {
+            c_plan_ahead_tenths: self.c_plan_ahead_tenths.min(300),
+            resync_rate_kib: self.resync_rate_kib.max(1),
+            ..self
+        }
+    }
 }
 
 #[cfg(test)]

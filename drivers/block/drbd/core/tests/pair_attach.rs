@@ -285,3 +285,24 @@ fn an_attach_that_a_handshake_overtakes_waits_for_its_end() {
     assert_eq!(pair.b.answers[answers].1, 101);
     assert!(pair.a.disk.data == pair.b.disk.data);
 }
+
+/// `reference/netlink.md` 2.11, step 5; disk-options does the same.
+#[test]
+fn values_that_no_controller_works_with_are_put_right_at_attach_and_later() {
+    let config = DiskConfig {
+        c_plan_ahead_tenths: 301,
+        resync_rate_kib: 0,
+        ..DiskConfig::DEFAULT
+    };
+    let mut pair = Pair::new();
+    assert_eq!(attach(&mut pair, config), 101);
+    let right = |pair: &mut Pair| {
+        let disk = pair.a.core.view(V).disk;
+        (disk.c_plan_ahead_tenths, disk.resync_rate_kib)
+    };
+    assert_eq!(right(&mut pair), (300, 1));
+    pair.set_disk_options(true, DiskConfig::DEFAULT);
+    assert_eq!(right(&mut pair), (20, 250));
+    pair.set_disk_options(true, config);
+    assert_eq!(right(&mut pair), (300, 1));
+}
