@@ -165,18 +165,7 @@ impl Admin {
                 volume: index(volume),
                 number: VolumeNumber(u16::from(volume)),
             },
-            Command::Attach(volume) => {
-                if !world.has_backing(node, index(volume)) {
-                    let disk = &mut world.nodes[node].disks[usize::from(volume)];
-                    match apply_activity_log(disk) {
-                        Ok(extents) => world.trace(node, || format!("apply-al: {extents:?}")),
-                        Err(text) => world.fail(format!("apply-al failed: {text}")),
-                    }
-                }
-                let config = disk_config(faults, world.sizes[usize::from(volume)]);
-                let slots = faults.extras.log_slots;
-                return world.open_disk(node, index(volume), config, slots);
-            }
+            Command::Attach(volume) => return attach(world, node, volume, faults),
             Command::CreateMetadata(volume) => {
                 return Err(create_anew(world, node, volume));
             }
@@ -234,6 +223,25 @@ impl Admin {
             },
         })
     }
+}
+
+/// Brings the bitmap up to date and opens the disk.
+fn attach(
+    world: &mut World,
+    node: usize,
+    volume: u8,
+    faults: &Faults,
+) -> Result<AdminRequest, i32> {
+    let index = VolumeIndex(volume);
+    if !world.has_backing(node, index) {
+        let disk = &mut world.nodes[node].disks[usize::from(volume)];
+        match apply_activity_log(disk) {
+            Ok(extents) => world.trace(node, || format!("apply-al: {extents:?}")),
+            Err(text) => world.fail(format!("apply-al failed: {text}")),
+        }
+    }
+    let config = disk_config(faults, world.sizes[usize::from(volume)]);
+    world.open_disk(node, index, config, faults.extras.log_slots)
 }
 
 /// Creates metadata on a disk that is not in use, as for a new one.

@@ -374,8 +374,8 @@ impl Request {
 
     /// The upper request may not be ended yet. It does not wait for the peer to be told that a
     /// range is out of sync, nor for the socket that is to take the news: who runs ahead does so
-    /// because that is full. A read waits for a disk that hangs, given up or not: its pages are with
-    /// that (`reference/io.md` Q4).
+    /// because that is full. A read waits for a disk that hangs, given up or not: its pages are
+    /// with that (`reference/io.md` Q4).
     #[inline]
     fn holds_completion(&self) -> bool {
         let under_way = matches!(self.transport, Transport::Queued | Transport::Sending);

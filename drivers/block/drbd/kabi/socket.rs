@@ -422,8 +422,8 @@ impl Socket {
     }
 
     /// Gives the connection up: the peer gets a reset, and TCP drops what it has not sent and what
-    /// the peer has not acknowledged, with the pages. Whoever blocks on the socket wakes. May sleep;
-    /// from any thread.
+    /// the peer has not acknowledged, with the pages. Whoever blocks on the socket wakes. May
+    /// sleep; from any thread.
     pub(crate) fn abort(&self) {
         // SAFETY: By the type invariant.
         unsafe { ffi::drbd_helper_socket_abort(self.as_ptr()) };

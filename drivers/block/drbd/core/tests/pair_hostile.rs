@@ -722,7 +722,8 @@ fn an_answer_names_the_volume_of_what_was_asked() {
         len_bytes: 4096,
         seq: 0,
     };
-    let packets: [(Op, fn(BlockAck) -> Packet<'static>); 5] = [
+    type Make = fn(BlockAck) -> Packet<'static>;
+    let packets: [(Op, Make); 5] = [
         (Op::Write, Packet::WriteAck),
         (Op::Write, Packet::RecvAck),
         (Op::Write, Packet::Superseded),
