@@ -267,13 +267,24 @@ impl Console {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
     #[test]
     fn only_helpers_that_are_waited_for_are_interrupted() {
-        let start = || Command::new("sleep").arg("60").spawn().expect("it starts");
+        // Whoever started the tests may have them ignore the signal (a shell in the background).
+        let start = || {
+            let mut child = Command::new("env")
+                .args(["--default-signal=INT", "sh", "-c", "echo up; exec sleep 60"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("it starts");
+            let mut up = String::new();
+            let out = child.stdout.as_mut().expect("a pipe");
+            BufReader::new(out).read_line(&mut up).expect("a line");
+            child
+        };
         let (mut ended, mut running) = (start(), start());
         abort(&[None, Some(Helper::new(&running, "r0/0".to_owned()))]);
         let status = running.wait().expect("a child of ours");
