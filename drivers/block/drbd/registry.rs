@@ -93,7 +93,7 @@ impl Registry {
 
     /// Ends everything that is left. May sleep.
     pub(crate) fn shut_down(&self) {
-        while let Some((_, resource)) = self.from_serial(0) {
+        while let Some((_, resource)) = self.next_serial(0) {
             self.remove(&resource);
             resource.shut_down();
         }
@@ -101,7 +101,7 @@ impl Registry {
 
     /// Returns the first resource, in the order of creation, whose serial number is at least
     /// `serial`, with its number. May sleep.
-    pub(crate) fn from_serial(&self, serial: isize) -> Option<(isize, Arc<Resource>)> {
+    pub(crate) fn next_serial(&self, serial: isize) -> Option<(isize, Arc<Resource>)> {
         let resources = self.resources.lock();
         let mut all = resources.all.iter();
         all.find(|(number, _)| *number >= serial).cloned()

@@ -311,7 +311,7 @@ impl Object<'_> {
 /// Returns the resource with which a dump goes on: the next one, if the one before is deleted. The
 /// first of the three numbers of the place is its serial number, the second counts in it.
 pub(super) fn resume(registry: &Registry, out: &mut Dump<'_>) -> Option<Arc<Resource>> {
-    let (serial, resource) = registry.from_serial(out.state[0])?;
+    let (serial, resource) = registry.next_serial(out.state[0])?;
     if serial != out.state[0] {
         out.state[0] = serial;
         out.state[1] = 0;
