@@ -166,6 +166,9 @@ pub struct Volume {
     pub disk: Option<Disk>,
     /// Current UUID of the data last in use.
     pub exposed_uuid: u64,
+    /// This node was promoted without a disk: the data in use are those of the peer's one, and an
+    /// own disk of the same generation need not have them (it may be that of a crashed Primary).
+    pub promoted_diskless: bool,
     /// The disk that is gone had writes of applications that the peer's has not, whatever its UUID.
     pub peer_behind: bool,
     /// Size of the device in sectors.
@@ -275,6 +278,7 @@ impl Volume {
         state: VolumeState::INITIAL,
         disk: None,
         exposed_uuid: 0,
+        promoted_diskless: false,
         peer_behind: false,
         capacity: 0,
         peer: PeerVolume {

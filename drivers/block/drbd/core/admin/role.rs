@@ -308,9 +308,12 @@ impl Control<'_> {
             });
             if let Some(uuids) = shown {
                 // What applications see now is on the peer's disk only.
-                self.vol_mut(v).exposed_uuid = uuids.current;
+                let volume = self.vol_mut(v);
+                volume.exposed_uuid = uuids.current;
+                volume.promoted_diskless = true;
             }
         } else {
+            self.vol_mut(v).promoted_diskless = false;
             // It was put off for what is frozen, which nobody waits for any more.
             self.begin_due_generation(v);
         }

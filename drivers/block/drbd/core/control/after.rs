@@ -72,7 +72,9 @@ impl Control<'_> {
         if o.disk < DiskState::Consistent && n.disk >= DiskState::Consistent {
             let current = self.vol(v).disk.map(|disk| disk.uuids.current);
             if let Some(current) = current {
-                self.vol_mut(v).exposed_uuid = current;
+                let volume = self.vol_mut(v);
+                volume.exposed_uuid = current;
+                volume.promoted_diskless = false;
             }
         }
         self.note_peer_behind(v, o, n);

@@ -162,10 +162,12 @@ impl Control<'_> {
     }
 
     /// Tells whether a disk of this generation has what applications have seen. Not if they have
-    /// written since it was in use: the peer has begun a new generation, told or not.
+    /// written since it was in use, or have never used it: the peer has begun a new generation,
+    /// told or not.
     pub(crate) fn is_exposed(&self, v: VolumeIndex, current: u64) -> bool {
         let volume = self.vol(v);
-        current & !1 == volume.exposed_uuid & !1 && !volume.facts.missed_writes
+        let used = !volume.facts.missed_writes && !volume.promoted_diskless;
+        current & !1 == volume.exposed_uuid & !1 && used
     }
 
     fn evaluate(&self, v: VolumeIndex, change: Change, flags: Flags) -> Option<Evaluated> {

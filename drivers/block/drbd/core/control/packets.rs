@@ -238,8 +238,9 @@ impl Control<'_> {
         volume.peer.flags = flags;
         let undecided = state.conn < ConnState::Connected || state.pdsk == DiskState::Diskless;
         let without_disk = state.disk < DiskState::Inconsistent;
-        // The peer may have begun its generation for our writes and not have told it.
-        let begun = volume.facts.missed_writes
+        // The peer may have begun its generation for our writes, or our promotion, and not have
+        // told it.
+        let begun = (volume.facts.missed_writes || volume.promoted_diskless)
             && volume.exposed_uuid & !1 == set.bitmap & !1
             && !volume.peer_lacks_writes();
         if undecided && without_disk && state.role == Role::Primary && begun {

@@ -420,6 +420,93 @@ fn a_disk_that_lacks_what_was_only_sent_comes_back_as_a_good_one_after_a_demotio
     assert_eq!(pair.a.state().disk, DiskState::UpToDate);
 }
 
+/// `a` is promoted without a disk. That of `b` serves it, and is gone before the generation that it
+/// begins is on it, or told.
+fn promoted_and_left(pair: &mut Pair) {
+    pair.b.fail_metadata = true;
+    pair.b.hold_metadata = true;
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    pair.b.admin(detach(true));
+    pair.run();
+    pair.b.release_metadata();
+    pair.until("both diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.a.state().pdsk == DiskState::Diskless
+    });
+    pair.b.fail_metadata = false;
+}
+
+/// Seed 331346: the disk that the node had as it crashed is of the same generation, and lacks what
+/// its cache lost. The peer's one, through which the node is Primary again, is gone before the
+/// generation that it begins is on it, or told.
+#[test]
+fn a_disk_that_a_node_was_promoted_without_does_not_stand_in_for_that_of_the_peer() {
+    let mut pair = Pair::synced();
+    let sector = 80 * 512;
+    let lost = pair.a.disk.data[sector..sector + 4096].to_vec();
+    pair.a.write(80, 4096, 9);
+    pair.run();
+    assert_eq!(pair.a.ended, [Ok(())]);
+    pair.a.crash(99);
+    pair.a.disk.data[sector..sector + 4096].copy_from_slice(&lost);
+    pair.until("noticed", |pair| pair.b.state().conn < ConnState::Connected);
+    assert_eq!(pair.command(true, connect()), 1);
+    pair.until("served", |pair| pair.a.state().pdsk == DiskState::UpToDate);
+    promoted_and_left(&mut pair);
+    let before = pair.a.answers.len();
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.a.answers[before].1, 150);
+    pair.b.crash(98);
+    pair.until("noticed", |pair| pair.a.state().conn < ConnState::Connected);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.command(false, connect()), 1);
+    pair.until("served again", |pair| {
+        pair.a.state().pdsk == DiskState::UpToDate
+    });
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("synced", Pair::in_sync);
+    assert_eq!(pair.a.disk.data[sector], 9);
+}
+
+/// The word of the generation that the peer has begun for the promotion is lost with the link.
+#[test]
+fn a_node_that_was_promoted_without_a_disk_takes_the_generation_begun_for_that() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.run();
+    pair.b.hold_metadata = true;
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    assert!(said(&pair.b.log, "new current UUID"));
+    pair.cut = true;
+    pair.b.release_metadata();
+    pair.until("both notice", alone);
+    pair.cut = false;
+    pair.until("connected again or refused", |pair| {
+        pair.a.state().conn == ConnState::Connected || refuses(pair)
+    });
+    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("in sync", Pair::in_sync);
+}
+
+/// Who steps down may choose older data.
+#[test]
+fn a_disk_that_a_node_was_promoted_without_can_be_attached_after_a_demotion() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    assert_eq!(pair.command(true, detach(false)), 1);
+    pair.run();
+    promoted_and_left(&mut pair);
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.cut = true;
+    pair.until("both notice", alone);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+}
+
 /// Both nodes had the same data, and the disk of `b` has been outdated since it lost the link.
 fn outdated() -> Pair {
     let mut pair = Pair::synced();
