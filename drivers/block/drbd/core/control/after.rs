@@ -69,14 +69,7 @@ impl Control<'_> {
             // They were those of the disk that the peer has lost; another one comes with its own.
             self.vol_mut(v).peer.uuids = None;
         }
-        if o.disk < DiskState::Consistent && n.disk >= DiskState::Consistent {
-            let current = self.vol(v).disk.map(|disk| disk.uuids.current);
-            if let Some(current) = current {
-                let volume = self.vol_mut(v);
-                volume.exposed_uuid = current;
-                volume.promoted_diskless = false;
-            }
-        }
+        self.note_own_disk_used(v, o, n);
         self.note_peer_behind(v, o, n);
         self.note_generation_told(v, o, n);
         if o.conn >= ConnState::Connected && n.conn < ConnState::Connected {
@@ -108,6 +101,16 @@ impl Control<'_> {
         if matches!(volume.job, VolumeJob::StartSync(..)) {
             volume.job = VolumeJob::None;
             self.order(Order::View(v));
+        }
+    }
+
+    /// The data in use are those of the own disk from now on.
+    fn note_own_disk_used(&mut self, v: VolumeIndex, o: VolumeState, n: VolumeState) {
+        let used = o.disk < DiskState::Consistent && n.disk >= DiskState::Consistent;
+        let volume = self.vol_mut(v);
+        if let Some(disk) = volume.disk.filter(|_| used) {
+            volume.exposed_uuid = disk.uuids.current;
+            volume.promoted_diskless = false;
         }
     }
 
