@@ -221,7 +221,6 @@ unsafe extern "C" {
     pub(crate) fn drbd_helper_thread_affinity(mask: *const c_char) -> c_int;
     pub(crate) fn drbd_helper_signal_pending() -> bool;
     pub(crate) fn drbd_helper_flush_signals();
-    pub(crate) fn drbd_helper_may_sleep() -> bool;
     pub(crate) fn drbd_helper_task_get(task: *mut bindings::task_struct);
     pub(crate) fn drbd_helper_task_put(task: *mut bindings::task_struct);
     pub(crate) fn drbd_helper_task_is_current(task: *mut bindings::task_struct) -> bool;

@@ -494,11 +494,6 @@ bool drbd_helper_signal_pending(void)
 	return signal_pending(current);
 }
 
-bool drbd_helper_may_sleep(void)
-{
-	return !in_interrupt() && !irqs_disabled();
-}
-
 void drbd_helper_task_get(struct task_struct *task)
 {
 	get_task_struct(task);

@@ -131,7 +131,6 @@ void drbd_helper_thread_realtime(void);
 int drbd_helper_thread_affinity(const char *mask);
 bool drbd_helper_signal_pending(void);
 void drbd_helper_flush_signals(void);
-bool drbd_helper_may_sleep(void);
 void drbd_helper_task_get(struct task_struct *task);
 void drbd_helper_task_put(struct task_struct *task);
 bool drbd_helper_task_is_current(struct task_struct *task);
