@@ -193,7 +193,7 @@ pub(super) fn leave_disk(
     if !force && code.is_success() {
         // The next command may be one of drbdmeta, which opens the devices alone. A disk that does
         // not let go is detached all the same.
-        let _ = attach::is_closed(volume);
+        let _ = attach::wait_closed(volume);
     }
     Ok(code)
 }

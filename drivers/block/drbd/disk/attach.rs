@@ -93,8 +93,9 @@ const BIO_SECTORS_MAX: u32 = 2048;
 /// Bits of one 4 KiB page of the bitmap.
 const BITS_PER_PAGE: u64 = 32_768;
 
-/// Waits until nobody uses the disk that the volume had. May sleep.
-pub(crate) fn is_closed(volume: &Volume) -> bool {
+/// Waits until nobody uses the disk that the volume had. Returns whether it came to that in time.
+/// May sleep.
+pub(crate) fn wait_closed(volume: &Volume) -> bool {
     let index = volume.index;
     let closed = || {
         let closed = volume.resource.with(|inner, _| {
@@ -118,7 +119,7 @@ pub(crate) fn attach(
         return Err(configured);
     }
     // A detach may not have ended completely yet.
-    if !is_closed(volume) {
+    if !wait_closed(volume) {
         return Err(configured);
     }
     let (data, meta, placement) = open(volume, &conf)?;
