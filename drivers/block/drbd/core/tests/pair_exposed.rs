@@ -469,20 +469,17 @@ fn a_disk_that_a_node_was_promoted_without_does_not_stand_in_for_that_of_the_pee
     assert_eq!(pair.a.disk.data[sector], 9);
 }
 
-/// The word of the generation that the peer has begun for the promotion is lost with the link.
-#[test]
-fn a_node_that_was_promoted_without_a_disk_takes_the_generation_begun_for_that() {
+/// `a`, a Secondary, has only the disk of the peer.
+fn detached_secondary() -> Pair {
     let mut pair = Pair::synced();
     assert_eq!(pair.role(true, Role::Secondary, false), 1);
     assert_eq!(pair.command(true, detach(false)), 1);
     pair.run();
-    pair.b.hold_metadata = true;
-    assert_eq!(pair.role(true, Role::Primary, false), 1);
-    assert!(said(&pair.b.log, "new current UUID"));
-    pair.cut = true;
-    pair.b.release_metadata();
-    pair.until("both notice", alone);
-    pair.cut = false;
+    pair
+}
+
+/// `a`, without a disk, connects again and gets its data from `b`.
+fn takes_the_data_of_the_peer(pair: &mut Pair) {
     pair.until("connected again or refused", |pair| {
         pair.a.state().conn == ConnState::Connected || refuses(pair)
     });
@@ -491,13 +488,24 @@ fn a_node_that_was_promoted_without_a_disk_takes_the_generation_begun_for_that()
     pair.until("in sync", Pair::in_sync);
 }
 
+/// The word of the generation that the peer has begun for the promotion is lost with the link.
+#[test]
+fn a_node_that_was_promoted_without_a_disk_takes_the_generation_begun_for_that() {
+    let mut pair = detached_secondary();
+    pair.b.hold_metadata = true;
+    assert_eq!(pair.role(true, Role::Primary, false), 1);
+    assert!(said(&pair.b.log, "new current UUID"));
+    pair.cut = true;
+    pair.b.release_metadata();
+    pair.until("both notice", alone);
+    pair.cut = false;
+    takes_the_data_of_the_peer(&mut pair);
+}
+
 /// Who steps down may choose older data.
 #[test]
 fn a_disk_that_a_node_was_promoted_without_can_be_attached_after_a_demotion() {
-    let mut pair = Pair::synced();
-    assert_eq!(pair.role(true, Role::Secondary, false), 1);
-    assert_eq!(pair.command(true, detach(false)), 1);
-    pair.run();
+    let mut pair = detached_secondary();
     promoted_and_left(&mut pair);
     assert_eq!(pair.role(true, Role::Secondary, false), 1);
     pair.cut = true;
@@ -620,12 +628,7 @@ fn detached_after_word_of_a_generation() -> Pair {
 #[test]
 fn a_generation_told_before_the_consent_to_a_detach_is_that_of_the_data_in_use() {
     let mut pair = detached_after_word_of_a_generation();
-    pair.until("connected again or refused", |pair| {
-        pair.a.state().conn == ConnState::Connected || refuses(pair)
-    });
-    assert_eq!(pair.a.state().pdsk, DiskState::UpToDate);
-    pair.a.attach(DiskConfig::DEFAULT);
-    pair.until("in sync", Pair::in_sync);
+    takes_the_data_of_the_peer(&mut pair);
 }
 
 /// Or it would begin another generation beside that of the peer: a split brain.
