@@ -180,18 +180,22 @@ impl Cluster {
     /// one has is lost (seed 208446).
     ///
     /// Or the peer's is attached already, and its node is not connected (seed 30963): it may be
-    /// promoted then as well as the one with the other disk.
+    /// promoted then as well as the one with the other disk. Or it is about to be: if its node does
+    /// not hear of the step back first, it begins a generation for the Primary that it still sees
+    /// (seed 457522), and the disk of that one is what loses.
     pub(super) fn lost_with_the_role(&mut self, node: usize, volume: usize) {
         let peer = 1 - node;
         let state = self.state(peer, volume);
         let alone = state.is_some_and(|s| !is_gone(s) && s.conn < ConnState::WfReportParams);
         let gone = self.state(node, volume).is_some_and(is_gone);
         let either = node == self.holder && gone && alone && self.is_of_one(volume);
-        if either || self.are_both_forgotten(node)[volume] {
+        let both = self.are_both_forgotten(node)[volume];
+        let attaches = both && state.is_some_and(|s| s.disk == DiskState::Negotiating);
+        if either || both {
             let disk = &self.world.nodes[node].disks[volume].live;
             self.world.oracle.lost_in_the_cache(volume, node, disk);
         }
-        if either {
+        if either || attaches {
             let disk = &self.world.nodes[peer].disks[volume].live;
             self.world.oracle.lost_in_the_cache(volume, peer, disk);
         }

@@ -66,6 +66,12 @@ impl Disk {
         self.stable_flags & !self.written_flags & flag::PRIMARY_IND != 0
     }
 
+    /// The superblock that is being written is the first one since the attach in a state in which
+    /// the disk counts.
+    pub(crate) const fn begins_log(&self) -> bool {
+        self.stable_flags & !self.written_flags & flag::AL_CLEAN != 0
+    }
+
     /// The superblock on disk, or the one that is being written, calls the data consistent.
     pub(crate) const fn is_called_consistent(&self) -> bool {
         (self.stable_flags | self.written_flags) & flag::CONSISTENT != 0

@@ -151,11 +151,13 @@ impl<M: Memory> Resource<M> {
 
     /// See [`DataPlane::has_unstable_blocks`]. NEW: the superblock that has just been encoded, if
     /// it takes back that there is a Primary, comes behind a flush as well: nobody looks at the
-    /// activity log any more, which names what may be in the cache only.
+    /// activity log any more, which names what may be in the cache only. So does the first one of a
+    /// disk that counts again: the cache may hold what it did before it was given up.
     pub fn has_unstable_blocks(&self, volume: VolumeIndex) -> bool {
         let place = self.memory.volumes.get(volume.slot());
         let disk = place.and_then(|place| place.disk.as_ref());
-        self.data.has_unstable_blocks(volume) || disk.is_some_and(Disk::takes_primary_back)
+        self.data.has_unstable_blocks(volume)
+            || disk.is_some_and(|disk| disk.takes_primary_back() || disk.begins_log())
     }
 
     /// See [`DataPlane::bitmap_page_written`].

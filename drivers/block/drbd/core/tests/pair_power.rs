@@ -34,6 +34,30 @@ fn the_mark_of_a_primary_goes_behind_a_flush_of_its_data() {
     assert!(!pair.a.flushed[before - 1], "no flush without need");
 }
 
+/// What the disk carried out before it was given up, refused writes among them, may be in its cache
+/// only. The peer reads it in the next resync, and marks it in sync (seed 520412).
+#[test]
+fn the_data_of_an_attached_disk_are_flushed_before_a_superblock_that_counts_on_them() {
+    let mut pair = Pair::synced();
+    let force = false;
+    assert_eq!(
+        pair.command(false, AdminRequest::Detach { volume: V, force }),
+        1
+    );
+    // As `apply-al` leaves it.
+    let clean = |superblock: &mut Superblock| {
+        superblock.flags = superblock.flags.with(MdFlags::AL_CLEAN, true);
+    };
+    pair.b.edit_superblock(clean);
+    let before = pair.b.flushed.len();
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.until("equal", Pair::in_sync);
+    pair.pass(Duration::from_secs(6));
+    let since = &pair.b.flushed[before..];
+    assert_eq!(since.iter().filter(|flush| **flush).count(), 1, "{since:?}");
+    assert!(!pair.b.core.has_unstable_blocks(V));
+}
+
 /// The superblock on the disk of `b` says that there is a Primary.
 fn is_marked(pair: &Pair) -> bool {
     let last = pair.b.superblocks.last().expect("one was written");
