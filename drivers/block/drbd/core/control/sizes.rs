@@ -178,6 +178,7 @@ impl Control<'_> {
         }
         let (peer_disk, peer_user) = (sizes.disk.0, sizes.user.0);
         let crosses = self.vol(v).resize_asked;
+        let limit = self.vol(v).peer.user_sectors;
         let late = self.note_peer_sizes(v, sizes);
         let disk = self
             .vol(v)
@@ -190,7 +191,8 @@ impl Control<'_> {
         };
         let own_user = disk.config.disk_size_sectors;
         let user = if late {
-            own_user
+            // As little as when the disk was attached here: what the peer had taken over holds.
+            min_set(own_user, limit)
         } else {
             self.agreed_limit(v, sizes, own_user, crosses)
         };

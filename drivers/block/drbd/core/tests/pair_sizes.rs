@@ -532,3 +532,32 @@ fn a_limit_that_the_peer_gave_up_when_it_connected_holds_no_more() {
     assert_eq!(attach_anew(&mut pair, true, FRONT + 16), 0);
     assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT + 8, FRONT + 8));
 }
+
+/// Seed 654535: the peer's answer to the disk that was attached here counted as a late one to a
+/// size from before, and its limit for nothing: the Primary saw a size that the peer took back.
+#[test]
+fn the_limit_of_the_peer_holds_for_an_attached_disk_whatever_counts_as_late() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let (volume, force) = (V, true);
+    let detach = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(false, detach), 1);
+    for size in [FRONT + 8, FRONT + 16] {
+        assert_eq!(pair.command(true, resize(size)), 101);
+    }
+    pair.b.attach(limited(FRONT + 16));
+    pair.until("in sync", Pair::in_sync);
+    for on_a in [true, false] {
+        let detach = AdminRequest::Detach { volume, force };
+        assert_eq!(pair.command(on_a, detach), 1);
+        pair.run();
+    }
+    pair.b.attach(limited(FRONT + 24));
+    pair.until("served", |pair| pair.a.state().pdsk == DiskState::UpToDate);
+    assert_eq!(pair.a.capacity, FRONT + 16);
+    let before = pair.a.told.len();
+    pair.a.attach(limited(0));
+    pair.until("in sync", Pair::in_sync);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT + 24, FRONT + 24));
+    let sizes = |line: &&String| line.starts_with("SetCapacity");
+    assert_eq!(pair.a.told[before..].iter().filter(sizes).count(), 1);
+}
