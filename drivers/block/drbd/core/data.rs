@@ -141,7 +141,7 @@ pub struct VolumeSlot<M: Memory> {
     failed_writes: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     refused_writes: bool,
-    /// Writes have come in over this connection while the peer had no disk.
+    /// Writes have come in over this connection, for this disk, while the peer had none.
     pub(crate) took_writes: bool,
     /// The bitmap names all blocks that an Inconsistent disk lacks: it was synced with it.
     pub(crate) bits_known: bool,
@@ -566,7 +566,7 @@ impl<M: Memory> DataPlane<M> {
         slot.refused_writes &= is_good(&old) || !is_good(view);
         let connects =
             old.state.conn < ConnState::Connected && view.state.conn >= ConnState::Connected;
-        slot.took_writes &= !connects;
+        slot.took_writes &= !connects && view.state.disk >= DiskState::Inconsistent;
         if old.state != view.state {
             self.refused &= !volume.bit();
             self.unheard &= !volume.bit();

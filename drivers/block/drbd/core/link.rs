@@ -478,7 +478,7 @@ pub struct Facts {
     pub failed_writes: bool,
     /// Writes of the peer's applications have failed here since the own disk became UpToDate.
     pub refused_writes: bool,
-    /// Writes have come in over this connection while the peer had no disk.
+    /// Writes have come in over this connection, for this disk, while the peer had none.
     pub took_writes: bool,
     /// Applications were told of writes that the peer may never have got.
     pub peer_missed: bool,

@@ -58,8 +58,9 @@ impl Control<'_> {
         if o.conn > ConnState::Connected && n.conn == ConnState::Connected {
             self.forget_consent(v);
         }
-        if o.conn < ConnState::Connected && n.conn >= ConnState::Connected {
-            // What is known is of the connection before.
+        let connects = o.conn < ConnState::Connected && n.conn >= ConnState::Connected;
+        if connects || n.disk < DiskState::Inconsistent {
+            // What is known is of the connection or the disk before.
             self.vol_mut(v).facts.took_writes = false;
         }
         if n.disk >= DiskState::Inconsistent {

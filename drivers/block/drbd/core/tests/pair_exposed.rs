@@ -648,3 +648,31 @@ fn a_disk_of_the_generation_before_a_detach_is_not_attached_alone() {
     pair.a.attach(DiskConfig::DEFAULT);
     pair.until("in sync", Pair::in_sync);
 }
+
+/// What the disk took for a diskless Primary earlier, over the same connection, is on the other one
+/// as well since: both have gone, and the one that comes back is refused. In a generation of its own
+/// it would seem to be newer than the Primary's (seed 624329).
+#[test]
+fn a_disk_that_served_a_primary_once_begins_no_generation_when_it_is_refused_later() {
+    let mut pair = Pair::synced();
+    assert_eq!(pair.command(true, detach(false)), 1);
+    written_and_synced(&mut pair, true);
+    pair.a.fail_metadata = true;
+    assert_eq!(pair.command(false, detach(true)), 1);
+    pair.until("both diskless", |pair| {
+        pair.a.state().disk == DiskState::Diskless && pair.a.state().pdsk == DiskState::Diskless
+    });
+    pair.a.fail_metadata = false;
+    let held = pair.b.superblocks.last().expect("written").uuids.current;
+    // The Primary tries its own disk, and says that it has none, before it hears of the peer's.
+    pair.b.sends_left = Some(0);
+    pair.b.attach(DiskConfig::DEFAULT);
+    pair.a.attach(DiskConfig::DEFAULT);
+    pair.until("good", |pair| pair.b.state().disk == DiskState::UpToDate);
+    pair.b.sends_left = None;
+    pair.until("refused", refuses);
+    pair.until("both notice", alone);
+    pair.pass(Duration::from_secs(6));
+    let last = pair.b.superblocks.last().expect("written").uuids.current;
+    assert_eq!(last, held);
+}
