@@ -235,7 +235,13 @@ impl Control<'_> {
         if ps.disk == DiskState::Negotiating {
             self.log(v, Line::RealPeerDisk(disk));
         }
-        PeerDisk::told(os, ps, disk)
+        match PeerDisk::told(os, ps, disk) {
+            // It comes before the answer to our size, and the run is that of the new space.
+            PeerDisk::EndsRun if os.is_sync_source() && self.vol(v).resize_asked => {
+                PeerDisk::Is(os.pdsk)
+            }
+            told => told,
+        }
     }
 
     /// Rule P8.

@@ -3,7 +3,7 @@
 use super::{ControlMemory, Resource};
 use crate::action::HmacJob;
 use crate::config::{NetConfig, ResourceConfig};
-use crate::control::{ControlState, Disk};
+use crate::control::ControlState;
 use crate::data::{
     AlStep, AppIo, Counters, DataPlane, DiskMemory, Done, FlushToken, LocalPart, PeerIo, Submit,
 };

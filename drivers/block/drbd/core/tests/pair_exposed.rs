@@ -650,8 +650,8 @@ fn a_disk_of_the_generation_before_a_detach_is_not_attached_alone() {
 }
 
 /// What the disk took for a diskless Primary earlier, over the same connection, is on the other one
-/// as well since: both have gone, and the one that comes back is refused. In a generation of its own
-/// it would seem to be newer than the Primary's (seed 624329).
+/// as well since: both have gone, and the one that comes back is refused. With a generation of its
+/// own it would seem to be newer than the Primary's (seed 624329).
 #[test]
 fn a_disk_that_served_a_primary_once_begins_no_generation_when_it_is_refused_later() {
     let mut pair = Pair::synced();

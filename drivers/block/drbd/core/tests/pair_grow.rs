@@ -8,6 +8,7 @@ mod pair {
 use drbd_core::action::Ticket;
 use drbd_core::config::{DiskConfig, NetConfig};
 use drbd_core::input::{AdminRequest, DigestLengths, Input};
+use drbd_core::request::Op;
 use drbd_core::time::Duration;
 use drbd_format::types::{ConnState, DiskState, OnIoError, Role};
 use pair::both::{grow, Pair, SECTORS};
@@ -45,6 +46,19 @@ fn without_acks_of_a(pair: &mut Pair) {
         pair.b.step();
         pair.b.data_in.append(&mut pair.a.data_out);
         pair.a.data_in.append(&mut pair.b.data_out);
+        pair.a.meta_in.append(&mut pair.b.meta_out);
+    }
+}
+
+/// Lets both nodes work for a second; what `b` says on its data socket comes later.
+fn without_data_of_b(pair: &mut Pair) {
+    for _ in 0..1000 {
+        for node in [&mut pair.a, &mut pair.b] {
+            node.now = node.now.after(Duration::from_millis(1));
+            while node.step() {}
+        }
+        pair.b.data_in.append(&mut pair.a.data_out);
+        pair.b.meta_in.append(&mut pair.a.meta_out);
         pair.a.meta_in.append(&mut pair.b.meta_out);
     }
 }
@@ -217,6 +231,36 @@ fn a_source_does_not_end_before_a_target_that_pauses() {
     all_is_grown_and_in_sync(&mut pair);
     let full = |line: &String| line.contains("full sync required after drbd_sync_handshake");
     assert_eq!(pair.a.log.iter().filter(|line| full(line)).count(), 1);
+}
+
+/// Seed 842776: the same, where an application writes the new space, so that nothing is left to be
+/// synced when the state of long ago arrives, right in front of the target's first request.
+#[test]
+fn a_source_does_not_end_by_a_state_from_before_the_answer_to_its_size() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    announce(&mut pair);
+    let volume = V;
+    pair.b.admin(AdminRequest::ResumeSync { volume });
+    pair.b.admin(AdminRequest::PauseSync { volume });
+    while pair.b.step() {}
+    pair.a.admin(AdminRequest::PauseSync { volume });
+    while pair.a.step() {}
+    pair.a.admin(AdminRequest::ResumeSync { volume });
+    while pair.a.step() {}
+    pair.b.admin(AdminRequest::ResumeSync { volume });
+    without_data_of_b(&mut pair);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    assert!(pair.a.request(Op::Write, FRONT, 4096, 9));
+    without_data_of_b(&mut pair);
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
+    pair.b.hold_peer_io = true;
+    pair.run();
+    assert_eq!(pair.b.state().conn, ConnState::SyncTarget);
+    assert_eq!(pair.a.state().conn, ConnState::SyncSource);
+    pair.b.hold_peer_io = false;
+    all_is_grown_and_in_sync(&mut pair);
 }
 
 /// Seeds 49414 and 207332: it told the peer that it is Primary no more behind the size. Then each
