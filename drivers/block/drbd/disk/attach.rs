@@ -141,7 +141,7 @@ pub(crate) fn attach(
     let facts = facts(&conf, &superblock, &layout, &data, usable);
     // Only the core has a disk closed that is in its place: it must hear of this one.
     let expected = volume.resource.expect_answer()?;
-    let bitmap_pages = lend_memory(volume, &config, &layout, &data, usable)?;
+    let bitmap_pages = lend_memory(volume, &config, &layout, usable)?;
     let backing = Arc::pin_init(
         try_pin_init!(Backing {
             clones: BioSet::new(CLONES_RESERVE)?,
@@ -328,7 +328,6 @@ fn lend_memory(
     volume: &Volume,
     config: &DiskConfig,
     layout: &Layout,
-    data: &BackingDevice,
     usable: SectorCount,
 ) -> Result<u32, Failure> {
     let no_bitmap = |_| Failure::code(RetCode::NOMEM_BITMAP);
@@ -344,7 +343,10 @@ fn lend_memory(
             sector: layout.activity_log(),
             striping: layout.striping(),
         },
-        volatile_cache: data.limits().write_cache,
+        // Whether the device has one now says nothing about later: another table, a setting of the
+        // controller or of the administrator may give it one. Without one the block layer ends an
+        // empty flush by itself.
+        volatile_cache: true,
     };
     let index = volume.index;
     let lent = volume
