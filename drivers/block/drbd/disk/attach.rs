@@ -427,8 +427,14 @@ pub(crate) fn set_limits(
     let backing = volume.backing();
     let update = |volume: &Volume| -> Result {
         let mut limits = volume.disk.limits()?;
+        if backing.is_some() {
+            limits.stacking_defaults();
+        } else {
+            // What uses the device counts on the blocks of the disk that is gone, and the disk of
+            // the peer may refuse smaller ones.
+            limits.defaults_but_blocks();
+        }
         limits
-            .stacking_defaults()
             .max_hw_sectors(max_bio_bytes / 512)
             .max_segments(128)
             .segment_boundary_mask(4095);

@@ -102,6 +102,19 @@ impl Limits {
         self
     }
 
+    /// As [`stacking_defaults`](Self::stacking_defaults), but blocks stay as they are: their sizes
+    /// and alignment, and the sizes of requests that are preferred.
+    pub(crate) fn defaults_but_blocks(&mut self) -> &mut Self {
+        let before = self.0;
+        self.stacking_defaults();
+        self.0.logical_block_size = before.logical_block_size;
+        self.0.physical_block_size = before.physical_block_size;
+        self.0.alignment_offset = before.alignment_offset;
+        self.0.io_min = before.io_min;
+        self.0.io_opt = before.io_opt;
+        self
+    }
+
     /// Tightens the limits to those of `device` and takes over its features.
     pub(crate) fn stack(&mut self, device: &BackingDevice) -> &mut Self {
         // SAFETY: The device is open; the name is only used in a message.
