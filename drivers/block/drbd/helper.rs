@@ -7,10 +7,12 @@ use crate::{
     kabi::{
         log,
         params,
+        socket::Addr,
         thread::NoIo,
         usermode_helper, //
     },
-    resource::Resource, //
+    resource::Resource,
+    volume::Volume, //
 };
 use core::fmt::Write;
 use drbd_core::{
@@ -76,21 +78,38 @@ impl<const N: usize> Write for Line<N> {
     }
 }
 
+/// Whom a helper is about, as it was when the helper was called. It may have to wait for others,
+/// and volume and connection may be gone when it runs.
+pub(crate) struct Subject {
+    pub(crate) resource: Arc<Resource>,
+    /// `None`: the helper is about the resource.
+    pub(crate) volume: Option<Arc<Volume>>,
+    /// The own and the peer's address, if there is a network configuration.
+    pub(crate) addresses: Option<(Addr, Addr)>,
+}
+
 /// Starts a helper on a thread of its own, so that the resource goes on meanwhile. With `answer`,
-/// the number of the run, the core is told how it ended. May sleep.
+/// the number of the run, the core is told how it ended. Called in the order of actions. May sleep.
 pub(crate) fn run(
     resource: &Arc<Resource>,
     handler: Handler,
     volume: Option<VolumeIndex>,
     answer: Option<u32>,
 ) {
-    let of_work = resource.clone();
+    let of_resource = handler.concerns_resource();
+    let subject = Subject {
+        resource: resource.clone(),
+        volume: volume
+            .filter(|_| !of_resource)
+            .and_then(|index| resource.volume(index)),
+        addresses: resource.connector.addresses(),
+    };
     let work = move || {
         // Events take locks that the control thread takes, and only this may end what is frozen.
         let _noio = NoIo::enter();
-        let status = call(&of_work, handler, volume);
+        let status = call(&subject, handler);
         if let Some(run) = answer {
-            of_work.handle(Input::HelperDone {
+            subject.resource.handle(Input::HelperDone {
                 handler,
                 volume,
                 run,
@@ -99,7 +118,7 @@ pub(crate) fn run(
         }
     };
     // Handlers of volumes run one after the other, as the state that they are told about does.
-    let queue = if handler.concerns_resource() {
+    let queue = if of_resource {
         &resource.fencing
     } else {
         &resource.helpers
@@ -125,9 +144,8 @@ fn exit_code(status: i32) -> u8 {
     u8::try_from((status.max(0) >> 8) & 0xff).unwrap_or(0)
 }
 
-fn call(resource: &Resource, handler: Handler, volume: Option<VolumeIndex>) -> i32 {
-    let volume = volume.and_then(|index| resource.volume(index));
-    let device = volume.as_deref().filter(|_| !handler.concerns_resource());
+fn call(subject: &Subject, handler: Handler) -> i32 {
+    let (resource, device) = (&subject.resource, subject.volume.as_deref());
     let argument = match device {
         Some(volume) => Line::<130>::new(fmt!("minor-{}", volume.minor)),
         None => Line::of(resource.name.as_bytes()),
@@ -135,7 +153,7 @@ fn call(resource: &Resource, handler: Handler, volume: Option<VolumeIndex>) -> i
     let name = Line::<32>::new(fmt!("{}", handler.name()));
     let mut path = [0; params::USERMODE_HELPER_LEN];
     let program = params::usermode_helper(&mut path).unwrap_or(c"/sbin/drbdadm");
-    let (family, address) = peer(resource);
+    let (family, address) = peer(subject);
     let mut environment = [
         c"HOME=/",
         c"TERM=linux",
@@ -165,7 +183,7 @@ fn call(resource: &Resource, handler: Handler, volume: Option<VolumeIndex>) -> i
         ),
     };
     text(log::Level::Info, fmt!(""));
-    events::helper(resource, device, handler.name(), None);
+    events::helper(subject, handler.name(), None);
     let environment = environment.get(..count).unwrap_or(&[]);
     let status = usermode_helper::call(&argv, environment).unwrap_or_else(|error| error.to_errno());
     let (exit, raw) = (exit_code(status), status);
@@ -176,13 +194,13 @@ fn call(resource: &Resource, handler: Handler, volume: Option<VolumeIndex>) -> i
     };
     text(level, fmt!(" exit code {exit} ({raw:#x})"));
     // CAST: The raw wait status travels as an unsigned number.
-    events::helper(resource, device, handler.name(), Some(status as u32));
+    events::helper(subject, handler.name(), Some(status as u32));
     status
 }
 
 /// Returns the environment lines about the peer.
-fn peer(resource: &Resource) -> (Option<Line<24>>, Option<Line<64>>) {
-    let Some((_, peer)) = resource.connector.addresses() else {
+fn peer(subject: &Subject) -> (Option<Line<24>>, Option<Line<64>>) {
+    let Some((_, peer)) = &subject.addresses else {
         return (None, None);
     };
     let family = match peer.family() {

@@ -8,7 +8,7 @@
 
 use super::{
     objects::{
-        context,
+        context_at,
         element,
         sorted,
         Object, //
@@ -16,6 +16,8 @@ use super::{
     status, //
 };
 use crate::{
+    helper::Subject,
+    kabi::socket::Addr,
     resource::Resource,
     volume::Volume, //
 };
@@ -188,10 +190,11 @@ pub(crate) fn volume(volume: &Volume, old: u32, new: u32) {
         new_state: Some(new),
         ..status::state_info(volume, sib_reason::STATE_CHANGE)
     };
-    broadcast(volume, &info);
+    let addresses = volume.resource.connector.addresses();
+    broadcast(volume, addresses.as_ref(), &info);
 }
 
-fn broadcast(volume: &Volume, info: &StateInfo) {
+fn broadcast(volume: &Volume, addresses: Option<&(Addr, Addr)>, info: &StateInfo) {
     let resource = &volume.resource;
     send(
         resource,
@@ -199,16 +202,23 @@ fn broadcast(volume: &Volume, info: &StateInfo) {
         volume.minor,
         &STATUS_SEQUENCE,
         |writer| {
-            context(resource, Some(volume), true, writer)?;
+            context_at(resource, Some(volume), addresses, writer)?;
             status::describe(volume, info, false, writer)
         },
     );
 }
 
 /// A helper is about to run (`exit` is `None`) or has ended with this wait status.
-pub(crate) fn helper(resource: &Resource, volume: Option<&Volume>, name: &str, exit: Option<u32>) {
+pub(crate) fn helper(subject: &Subject, name: &str, exit: Option<u32>) {
+    let (resource, volume) = (&subject.resource, subject.volume.as_deref());
+    let addresses = subject.addresses.as_ref();
     let _group = resource.events.group();
-    if let Some(volume) = volume {
+    // One that was deleted has no state, or that of another one which has its place now.
+    let there = |volume: &&Volume| {
+        let found = resource.volume(volume.index);
+        found.is_some_and(|found| core::ptr::eq(&*found, *volume))
+    };
+    if let Some(volume) = volume.filter(there) {
         let reason = match exit {
             None => sib_reason::HELPER_PRE,
             Some(_) => sib_reason::HELPER_POST,
@@ -218,7 +228,7 @@ pub(crate) fn helper(resource: &Resource, volume: Option<&Volume>, name: &str, e
             helper_exit_code: exit,
             ..status::state_info(volume, reason)
         };
-        broadcast(volume, &info);
+        broadcast(volume, addresses, &info);
     }
     let action = match exit {
         None => notification::CALL,
@@ -231,7 +241,7 @@ pub(crate) fn helper(resource: &Resource, volume: Option<&Volume>, name: &str, e
         minor,
         &OBJECT_SEQUENCE,
         |writer| {
-            context(resource, volume, true, writer)?;
+            context_at(resource, volume, addresses, writer)?;
             NotificationHeader { nh_type: action }.emit(writer)?;
             HelperInfo {
                 helper_name: Text::new(name.as_bytes()).unwrap_or_default(),

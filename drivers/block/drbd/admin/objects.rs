@@ -4,9 +4,12 @@
 //! (reference/netlink.md 5.3 to 5.5).
 
 use crate::{
-    kabi::genl::{
-        Dump,
-        Request, //
+    kabi::{
+        genl::{
+            Dump,
+            Request, //
+        },
+        socket::Addr, //
     },
     name::Name,
     registry::Registry,
@@ -81,16 +84,30 @@ pub(super) fn context(
     addresses: bool,
     writer: &mut Writer<'_>,
 ) -> Result<(), NoSpace> {
+    let addresses = if addresses {
+        resource.connector.addresses()
+    } else {
+        None
+    };
+    context_at(resource, volume, addresses.as_ref(), writer)
+}
+
+/// As [`context`], with the own and the peer's address as they were at some time.
+#[inline(never)]
+pub(super) fn context_at(
+    resource: &Resource,
+    volume: Option<&Volume>,
+    addresses: Option<&(Addr, Addr)>,
+    writer: &mut Writer<'_>,
+) -> Result<(), NoSpace> {
     let mut context = Context {
         resource_name: Text::new(resource.name.as_bytes()),
         volume: volume.map(|volume| u32::from(volume.number)),
         ..Context::default()
     };
-    if addresses {
-        if let Some((local, peer)) = resource.connector.addresses() {
-            context.my_addr = Bytes::new(local.as_bytes());
-            context.peer_addr = Bytes::new(peer.as_bytes());
-        }
+    if let Some((local, peer)) = addresses {
+        context.my_addr = Bytes::new(local.as_bytes());
+        context.peer_addr = Bytes::new(peer.as_bytes());
     }
     context.emit(writer)
 }
