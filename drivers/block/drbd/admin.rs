@@ -109,6 +109,10 @@ impl Handler for Admin {
 
     #[inline(never)]
     fn doit(&self, request: &Request<'_>) -> Result {
+        // What reclaim would wait for may go on only when a control thread does, which takes the
+        // locks of events and of the registry, or when a command does, which needs the lock of the
+        // netlink layer: the answer is made under that one.
+        let _noio = NoIo::enter();
         let command = Command::from_number(request.command()).ok_or(EOPNOTSUPP)?;
         if command.is_privileged() && !request.may_admin_network() {
             return Err(EPERM);
@@ -118,12 +122,7 @@ impl Handler for Admin {
         // A command may take long, and a handler that it starts may ask for something itself: the
         // lock of the netlink layer is not held meanwhile. What must not change under a command
         // is kept by the admin mutex of its resource and by the registry.
-        let result = request.unlocked(|| {
-            // The locks of events and of the registry are those of the control threads too, of
-            // which one may have to let I/O go on that reclaim would wait for.
-            let _noio = NoIo::enter();
-            job.find_object().and_then(|()| self.run(&mut job))
-        });
+        let result = request.unlocked(|| job.find_object().and_then(|()| self.run(&mut job)));
         let code = match result {
             Ok(code) => code,
             Err(Failure { code, text }) => {
@@ -137,6 +136,8 @@ impl Handler for Admin {
     }
 
     fn dump(&self, request: &Request<'_>, out: &mut Dump<'_>) -> Result {
+        // As above: the whole dump runs under the lock of the netlink layer.
+        let _noio = NoIo::enter();
         match Command::from_number(request.command()).ok_or(EOPNOTSUPP)? {
             Command::GetStatus => status::dump(&self.registry, request, out),
             Command::GetInitialState => objects::dump_initial_state(&self.registry, request, out),
