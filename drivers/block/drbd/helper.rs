@@ -11,7 +11,10 @@ use crate::{
         thread::NoIo,
         usermode_helper, //
     },
-    resource::Resource,
+    resource::{
+        Errand,
+        Resource, //
+    },
     volume::Volume, //
 };
 use core::fmt::Write;
@@ -104,7 +107,9 @@ pub(crate) fn run(
             .and_then(|index| resource.volume(index)),
         addresses: resource.connector.addresses(),
     };
+    let errand = Errand::begin(resource);
     let work = move || {
+        let _errand = errand;
         // Events take locks that the control thread takes, and only this may end what is frozen.
         let _noio = NoIo::enter();
         let status = call(&subject, handler);

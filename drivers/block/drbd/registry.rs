@@ -6,7 +6,9 @@ use crate::{
     kabi::{
         bdev::Holder,
         genl::Events,
-        socket::Addr, //
+        socket::Addr,
+        thread::NoIo,
+        workqueue::WorkQueue, //
     },
     name::Name,
     resource::Resource,
@@ -41,6 +43,8 @@ pub(crate) struct Registry {
     /// Names, minors and addresses are looked for and taken in one.
     #[pin]
     structure: Mutex<()>,
+    /// Waits for what deleted resources have left behind. The end of the module waits for it.
+    leftovers: WorkQueue,
 }
 
 impl Registry {
@@ -48,12 +52,13 @@ impl Registry {
     pub(crate) fn new(events: Arc<Events>) -> Result<Arc<Self>> {
         let shared_holder = Holder::new()?;
         Arc::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
                 events,
                 shared_holder,
                 resources <- new_mutex!(Resources::default(), "drbd_registry"),
                 structure <- new_mutex!((), "drbd_structure"),
-            }),
+                leftovers: WorkQueue::unbound(c"drbd_leftovers")?,
+            }? Error),
             GFP_KERNEL,
         )
     }
@@ -97,6 +102,18 @@ impl Registry {
             self.remove(&resource);
             resource.shut_down();
         }
+    }
+
+    /// Leaves the rest of the end of a resource to a work item. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; nothing is done.
+    pub(crate) fn leave(&self, rest: impl FnOnce() + Send + 'static) -> Result {
+        self.leftovers.spawn(move || {
+            let _noio = NoIo::enter();
+            rest();
+        })
     }
 
     /// Returns the first resource, in the order of creation, whose serial number is at least

@@ -6,6 +6,10 @@
 //! bounded batch), asks the core which executors have work now, and rings their bells after the
 //! lock is gone. Nothing slow happens under the lock.
 
+mod ending;
+
+pub(crate) use ending::Errand;
+
 use crate::{
     bell::Bell,
     complete,
@@ -250,6 +254,8 @@ pub(crate) struct Resource {
     pub(crate) fencing: WorkQueue,
     /// Closes backing disks, each of which may take any time.
     pub(crate) closing: WorkQueue,
+    /// How many work on these three queues or wait to.
+    errands: Atomic<u32>,
     #[pin]
     volumes: SpinLock<[Option<Arc<Volume>>; VOLUMES_MAX]>,
     /// Tasks that wait until the core takes their bio.
@@ -292,6 +298,7 @@ impl Resource {
                 helpers: WorkQueue::ordered(c"drbd_helpers")?,
                 fencing: WorkQueue::unbound(c"drbd_fencing")?,
                 closing: WorkQueue::unbound(c"drbd_closing")?,
+                errands: Atomic::new(0),
                 volumes <- new_spinlock!([const { None }; VOLUMES_MAX], "drbd_volumes"),
                 submitters <- WaitQueue::new(),
                 submitters_generation: Atomic::new(0),
@@ -317,23 +324,6 @@ impl Resource {
             }
         }
         Ok(resource)
-    }
-
-    /// Ends the threads and the timer; afterwards nothing of the resource runs any more.
-    ///
-    /// The resource has neither volumes nor a connection. May sleep.
-    pub(crate) fn shut_down(&self) {
-        self.connector.close();
-        // Not under the mutex: the control thread takes it to interrupt the receiver.
-        let mut threads = core::mem::take(&mut *self.threads.lock());
-        threads.stop();
-        if let Some(timer) = self.timer.as_ref() {
-            timer.shutdown();
-        }
-        self.helpers.flush();
-        self.fencing.flush();
-        // The core has been told that the disks are closed; now the items themselves have ended.
-        self.closing.flush();
     }
 
     /// Prints a line about the resource. Any context.

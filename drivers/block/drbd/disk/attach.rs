@@ -33,7 +33,10 @@ use crate::{
         show::Show,
         thread::NoIo, //
     },
-    resource::table,
+    resource::{
+        table,
+        Errand, //
+    },
     volume::Volume, //
 };
 use drbd_core::{
@@ -378,9 +381,11 @@ pub(crate) fn close(volume: &Arc<Volume>) {
                 disk: Some(disk),
             };
             // Without memory for the item it is dropped here, and this thread waits.
+            let errand = Errand::begin(resource);
             let _ = resource.closing.spawn(move || {
                 let _noio = NoIo::enter();
                 drop(rest);
+                drop(errand);
             });
         }
         // Its end will be reported.

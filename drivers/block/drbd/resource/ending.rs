@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The end of a resource, and the work that may outlast it.
+
+use super::Resource;
+use kernel::sync::{
+    atomic::{
+        Acquire,
+        Full, //
+    },
+    Arc, //
+};
+
+/// How long the end of a resource waits for errands, in milliseconds: most end soon, and then
+/// nothing is left of the resource when the command answers.
+const ERRANDS_TIMEOUT_MS: u32 = 5_000;
+
+/// Work on a queue of the resource that may take any time, from the moment at which it is queued.
+/// Dropping it says that it has ended.
+pub(crate) struct Errand(Arc<Resource>);
+
+impl Errand {
+    /// Begins one. Only in a thread of the resource.
+    pub(crate) fn begin(resource: &Arc<Resource>) -> Self {
+        resource.errands.fetch_add(1, Full);
+        Self(resource.clone())
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.0.errands.fetch_sub(1, Full);
+        self.0.announce_event();
+    }
+}
+
+impl Resource {
+    /// Ends the threads and the timer. Afterwards nothing of the resource runs any more but
+    /// errands that take long: a work item of the registry waits for them.
+    ///
+    /// The resource has neither volumes nor a connection. May sleep.
+    pub(crate) fn shut_down(self: &Arc<Self>) {
+        self.connector.close();
+        // Not under the mutex: the control thread takes it to interrupt the receiver.
+        let mut threads = core::mem::take(&mut *self.threads.lock());
+        threads.stop();
+        if let Some(timer) = self.timer.as_ref() {
+            timer.shutdown();
+        }
+        // Only the threads have sent anybody.
+        let ended = || (self.errands.load(Acquire) == 0).then_some(());
+        if self.wait_event(ERRANDS_TIMEOUT_MS, ended).is_none() {
+            // The item keeps the resource, and with it the module, until then: the last reference
+            // must not be that of an errand, whose queue goes with the resource.
+            let resource = self.clone();
+            let left = self.registry.leave(move || resource.flush());
+            if left.is_ok() {
+                return;
+            }
+        }
+        self.flush();
+    }
+
+    /// Waits until nobody works on a queue of the resource any more. May sleep.
+    fn flush(&self) {
+        self.helpers.flush();
+        self.fencing.flush();
+        // The core has been told that the disks are closed; now the items themselves have ended.
+        self.closing.flush();
+    }
+}
