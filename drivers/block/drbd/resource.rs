@@ -256,6 +256,8 @@ pub(crate) struct Resource {
     pub(crate) closing: WorkQueue,
     /// How many work on these three queues or wait to.
     errands: Atomic<u32>,
+    /// The threads have ended.
+    ended: Atomic<bool>,
     #[pin]
     volumes: SpinLock<[Option<Arc<Volume>>; VOLUMES_MAX]>,
     /// Tasks that wait until the core takes their bio.
@@ -299,6 +301,7 @@ impl Resource {
                 fencing: WorkQueue::unbound(c"drbd_fencing")?,
                 closing: WorkQueue::unbound(c"drbd_closing")?,
                 errands: Atomic::new(0),
+                ended: Atomic::new(false),
                 volumes <- new_spinlock!([const { None }; VOLUMES_MAX], "drbd_volumes"),
                 submitters <- WaitQueue::new(),
                 submitters_generation: Atomic::new(0),
@@ -453,10 +456,14 @@ impl Resource {
     ) -> Result<Answer> {
         let ticket = expected.ticket;
         self.handle(Input::Admin(request, ticket));
+        // After the end of the threads, which one that holds no mutex may see, nobody answers.
         let answer = self
             .answered
-            .wait_interruptible(Some(COMMAND_TIMEOUT_MS), || self.take_answer(ticket));
-        if let Ok(Some(answer)) = answer {
+            .wait_interruptible(Some(COMMAND_TIMEOUT_MS), || {
+                let answer = self.take_answer(ticket);
+                (answer.is_some() || self.ended.load(Acquire)).then_some(answer)
+            });
+        if let Ok(Some(Some(answer))) = answer {
             return Ok(answer);
         }
         // Nobody waits any more, so the core must not be kept busy.

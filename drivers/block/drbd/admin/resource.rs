@@ -62,12 +62,18 @@ pub(super) fn create(registry: &Arc<Registry>, job: &mut Job<'_>) -> Result<RetC
     }
     check_cpu_mask(&options, RetCode::NOMEM)?;
     let resource = Resource::new(name, registry)?;
+    // Nobody else finds it before it is complete and its listeners know it.
+    let made = apply(job, &resource, options);
+    if !made.as_ref().is_ok_and(|code| code.is_success()) {
+        resource.shut_down();
+        return made;
+    }
+    events::resource(&resource, notification::CREATE);
     if let Err(error) = registry.add(resource.clone()) {
+        events::resource(&resource, notification::DESTROY);
         resource.shut_down();
         return Err(error.into());
     }
-    apply(job, &resource, options)?;
-    events::resource(&resource, notification::CREATE);
     Ok(RetCode::NO_ERROR)
 }
 

@@ -6,7 +6,8 @@ use super::Resource;
 use kernel::sync::{
     atomic::{
         Acquire,
-        Full, //
+        Full,
+        Release, //
     },
     Arc, //
 };
@@ -44,6 +45,8 @@ impl Resource {
         // Not under the mutex: the control thread takes it to interrupt the receiver.
         let mut threads = core::mem::take(&mut *self.threads.lock());
         threads.stop();
+        self.ended.store(true, Release);
+        self.announce_event();
         if let Some(timer) = self.timer.as_ref() {
             timer.shutdown();
         }
