@@ -46,6 +46,23 @@ pub(crate) fn check(registry: &Registry, minor: u32, wanted: i32) -> Result<(), 
     Err(RetCode::RESYNC_AFTER_CYCLE)
 }
 
+/// Checks as [`check`] does, and lets `take` put what was checked where others see it, before
+/// anybody else may check. May sleep.
+///
+/// # Errors
+///
+/// As there; nothing was put.
+pub(crate) fn check_and<R>(
+    registry: &Registry,
+    minor: u32,
+    wanted: i32,
+    take: impl FnOnce() -> R,
+) -> Result<R, RetCode> {
+    let _structure = registry.lock_structure();
+    check(registry, minor, wanted)?;
+    Ok(take())
+}
+
 /// Tells every volume whether it has to wait for another. May sleep.
 pub(crate) fn evaluate(registry: &Registry) {
     let mut next = 0;

@@ -228,22 +228,36 @@ pub(super) fn options(job: &mut Job<'_>) -> Result<RetCode, Failure> {
             Some("Try again without changing current al-extents setting"),
         ));
     }
-    depend::check(job.registry(), volume.minor, conf.resync_after).map_err(Failure::code)?;
+    wait_for(job, &volume, conf.resync_after)?;
     let request = AdminRequest::DiskOptions {
         volume: volume.index,
         config: DiskConfig::from(&conf),
     };
-    let code = job.command(&volume.resource, &request)?;
-    if code.is_success() {
+    let result = job.command(&volume.resource, &request);
+    if result.as_ref().is_ok_and(|code| code.is_success()) {
         // The disk may have been closed meanwhile.
         let mut current = volume.disk_conf.lock();
         if current.is_some() {
             *current = Some(conf);
         }
-        drop(current);
-        depend::evaluate(job.registry());
+    } else {
+        // If somebody relies on the new chain, so that the old one would be a loop, it stays.
+        let _ = wait_for(job, &volume, current.resync_after);
     }
-    Ok(code)
+    depend::evaluate(job.registry());
+    result
+}
+
+/// Changes which minor the volume waits for. Before the core has answered: nobody may build on the
+/// old chain meanwhile.
+fn wait_for(job: &Job<'_>, volume: &Volume, after: i32) -> Result<(), Failure> {
+    let take = || {
+        // The disk may be closed at any time.
+        if let Some(conf) = &mut *volume.disk_conf.lock() {
+            conf.resync_after = after;
+        }
+    };
+    depend::check_and(job.registry(), volume.minor, after, take).map_err(Failure::code)
 }
 
 /// resize (reference/netlink.md 2.14).

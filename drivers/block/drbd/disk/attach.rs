@@ -159,14 +159,14 @@ pub(crate) fn attach(
         }? Error),
         GFP_KERNEL,
     );
-    match backing.and_then(InUse::new) {
+    let made = backing.and_then(InUse::new).map_err(Failure::from);
+    match made.and_then(|disk| publish(job, volume, conf).map(|()| disk)) {
         Ok(disk) => volume.put_backing(disk),
-        Err(error) => {
+        Err(failure) => {
             take_back(volume);
-            return Err(error.into());
+            return Err(failure);
         }
     }
-    *volume.disk_conf.lock() = Some(conf);
     let request = AdminRequest::Attach {
         volume: volume.index,
         config,
@@ -174,6 +174,13 @@ pub(crate) fn attach(
     };
     // After a refusal, or when the command is given up, the core asks to close the disk.
     job.command_expected(&volume.resource, &request, &expected)
+}
+
+/// Shows the options of the disk. Another one may have been attached since the first check.
+#[inline(never)]
+fn publish(job: &Job<'_>, volume: &Volume, conf: DiskConf) -> Result<(), Failure> {
+    let take = || *volume.disk_conf.lock() = Some(conf);
+    depend::check_and(job.registry(), volume.minor, conf.resync_after, take).map_err(Failure::code)
 }
 
 /// Opens both devices (steps 4 to 8).
