@@ -465,6 +465,10 @@ pub(super) fn dump_initial_state(
     out: &mut Dump<'_>,
 ) -> Result {
     let _ = request;
+    if out.state[2] != 0 {
+        // Who was created since the end was told has had an event of its own.
+        return Ok(());
+    }
     while let Some(resource) = resume(registry, out) {
         let volumes = sorted(&resource);
         let count = volumes.iter().flatten().count();
@@ -502,16 +506,14 @@ pub(super) fn dump_initial_state(
         out.state[0] = out.state[0].saturating_add(1);
         out.state[1] = 0;
     }
-    if out.state[2] == 0 {
-        let header = NotificationHeader {
-            nh_type: notification::EXISTS,
-        };
-        let (buffer, len) = element(|writer| header.emit(writer))?;
-        let attrs = buffer.get(..len).unwrap_or(&[]);
-        let done = Command::InitialStateDone.number();
-        if out.event(done, NO_MINOR, RetCode::NO_ERROR.0, attrs)? {
-            out.state[2] = 1;
-        }
+    let header = NotificationHeader {
+        nh_type: notification::EXISTS,
+    };
+    let (buffer, len) = element(|writer| header.emit(writer))?;
+    let attrs = buffer.get(..len).unwrap_or(&[]);
+    let done = Command::InitialStateDone.number();
+    if out.event(done, NO_MINOR, RetCode::NO_ERROR.0, attrs)? {
+        out.state[2] = 1;
     }
     Ok(())
 }
