@@ -60,11 +60,18 @@ pub(crate) fn check_and<R>(
 ) -> Result<R, RetCode> {
     let _structure = registry.lock_structure();
     check(registry, minor, wanted)?;
+    if wanted != -1 {
+        registry.set_chained();
+    }
     Ok(take())
 }
 
 /// Tells every volume whether it has to wait for another. May sleep.
 pub(crate) fn evaluate(registry: &Registry) {
+    // Every change of a state leads here, and looks at all volumes of all resources.
+    if !registry.is_chained() {
+        return;
+    }
     let mut next = 0;
     while let Some(volume) = registry.next_minor(next) {
         let busy = has_to_wait(registry, &volume);

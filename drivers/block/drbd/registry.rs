@@ -19,6 +19,11 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
         Arc,
         Mutex,
         MutexGuard, //
@@ -43,6 +48,8 @@ pub(crate) struct Registry {
     /// Names, minors and addresses are looked for and taken in one.
     #[pin]
     structure: Mutex<()>,
+    /// A volume has been told, some time, to wait for another one.
+    chained: Atomic<bool>,
     /// Waits for what deleted resources have left behind. The end of the module waits for it.
     leftovers: WorkQueue,
 }
@@ -57,6 +64,7 @@ impl Registry {
                 shared_holder,
                 resources <- new_mutex!(Resources::default(), "drbd_registry"),
                 structure <- new_mutex!((), "drbd_structure"),
+                chained: Atomic::new(false),
                 leftovers: WorkQueue::unbound(c"drbd_leftovers")?,
             }? Error),
             GFP_KERNEL,
@@ -77,6 +85,16 @@ impl Registry {
     /// before one. May sleep.
     pub(crate) fn lock_structure(&self) -> MutexGuard<'_, ()> {
         self.structure.lock()
+    }
+
+    /// A volume is about to be told to wait for another one.
+    pub(crate) fn set_chained(&self) {
+        self.chained.store(true, Release);
+    }
+
+    /// Whether any volume may wait, or have waited, for another one.
+    pub(crate) fn is_chained(&self) -> bool {
+        self.chained.load(Acquire)
     }
 
     /// Adds a resource. May sleep.
