@@ -3,11 +3,13 @@
 mod bad_config;
 mod bad_metadata;
 mod bad_peer;
+mod disk_changes;
 mod disk_exchange;
 mod disk_hangs;
 mod fault_net_cut;
 mod fault_power_loss;
 mod format_record;
+mod helper_waits;
 mod lab_seed;
 mod module_load;
 mod pair_mixed;
@@ -35,6 +37,8 @@ pub(crate) const ALL: &[Scenario] = &[
     pair_mixed::SCENARIO,
     disk_exchange::SCENARIO,
     disk_hangs::SCENARIO,
+    disk_changes::SCENARIO,
+    helper_waits::SCENARIO,
     bad_config::SCENARIO,
     bad_metadata::SCENARIO,
     bad_peer::SCENARIO,
@@ -53,6 +57,8 @@ pub(crate) const TESTS: &[(&Scenario, &str)] = &[
     (&pair_mixed::SCENARIO, "pair=c/ours tools=utils/ours"),
     (&disk_exchange::SCENARIO, "pair=ours/c"),
     (&disk_hangs::SCENARIO, "pair=ours"),
+    (&disk_changes::SCENARIO, "pair=ours"),
+    (&helper_waits::SCENARIO, "pair=ours"),
     (&bad_config::SCENARIO, "pair=ours"),
     (&bad_config::SCENARIO, "pair=ours/c"),
     (&bad_metadata::SCENARIO, "pair=ours"),
