@@ -54,12 +54,18 @@ impl Link {
         Ok(Arc::new(link, GFP_KERNEL)?)
     }
 
-    /// Ends the link: both sockets are shut down, so that every thread comes back from its call.
+    /// Ends the link: both sockets are shut down, so that every thread comes back from its call,
+    /// and TCP gives back what it was lent.
     ///
     /// May be called by any thread, more than once. May sleep.
     pub(crate) fn close(&self) {
         if !self.closing.xchg(true, Full) {
+            // A shutdown alone would send all that waits, and go on without us until the peer has
+            // acknowledged it.
+            self.take_back();
             self.data.shutdown();
+            // What the sender gave to TCP meanwhile; after the shutdown it can give nothing more.
+            self.take_back();
             self.meta.shutdown();
         }
     }
@@ -70,9 +76,9 @@ impl Link {
         self.lends.store(true, Relaxed);
     }
 
-    /// The link has failed: TCP gives back what it was lent. The core is about to end upper bios,
-    /// whose pages get other data; a peer that has not noticed yet would take those for the ones
-    /// that were written. May sleep.
+    /// The link is over: TCP gives back what it was lent. The core ends upper bios that the peer
+    /// has not acknowledged, whose pages get other data; a peer that has not noticed yet would take
+    /// those for the ones that were written. May sleep.
     pub(crate) fn take_back(&self) {
         if self.lends.load(Relaxed) {
             self.data.abort();

@@ -1,5 +1,5 @@
 //! Garbage, oversized, damaged and truncated packets before and after the handshake: the node hangs
-//! up, says why, and goes on.
+//! up, says why, and goes on. A peer that does not hear gets nothing any more once it was given up.
 
 use anyhow::{ensure, Context, Result};
 
@@ -11,7 +11,8 @@ use crate::provision::resource;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "bad_peer",
-    shows: "N malicious connections: a logged disconnect each, nothing lost, nothing leaked",
+    shows: "N malicious connections: a logged disconnect each, nothing lost, nothing leaked; \
+            TCP keeps nothing for a deaf peer",
     run,
 };
 
@@ -55,15 +56,16 @@ fn run(bed: &Bed) -> Result<()> {
         .ok()?;
     m.run("dd if=/dev/urandom of=/dev/drbd0 bs=64k count=20 oflag=direct conv=fsync")?
         .ok()?;
-    for node in pair.both() {
-        node.wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate", " oos:0"], 60)?;
-    }
+    wait_whole(&pair)?;
     let sum = |node: &crate::node::Node| -> Result<String> {
         Ok(node
             .run(&format!("head -c 1M {} | md5sum", node.disk_path(0)))?
             .ok()?
             .stdout)
     };
+    ensure!(sum(m)? == sum(&pair.s)?, "the disks differ");
+    deaf_peer(&pair)?;
+    wait_whole(&pair)?;
     ensure!(sum(m)? == sum(&pair.s)?, "the disks differ");
     m.run("drbdadm secondary resftp")?.ok()?;
     pair.run_both("drbdadm down resftp && rmmod drbd")?;
@@ -73,4 +75,31 @@ fn run(bed: &Bed) -> Result<()> {
         }
     }
     pair.finish()
+}
+
+fn wait_whole(pair: &Pair) -> Result<()> {
+    for node in pair.both() {
+        node.wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate", " oos:0"], 60)?;
+    }
+    Ok(())
+}
+
+/// A write ends with the loss of the peer, and the application puts something else into its pages.
+/// A peer that was merely deaf would take that for what was written, if TCP still sent it.
+fn deaf_peer(pair: &Pair) -> Result<()> {
+    let m = &pair.m;
+    pair.net.cut();
+    m.run("dd if=/dev/urandom of=/dev/drbd0 bs=64k count=1 oflag=direct")?
+        .ok()?;
+    m.wait_proc_minor(0, &["cs:"], &["cs:Connected"], 1)?;
+    let sockets = m.run("sleep 0.5; cat /proc/net/tcp")?.ok()?.stdout;
+    pair.net.heal();
+    for socket in sockets.lines().skip(1) {
+        let queues = socket.split_whitespace().nth(4).unwrap_or_default();
+        let unsent = queues.split(':').next().unwrap_or_default();
+        let unsent = u64::from_str_radix(unsent, 16).context("no queue of a socket")?;
+        // A ping and the end of a stream may be left.
+        ensure!(unsent < 4096, "TCP still sends what was written: {socket}");
+    }
+    Ok(())
 }
