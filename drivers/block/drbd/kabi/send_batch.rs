@@ -111,26 +111,26 @@ impl SendBatch {
         self.owners.push_within_capacity(owner).map_err(|_| ENOBUFS)
     }
 
-    /// Appends a copy of `bytes`. May sleep.
+    /// Appends a copy of `bytes`, which is shortened by what was appended. Waits for memory only if
+    /// the batch is empty, as what it holds may be what is missing. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOBUFS` if the batch is full; part of the bytes may have been appended then. Ask
+    /// `ENOMEM`: flush the batch, then go on with the rest. `ENOBUFS` if the batch is full; ask
     /// [`has_room`](Self::has_room) before.
-    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) -> Result {
-        let mut rest = bytes;
-        while !rest.is_empty() {
+    pub(crate) fn push_bytes(&mut self, bytes: &mut &[u8]) -> Result {
+        while !bytes.is_empty() {
             if self.header.is_none() || self.filled == PAGE_SIZE {
                 self.next_header_page()?;
             }
-            let (now, later) = rest.split_at(rest.len().min(PAGE_SIZE - self.filled));
+            let (now, later) = bytes.split_at(bytes.len().min(PAGE_SIZE - self.filled));
             let Some(header) = &mut self.header else {
                 return Err(ENOBUFS);
             };
             header.copy_from(self.filled, now);
             let page = header.vectors().first().map(|vector| vector.bv_page);
             self.append_header(page.ok_or(ENOBUFS)?, now.len())?;
-            rest = later;
+            *bytes = later;
         }
         Ok(())
     }
@@ -159,7 +159,11 @@ impl SendBatch {
     fn next_header_page(&mut self) -> Result {
         // A full page must find an owner, as vectors point to it.
         self.check_room(1)?;
-        let page = PagePool::alloc(&self.pool, PAGE_SIZE as u32)?;
+        let page = if self.is_empty() {
+            PagePool::alloc(&self.pool, PAGE_SIZE as u32)?
+        } else {
+            PagePool::try_alloc(&self.pool, PAGE_SIZE as u32)?
+        };
         if let Some(full) = self.header.replace(page) {
             self.own(Owner::Pages { _buf: full })?;
         }
@@ -167,15 +171,15 @@ impl SendBatch {
         Ok(())
     }
 
-    /// Appends the data of an upper write, which may not change before TCP is done; pages that
-    /// cannot be passed by reference are copied. May sleep.
+    /// Appends the data of an upper write, which may not change before TCP is done. Gives the hold
+    /// back if the pages cannot be passed by reference: then push a copy.
     ///
     /// # Errors
     ///
-    /// As [`push_bytes`](Self::push_bytes).
-    pub(crate) fn push_bio(&mut self, hold: BioHold) -> Result {
+    /// `ENOBUFS` as with [`push_bytes`](Self::push_bytes).
+    pub(crate) fn push_bio(&mut self, hold: BioHold) -> Result<Option<BioHold>> {
         if !Self::can_splice(&hold) {
-            return self.push_copy(&hold);
+            return Ok(Some(hold));
         }
         let (vectors, number, start, len) = hold.vectors();
         self.check_room(number)?;
@@ -195,7 +199,7 @@ impl SendBatch {
             offset = 0;
             left -= len;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn can_splice(hold: &BioHold) -> bool {
@@ -209,12 +213,8 @@ impl SendBatch {
         })
     }
 
-    fn push_copy(&mut self, hold: &BioHold) -> Result {
-        let copy = self.copy_of(hold)?;
-        self.push_pages(copy)
-    }
-
-    /// Copies the data of an upper write, which the upper layer may change. May sleep.
+    /// Copies the data of an upper write, which the upper layer may change. May sleep, so the batch
+    /// is empty: what it holds may be what is missing.
     ///
     /// # Errors
     ///
@@ -250,7 +250,7 @@ impl SendBatch {
     ///
     /// # Errors
     ///
-    /// As [`push_bytes`](Self::push_bytes).
+    /// `ENOBUFS` as with [`push_bytes`](Self::push_bytes).
     pub(crate) fn push_pages(&mut self, buf: PageBuf) -> Result {
         self.check_room(buf.vectors().len())?;
         for vector in buf.vectors() {

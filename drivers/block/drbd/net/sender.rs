@@ -178,7 +178,7 @@ impl Sender {
     fn send(&mut self, resource: &Resource, link: &Link) -> Result {
         for item in self.items.iter_mut() {
             let bytes = self.headers.get(item.start..item.end).ok_or(EINVAL)?;
-            self.batch.push_bytes(bytes)?;
+            push_bytes(resource, link, &mut self.batch, bytes)?;
             // With protocol A the upper layer gets its pages back before TCP is done with them. And
             // it may change them under way: what is sent must be what was digested.
             if item.digest || item.copy || params::disable_sendpage() {
@@ -191,7 +191,8 @@ impl Sender {
                 let len = item
                     .pages
                     .digest(&mut resource.digests.lock(), &mut digest)?;
-                self.batch.push_bytes(digest.get(..len).ok_or(EINVAL)?)?;
+                let digest = digest.get(..len).ok_or(EINVAL)?;
+                push_bytes(resource, link, &mut self.batch, digest)?;
             }
             if let Some((algorithm, name)) = &item.algorithm {
                 let both = *algorithm == Algorithm::First;
@@ -201,7 +202,10 @@ impl Sender {
                 Pages::None => {}
                 Pages::App(bio) => {
                     link.lend();
-                    self.batch.push_bio(bio)?;
+                    if let Some(bio) = self.batch.push_bio(bio)? {
+                        let pages = copy(resource, link, &mut self.batch, &bio)?;
+                        self.batch.push_pages(pages)?;
+                    }
                 }
                 Pages::Peer(pages) => self.batch.push_pages(pages)?,
             }
@@ -210,6 +214,17 @@ impl Sender {
             }
         }
         flush(resource, link, &mut self.batch, false)
+    }
+}
+
+/// Appends a copy of `bytes`.
+fn push_bytes(resource: &Resource, link: &Link, batch: &mut SendBatch, mut bytes: &[u8]) -> Result {
+    loop {
+        match batch.push_bytes(&mut bytes) {
+            // What the batch holds may be what is missing.
+            Err(error) if error == ENOMEM => flush(resource, link, batch, true)?,
+            result => return result,
+        }
     }
 }
 
