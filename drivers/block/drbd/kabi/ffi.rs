@@ -132,6 +132,7 @@ unsafe extern "C" {
         may_sleep: bool,
     ) -> *mut bindings::page;
     pub(crate) fn drbd_helper_page_release(page: *mut bindings::page, pool: *mut bindings::mempool);
+    pub(crate) fn drbd_helper_pool_lacks(pool: *mut bindings::mempool) -> bool;
     pub(crate) fn drbd_helper_page_address(page: *mut bindings::page) -> *mut c_void;
     pub(crate) fn drbd_helper_page_spliceable(
         page: *mut bindings::page,

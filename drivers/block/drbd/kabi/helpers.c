@@ -281,6 +281,11 @@ void drbd_helper_page_release(struct page *page, struct mempool *pool)
 		put_page(page);
 }
 
+bool drbd_helper_pool_lacks(struct mempool *pool)
+{
+	return !mempool_is_saturated(pool);
+}
+
 void *drbd_helper_page_address(struct page *page)
 {
 	return page_address(page);

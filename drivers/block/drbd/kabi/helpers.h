@@ -92,6 +92,7 @@ void drbd_helper_bioset_free(void *bioset);
 struct page *drbd_helper_page_try(unsigned int order);
 struct page *drbd_helper_pool_page(struct mempool *pool, bool may_sleep);
 void drbd_helper_page_release(struct page *page, struct mempool *pool);
+bool drbd_helper_pool_lacks(struct mempool *pool);
 void *drbd_helper_page_address(struct page *page);
 bool drbd_helper_page_spliceable(struct page *page, u32 offset, u32 len);
 struct mempool *drbd_helper_page_pool(int reserve);

@@ -136,6 +136,28 @@ impl PagePool {
         drop(alone);
         Ok(buf)
     }
+
+    /// Gives a page back. Any context.
+    ///
+    /// One that the network still uses is freed by it, and so is lost for the reserve, if it came
+    /// from there. Then the reserve gets another one, now or with a later page, once there is
+    /// memory.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns one reference to `page`, as a buffer of this pool does, and gives it away.
+    unsafe fn release(&self, page: *mut bindings::page) {
+        let pool = self.pages.0.as_ptr();
+        // SAFETY: By the type invariant the pool is valid; by the contract of the function the
+        // reference is ours. A new page is one that the pool could have made itself.
+        unsafe {
+            ffi::drbd_helper_page_release(page, pool);
+            if ffi::drbd_helper_pool_lacks(pool) {
+                // Null without memory, which is nothing to give.
+                bindings::mempool_free(ffi::drbd_helper_page_try(0).cast(), pool);
+            }
+        }
+    }
 }
 
 /// Owns a memory pool and destroys it. Any context.
@@ -257,7 +279,7 @@ impl PageBuf {
                 } else {
                     head.len_bytes -= last.bv_len;
                     head.pieces -= 1;
-                    ffi::drbd_helper_page_release(last.bv_page, head.pool.pages.0.as_ptr());
+                    head.pool.release(last.bv_page);
                 }
             }
         }
@@ -373,7 +395,7 @@ impl Drop for PageBuf {
         unsafe {
             let head = self.table.read();
             for vector in self.vectors() {
-                ffi::drbd_helper_page_release(vector.bv_page, head.pool.pages.0.as_ptr());
+                head.pool.release(vector.bv_page);
             }
             let tables = if head.large {
                 &head.pool.large
