@@ -65,14 +65,8 @@ pub(crate) struct DeviceLimits {
     pub(crate) discard_granularity_bytes: u32,
     /// Offset of the first aligned discard.
     pub(crate) discard_alignment_bytes: u32,
-    /// Largest write-zeroes, 0 if the device cannot do it.
-    pub(crate) max_write_zeroes_sectors: u32,
     /// The device has a volatile write cache.
     pub(crate) write_cache: bool,
-    /// The device can force single writes to stable storage.
-    pub(crate) fua: bool,
-    /// The device is a spinning disk.
-    pub(crate) rotational: bool,
 }
 
 /// A block device that is open for reading and writing, claimed for a [`Holder`].
@@ -198,24 +192,10 @@ impl BackingDevice {
         self.0.bdev == other.0.bdev
     }
 
-    /// Whether the device is `disk` itself (a volume cannot be its own backing device).
-    pub(crate) fn is_on<T: DiskOps>(&self, disk: &Disk<T>) -> bool {
-        // SAFETY: The device is open.
-        let own = unsafe { ffi::drbd_helper_bdev_disk(self.as_ptr()) };
-        disk.is_gendisk(own)
-    }
-
     /// Size, in sectors of 512 bytes.
     pub(crate) fn sectors(&self) -> u64 {
         // SAFETY: The device is open.
         unsafe { ffi::drbd_helper_bdev_sectors(self.as_ptr()) }
-    }
-
-    /// Major and minor number.
-    pub(crate) fn number(&self) -> (u32, u32) {
-        // SAFETY: The device is open.
-        let number = unsafe { ffi::drbd_helper_bdev_number(self.as_ptr()) };
-        ((number >> 32) as u32, number as u32)
     }
 
     /// The limits as they are now.
@@ -233,17 +213,8 @@ impl BackingDevice {
             max_discard_sectors: raw.max_discard_sectors,
             discard_granularity_bytes: raw.discard_granularity_bytes,
             discard_alignment_bytes: raw.discard_alignment_bytes,
-            max_write_zeroes_sectors: raw.max_write_zeroes_sectors,
             write_cache: raw.write_cache != 0,
-            fua: raw.fua != 0,
-            rotational: raw.rotational != 0,
         }
-    }
-
-    /// Makes everything written before stable, and waits. May sleep.
-    pub(crate) fn flush(&self) -> Result {
-        // SAFETY: The device is open.
-        to_result(unsafe { ffi::drbd_helper_bdev_flush(self.as_ptr()) })
     }
 
     /// Discards sectors, and waits. May sleep.

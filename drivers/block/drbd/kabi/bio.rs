@@ -245,11 +245,6 @@ impl BioHold {
         self.upper.op()
     }
 
-    /// The modifiers.
-    pub(crate) fn flags(&self) -> Flags {
-        self.upper.flags()
-    }
-
     /// First sector, of 512 bytes.
     pub(crate) fn sector(&self) -> u64 {
         self.upper.sector()
@@ -327,7 +322,7 @@ impl Drop for BioHold {
     }
 }
 
-/// Context of a bio without a buffer of ours: a clone, a flush, a discard.
+/// Context of a bio without a buffer of ours: a clone, a flush.
 pub(crate) trait BioDone: Send + 'static {
     /// The bio came back. May run in hard interrupt context; must not sleep.
     fn done(self, result: Result);
@@ -457,7 +452,7 @@ impl<C: BioDone> Payload for CloneIo<C> {
     }
 }
 
-/// Bios without a buffer of ours: clones of upper bios, flushes, discards.
+/// Bios without a buffer of ours: clones of upper bios, flushes.
 ///
 /// Dropping the set waits until all its bios are back (may sleep).
 pub(crate) struct BioSet<C: BioDone>(RawSet<CloneIo<C>>);
@@ -468,138 +463,36 @@ impl<C: BioDone> BioSet<C> {
         Ok(Self(RawSet::new(reserve)?))
     }
 
-    /// Makes a copy of `bio` for `device`, with the same operation, sector and pages. May sleep
-    /// until memory comes back to the reserve.
-    pub(crate) fn prepare_clone<'a>(
-        &'a self,
-        device: &BackingDevice,
-        bio: &IncomingBio,
-    ) -> ReadyBio<'a, C> {
-        let hold = bio.hold();
-        // SAFETY: Device, bio and set are valid; sleeping allocations from a bio set do not fail.
-        let ptr = unsafe {
-            ffi::drbd_helper_bio_clone(device.as_ptr(), bio.upper.ptr.as_ptr(), self.0.as_ptr())
-        };
-        ReadyBio {
-            set: self,
-            // INVARIANT: The bio is new. `hold` keeps the pages and vectors.
-            ptr: NonNull::new(ptr),
-            parts: Some((device.enter(), Some(hold))),
-        }
-    }
-
-    /// Makes a copy of `bio` and submits it. May sleep.
-    pub(crate) fn submit_clone(&self, device: &BackingDevice, bio: &IncomingBio, ctx: C) {
-        self.prepare_clone(device, bio).submit(ctx);
-    }
-
-    /// Makes a copy of the bio that `hold` keeps and submits it. May sleep.
+    /// Makes a copy of the bio that `hold` keeps, with the same operation, sector and pages, and
+    /// submits it to `device`. May sleep until memory comes back to the reserve.
     pub(crate) fn submit_held(&self, device: &BackingDevice, hold: BioHold, ctx: C) {
-        // SAFETY: As in `prepare_clone`; the hold keeps the bio.
-        let ptr = unsafe {
-            ffi::drbd_helper_bio_clone(
-                device.as_ptr(),
-                hold.upper.ptr.as_ptr(),
-                self.0.set.0.as_ptr(),
-            )
+        // SAFETY: Device and set are valid, the hold keeps the bio; sleeping allocations from a bio
+        // set do not fail.
+        let bio = unsafe {
+            ffi::drbd_helper_bio_clone(device.as_ptr(), hold.upper.ptr.as_ptr(), self.0.as_ptr())
         };
-        let ready = ReadyBio {
-            set: self,
-            // INVARIANT: The bio is new. `hold` keeps the pages and vectors.
-            ptr: NonNull::new(ptr),
-            parts: Some((device.enter(), Some(hold))),
-        };
-        ready.submit(ctx);
+        let hold = Some(hold);
+        let payload = CloneIo { hold, ctx };
+        if bio.is_null() {
+            payload.done(Err(ENOMEM));
+            return;
+        }
+        // SAFETY: The bio is new and ours, from this set. The hold keeps its pages and vectors.
+        unsafe { self.0.submit(bio, device.enter(), payload) };
     }
 
     /// Submits an empty flush. May sleep.
     pub(crate) fn submit_flush(&self, device: &BackingDevice, ctx: C) {
         let opf = bindings::req_op_REQ_OP_WRITE | (Flags::PREFLUSH | Flags::SYNC).0;
-        self.empty_bio(device, opf, 0, 0).submit(ctx);
-    }
-
-    /// Submits a discard ([`Op::Discard`]) or write-zeroes ([`Op::WriteZeroes`]) of `len_bytes`
-    /// from `sector` on. A device that cannot do it answers `EOPNOTSUPP`. May sleep.
-    pub(crate) fn submit_range(
-        &self,
-        device: &BackingDevice,
-        op: Op,
-        flags: Flags,
-        sector: u64,
-        len_bytes: u32,
-        ctx: C,
-    ) {
-        let code = match op {
-            Op::Discard => bindings::req_op_REQ_OP_DISCARD,
-            Op::WriteZeroes => bindings::req_op_REQ_OP_WRITE_ZEROES,
-            Op::Read | Op::Write | Op::Flush | Op::Other => {
-                ctx.done(Err(EINVAL));
-                return;
-            }
-        };
-        self.empty_bio(device, code | flags.0, sector, len_bytes)
-            .submit(ctx);
-    }
-
-    fn empty_bio<'a>(
-        &'a self,
-        device: &BackingDevice,
-        opf: u32,
-        sector: u64,
-        len_bytes: u32,
-    ) -> ReadyBio<'a, C> {
         // SAFETY: Device and set are valid.
-        let ptr = unsafe { ffi::drbd_helper_bio_alloc(device.as_ptr(), opf, self.0.as_ptr()) };
-        let ptr = NonNull::new(ptr);
-        if let Some(bio) = ptr {
-            // SAFETY: The bio is new and ours.
-            let iter = unsafe { &mut (*bio.as_ptr()).bi_iter };
-            iter.bi_sector = sector;
-            iter.bi_size = len_bytes;
+        let bio = unsafe { ffi::drbd_helper_bio_alloc(device.as_ptr(), opf, self.0.as_ptr()) };
+        let payload = CloneIo { hold: None, ctx };
+        if bio.is_null() {
+            payload.done(Err(ENOMEM));
+            return;
         }
-        ReadyBio {
-            set: self,
-            // INVARIANT: The bio is new and has no vectors.
-            ptr,
-            parts: Some((device.enter(), None)),
-        }
-    }
-}
-
-/// A bio that is ready for submission. Dropping it instead gives it back.
-///
-/// # Invariants
-///
-/// `ptr`, if there is one, is a bio of `set` that belongs to this value. `parts` keep alive what it
-/// points to.
-#[must_use]
-pub(crate) struct ReadyBio<'a, C: BioDone> {
-    set: &'a BioSet<C>,
-    ptr: Option<NonNull<bindings::bio>>,
-    parts: Option<(Use, Option<BioHold>)>,
-}
-
-impl<C: BioDone> ReadyBio<'_, C> {
-    /// Submits the bio. May sleep.
-    pub(crate) fn submit(mut self, ctx: C) {
-        match (self.ptr.take(), self.parts.take()) {
-            (Some(ptr), Some((device, hold))) => {
-                let payload = CloneIo { hold, ctx };
-                // SAFETY: By the type invariant the bio is ours, from the set, and the payload
-                // keeps alive what it points to.
-                unsafe { self.set.0.submit(ptr.as_ptr(), device, payload) };
-            }
-            _ => ctx.done(Err(ENOMEM)),
-        }
-    }
-}
-
-impl<C: BioDone> Drop for ReadyBio<'_, C> {
-    fn drop(&mut self) {
-        if let Some(ptr) = self.ptr {
-            // SAFETY: By the type invariant the bio is ours and was not submitted.
-            unsafe { bindings::bio_put(ptr.as_ptr()) };
-        }
+        // SAFETY: The bio is new and ours, from this set, and has no vectors.
+        unsafe { self.0.submit(bio, device.enter(), payload) };
     }
 }
 

@@ -61,12 +61,6 @@ impl Hash {
         Ok(hash)
     }
 
-    /// Whether the kernel has the algorithm `name`. May sleep.
-    pub(crate) fn exists(name: &CStr) -> bool {
-        // SAFETY: The name is a C string.
-        unsafe { ffi::drbd_helper_hash_exists(name.as_char_ptr()) }
-    }
-
     /// Length of the digest, in bytes; at most [`DIGEST_LEN_MAX`].
     pub(crate) fn len_bytes(&self) -> usize {
         // SAFETY: By the type invariant.
@@ -97,18 +91,6 @@ impl Hash {
             hash: self,
             result: Ok(()),
         })
-    }
-
-    /// The digest of `bytes`, in the first [`len_bytes`](Self::len_bytes) bytes of `out`, whose
-    /// number is returned.
-    ///
-    /// # Errors
-    ///
-    /// `EOVERFLOW` if `out` is too short; as [`start`](Self::start).
-    pub(crate) fn digest(&mut self, bytes: &[u8], out: &mut [u8]) -> Result<usize> {
-        let mut hasher = self.start()?;
-        hasher.update(bytes);
-        hasher.finish(out)
     }
 }
 

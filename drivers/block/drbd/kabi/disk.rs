@@ -177,13 +177,6 @@ impl Limits {
         self
     }
 
-    /// Block sizes, in bytes.
-    pub(crate) fn block_size(&mut self, logical: u32, physical: u32) -> &mut Self {
-        self.0.logical_block_size = logical;
-        self.0.physical_block_size = physical;
-        self
-    }
-
     /// Discards: unit in bytes and largest size in sectors; a size of 0 switches them off.
     pub(crate) fn discard(&mut self, granularity_bytes: u32, max_sectors: u32) -> &mut Self {
         self.0.discard_granularity = granularity_bytes;
@@ -196,16 +189,6 @@ impl Limits {
         self.0.max_write_zeroes_sectors = sectors;
         self.0.max_hw_wzeroes_unmap_sectors = 0;
         self
-    }
-
-    /// The present largest request, in sectors.
-    pub(crate) fn current_max_hw_sectors(&self) -> u32 {
-        self.0.max_hw_sectors
-    }
-
-    /// The present largest discard, in sectors.
-    pub(crate) fn current_max_discard_sectors(&self) -> u32 {
-        self.0.max_hw_discard_sectors
     }
 }
 
@@ -301,10 +284,6 @@ impl<T: DiskOps> Disk<T> {
     /// A counted pointer to the gendisk; the caller puts it.
     pub(super) fn get_gendisk(&self) -> Result<NonNull<bindings::gendisk>> {
         Ok(core::mem::ManuallyDrop::new(self.gendisk()?).0)
-    }
-
-    pub(super) fn is_gendisk(&self, other: *mut bindings::gendisk) -> bool {
-        self.gendisk().is_ok_and(|own| own.as_ptr() == other)
     }
 
     /// Makes the disk visible; `server` serves it from now on. May sleep. Once only.

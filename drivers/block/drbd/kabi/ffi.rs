@@ -27,10 +27,7 @@ pub(crate) struct BdevLimits {
     pub(crate) max_discard_sectors: u32,
     pub(crate) discard_granularity_bytes: u32,
     pub(crate) discard_alignment_bytes: u32,
-    pub(crate) max_write_zeroes_sectors: u32,
     pub(crate) write_cache: u32,
-    pub(crate) fua: u32,
-    pub(crate) rotational: u32,
 }
 
 /// `struct drbd_genl_request` of `helpers.h`.
@@ -85,12 +82,7 @@ unsafe extern "C" {
     pub(crate) fn drbd_helper_bdev_close(file: *mut bindings::file);
     pub(crate) fn drbd_helper_bdev_of(file: *mut bindings::file) -> *mut bindings::block_device;
     pub(crate) fn drbd_helper_bdev_sectors(bdev: *mut bindings::block_device) -> u64;
-    pub(crate) fn drbd_helper_bdev_number(bdev: *mut bindings::block_device) -> u64;
-    pub(crate) fn drbd_helper_bdev_disk(
-        bdev: *mut bindings::block_device,
-    ) -> *mut bindings::gendisk;
     pub(crate) fn drbd_helper_bdev_limits(bdev: *mut bindings::block_device, out: *mut BdevLimits);
-    pub(crate) fn drbd_helper_bdev_flush(bdev: *mut bindings::block_device) -> c_int;
     pub(crate) fn drbd_helper_bdev_discard(
         bdev: *mut bindings::block_device,
         sector: u64,
@@ -162,7 +154,6 @@ unsafe extern "C" {
         listener: *mut bindings::socket,
         out: *mut *mut bindings::socket,
     ) -> c_int;
-    pub(crate) fn drbd_helper_socket_peer(sock: *mut bindings::socket, addr: *mut c_void) -> c_int;
     pub(crate) fn drbd_helper_socket_buffers(sock: *mut bindings::socket, sndbuf: u32, rcvbuf: u32);
     pub(crate) fn drbd_helper_socket_timeouts(
         sock: *mut bindings::socket,
@@ -170,20 +161,10 @@ unsafe extern "C" {
         send_jiffies: c_long,
     );
     pub(crate) fn drbd_helper_socket_nodelay(sock: *mut bindings::socket);
-    pub(crate) fn drbd_helper_socket_cork(sock: *mut bindings::socket, on: bool);
     pub(crate) fn drbd_helper_socket_delay_acks(sock: *mut bindings::socket);
     pub(crate) fn drbd_helper_socket_priority(sock: *mut bindings::socket, priority: u32);
-    pub(crate) fn drbd_helper_socket_keepalive(
-        sock: *mut bindings::socket,
-        idle_s: c_int,
-        interval_s: c_int,
-        probes: c_int,
-    );
     pub(crate) fn drbd_helper_socket_reuseaddr(sock: *mut bindings::socket);
-    pub(crate) fn drbd_helper_socket_established(sock: *mut bindings::socket) -> bool;
     pub(crate) fn drbd_helper_socket_abort(sock: *mut bindings::socket);
-    pub(crate) fn drbd_helper_socket_queued(sock: *mut bindings::socket) -> u32;
-    pub(crate) fn drbd_helper_socket_sndbuf(sock: *mut bindings::socket) -> u32;
     pub(crate) fn drbd_helper_socket_recv(
         sock: *mut bindings::socket,
         buf: *mut c_void,
@@ -239,13 +220,10 @@ unsafe extern "C" {
     pub(crate) fn drbd_helper_jiffies() -> c_ulong;
     pub(crate) fn drbd_helper_ms_to_jiffies(ms: u32) -> c_ulong;
     pub(crate) fn drbd_helper_now_ns() -> u64;
-    pub(crate) fn drbd_helper_wall_clock_s() -> u64;
-    pub(crate) fn drbd_helper_sleep_ms(ms: u32);
     pub(crate) fn drbd_helper_module_get() -> bool;
     pub(super) fn drbd_helper_module_srcversion() -> *const c_char;
     pub(crate) fn drbd_helper_module_put();
     pub(crate) fn drbd_helper_hash_new(name: *const c_char) -> *mut CryptoShash;
-    pub(crate) fn drbd_helper_hash_exists(name: *const c_char) -> bool;
     pub(crate) fn drbd_helper_hash_free(tfm: *mut CryptoShash);
     pub(crate) fn drbd_helper_hash_size(tfm: *mut CryptoShash) -> u32;
     pub(crate) fn drbd_helper_hash_set_key(
@@ -297,7 +275,6 @@ unsafe extern "C" {
         family: *const bindings::genl_family,
         skb: *mut bindings::sk_buff,
     ) -> c_int;
-    pub(crate) fn drbd_helper_genl_listeners(family: *const bindings::genl_family) -> bool;
     pub(crate) fn drbd_helper_skb_len(skb: *const bindings::sk_buff) -> u32;
     pub(crate) fn drbd_helper_skb_free(skb: *mut bindings::sk_buff);
     pub(crate) fn drbd_helper_proc_new(
@@ -307,11 +284,7 @@ unsafe extern "C" {
     ) -> bool;
     pub(crate) fn drbd_helper_proc_remove(name: *const c_char);
     pub(crate) fn drbd_helper_seq_private(seq: *mut bindings::seq_file) -> *mut c_void;
-    pub(crate) fn drbd_helper_usermode(
-        argv: *mut *mut c_char,
-        envp: *mut *mut c_char,
-        wait: bool,
-    ) -> c_int;
+    pub(crate) fn drbd_helper_usermode(argv: *mut *mut c_char, envp: *mut *mut c_char) -> c_int;
     pub(crate) fn drbd_helper_param_minor_count() -> u32;
     pub(crate) fn drbd_helper_param_disable_sendpage() -> bool;
     pub(crate) fn drbd_helper_param_allow_oos() -> bool;

@@ -86,11 +86,6 @@ impl Request<'_> {
         self.raw.flags
     }
 
-    /// The sequence number.
-    pub(crate) fn sequence(&self) -> u32 {
-        self.raw.seq
-    }
-
     /// Whether the sender wants an error if the object exists already (`NLM_F_EXCL`).
     pub(crate) fn exclusive(&self) -> bool {
         self.raw.message_flags & NLM_F_EXCL != 0
@@ -493,14 +488,6 @@ impl Events {
     /// Nobody else who asks for this sends meanwhile. May sleep.
     pub(crate) fn group(&self) -> MutexGuard<'_, ()> {
         self.group.lock()
-    }
-
-    /// Whether somebody listens. May sleep.
-    pub(crate) fn has_listeners(&self) -> bool {
-        self.family.lock().as_ref().is_some_and(|family| {
-            // SAFETY: The family is registered while the lock is held.
-            unsafe { ffi::drbd_helper_genl_listeners(family.0) }
-        })
     }
 
     /// Sends an event, in the initial network namespace. May sleep. Without listeners, or without

@@ -9,7 +9,6 @@
 #include <linux/blkdev.h>
 #include <linux/bvec.h>
 #include <linux/crc32.h>
-#include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
@@ -145,16 +144,6 @@ u64 drbd_helper_bdev_sectors(struct block_device *bdev)
 	return bdev_nr_sectors(bdev);
 }
 
-u64 drbd_helper_bdev_number(struct block_device *bdev)
-{
-	return ((u64)MAJOR(bdev->bd_dev) << 32) | MINOR(bdev->bd_dev);
-}
-
-struct gendisk *drbd_helper_bdev_disk(struct block_device *bdev)
-{
-	return bdev->bd_disk;
-}
-
 void drbd_helper_bdev_limits(struct block_device *bdev, struct drbd_bdev_limits *out)
 {
 	struct queue_limits *lim = &bdev->bd_disk->queue->limits;
@@ -169,16 +158,8 @@ void drbd_helper_bdev_limits(struct block_device *bdev, struct drbd_bdev_limits 
 		.max_discard_sectors = bdev_max_discard_sectors(bdev),
 		.discard_granularity_bytes = bdev_discard_granularity(bdev),
 		.discard_alignment_bytes = bdev_discard_alignment(bdev),
-		.max_write_zeroes_sectors = bdev_write_zeroes_sectors(bdev),
 		.write_cache = bdev_write_cache(bdev),
-		.fua = bdev_fua(bdev),
-		.rotational = !!(lim->features & BLK_FEAT_ROTATIONAL),
 	};
-}
-
-int drbd_helper_bdev_flush(struct block_device *bdev)
-{
-	return blkdev_issue_flush(bdev);
 }
 
 int drbd_helper_bdev_discard(struct block_device *bdev, u64 sector, u64 sectors)
@@ -340,11 +321,6 @@ int drbd_helper_socket_accept(struct socket *listener, struct socket **out)
 	return kernel_accept(listener, out, 0);
 }
 
-int drbd_helper_socket_peer(struct socket *sock, void *addr)
-{
-	return kernel_getpeername(sock, addr);
-}
-
 void drbd_helper_socket_buffers(struct socket *sock, u32 sndbuf, u32 rcvbuf)
 {
 	struct sock *sk = sock->sk;
@@ -372,11 +348,6 @@ void drbd_helper_socket_nodelay(struct socket *sock)
 	tcp_sock_set_nodelay(sock->sk);
 }
 
-void drbd_helper_socket_cork(struct socket *sock, bool on)
-{
-	tcp_sock_set_cork(sock->sk, on);
-}
-
 void drbd_helper_socket_delay_acks(struct socket *sock)
 {
 	tcp_sock_set_quickack(sock->sk, 0);
@@ -387,38 +358,15 @@ void drbd_helper_socket_priority(struct socket *sock, u32 priority)
 	sock_set_priority(sock->sk, priority);
 }
 
-void drbd_helper_socket_keepalive(struct socket *sock, int idle_s, int interval_s, int probes)
-{
-	sock_set_keepalive(sock->sk);
-	tcp_sock_set_keepidle(sock->sk, idle_s);
-	tcp_sock_set_keepintvl(sock->sk, interval_s);
-	tcp_sock_set_keepcnt(sock->sk, probes);
-}
-
 void drbd_helper_socket_reuseaddr(struct socket *sock)
 {
 	sock_set_reuseaddr(sock->sk);
-}
-
-bool drbd_helper_socket_established(struct socket *sock)
-{
-	return READ_ONCE(sock->sk->sk_state) == TCP_ESTABLISHED;
 }
 
 /* Nothing is sent any more, not even what waits to be sent again. */
 void drbd_helper_socket_abort(struct socket *sock)
 {
 	tcp_abort(sock->sk, ECONNABORTED);
-}
-
-u32 drbd_helper_socket_queued(struct socket *sock)
-{
-	return READ_ONCE(sock->sk->sk_wmem_queued);
-}
-
-u32 drbd_helper_socket_sndbuf(struct socket *sock)
-{
-	return READ_ONCE(sock->sk->sk_sndbuf);
 }
 
 int drbd_helper_socket_recv(struct socket *sock, void *buf, size_t len, int flags)
@@ -556,16 +504,6 @@ u64 drbd_helper_now_ns(void)
 	return ktime_get_ns();
 }
 
-u64 drbd_helper_wall_clock_s(void)
-{
-	return ktime_get_real_seconds();
-}
-
-void drbd_helper_sleep_ms(u32 ms)
-{
-	msleep(ms);
-}
-
 bool drbd_helper_module_get(void)
 {
 	return try_module_get(THIS_MODULE);
@@ -586,11 +524,6 @@ void drbd_helper_module_put(void)
 struct crypto_shash *drbd_helper_hash_new(const char *name)
 {
 	return crypto_alloc_shash(name, 0, 0);
-}
-
-bool drbd_helper_hash_exists(const char *name)
-{
-	return crypto_has_shash(name, 0, 0);
 }
 
 void drbd_helper_hash_free(struct crypto_shash *tfm)
@@ -718,11 +651,6 @@ int drbd_helper_genl_multicast(const struct genl_family *family, struct sk_buff 
 	return genlmsg_multicast(family, skb, 0, 0, GFP_KERNEL);
 }
 
-bool drbd_helper_genl_listeners(const struct genl_family *family)
-{
-	return genl_has_listeners(family, &init_net, 0);
-}
-
 u32 drbd_helper_skb_len(const struct sk_buff *skb)
 {
 	return skb->len;
@@ -750,9 +678,9 @@ void *drbd_helper_seq_private(struct seq_file *seq)
 	return seq->private;
 }
 
-int drbd_helper_usermode(char **argv, char **envp, bool wait)
+int drbd_helper_usermode(char **argv, char **envp)
 {
-	return call_usermodehelper(argv[0], argv, envp, wait ? UMH_WAIT_PROC : UMH_WAIT_EXEC);
+	return call_usermodehelper(argv[0], argv, envp, UMH_WAIT_PROC);
 }
 
 static unsigned int minor_count = 32;

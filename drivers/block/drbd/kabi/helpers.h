@@ -59,20 +59,14 @@ struct drbd_bdev_limits {
 	u32 max_discard_sectors;
 	u32 discard_granularity_bytes;
 	u32 discard_alignment_bytes;
-	u32 max_write_zeroes_sectors;
 	u32 write_cache;
-	u32 fua;
-	u32 rotational;
 };
 
 struct file *drbd_helper_bdev_open(const char *path, void *holder);
 void drbd_helper_bdev_close(struct file *file);
 struct block_device *drbd_helper_bdev_of(struct file *file);
 u64 drbd_helper_bdev_sectors(struct block_device *bdev);
-u64 drbd_helper_bdev_number(struct block_device *bdev);
-struct gendisk *drbd_helper_bdev_disk(struct block_device *bdev);
 void drbd_helper_bdev_limits(struct block_device *bdev, struct drbd_bdev_limits *out);
-int drbd_helper_bdev_flush(struct block_device *bdev);
 int drbd_helper_bdev_discard(struct block_device *bdev, u64 sector, u64 sectors);
 int drbd_helper_bdev_zeroout(struct block_device *bdev, u64 sector, u64 sectors, bool may_unmap);
 
@@ -105,19 +99,13 @@ void drbd_helper_socket_prepare(struct socket *sock);
 int drbd_helper_socket_bind(struct socket *sock, void *addr, int len);
 int drbd_helper_socket_connect(struct socket *sock, void *addr, int len, int flags);
 int drbd_helper_socket_accept(struct socket *listener, struct socket **out);
-int drbd_helper_socket_peer(struct socket *sock, void *addr);
 void drbd_helper_socket_buffers(struct socket *sock, u32 sndbuf, u32 rcvbuf);
 void drbd_helper_socket_timeouts(struct socket *sock, long receive_jiffies, long send_jiffies);
 void drbd_helper_socket_nodelay(struct socket *sock);
-void drbd_helper_socket_cork(struct socket *sock, bool on);
 void drbd_helper_socket_delay_acks(struct socket *sock);
 void drbd_helper_socket_priority(struct socket *sock, u32 priority);
-void drbd_helper_socket_keepalive(struct socket *sock, int idle_s, int interval_s, int probes);
 void drbd_helper_socket_reuseaddr(struct socket *sock);
-bool drbd_helper_socket_established(struct socket *sock);
 void drbd_helper_socket_abort(struct socket *sock);
-u32 drbd_helper_socket_queued(struct socket *sock);
-u32 drbd_helper_socket_sndbuf(struct socket *sock);
 int drbd_helper_socket_recv(struct socket *sock, void *buf, size_t len, int flags);
 int drbd_helper_socket_recv_bvec(struct socket *sock, const struct bio_vec *vec, size_t count,
 				 size_t offset, size_t len, int flags);
@@ -143,15 +131,12 @@ void drbd_helper_timer_setup(struct timer_list *timer, void (*fire)(struct timer
 unsigned long drbd_helper_jiffies(void);
 unsigned long drbd_helper_ms_to_jiffies(u32 ms);
 u64 drbd_helper_now_ns(void);
-u64 drbd_helper_wall_clock_s(void);
-void drbd_helper_sleep_ms(u32 ms);
 bool drbd_helper_module_get(void);
 void drbd_helper_module_put(void);
 const char *drbd_helper_module_srcversion(void);
 
 /* Digests */
 struct crypto_shash *drbd_helper_hash_new(const char *name);
-bool drbd_helper_hash_exists(const char *name);
 void drbd_helper_hash_free(struct crypto_shash *tfm);
 u32 drbd_helper_hash_size(struct crypto_shash *tfm);
 int drbd_helper_hash_set_key(struct crypto_shash *tfm, const u8 *key, u32 len);
@@ -184,7 +169,6 @@ int drbd_helper_genl_put(struct sk_buff *skb, const struct genl_family *family, 
 			 size_t len);
 int drbd_helper_genl_reply(struct sk_buff *skb, struct genl_info *info);
 int drbd_helper_genl_multicast(const struct genl_family *family, struct sk_buff *skb);
-bool drbd_helper_genl_listeners(const struct genl_family *family);
 u32 drbd_helper_skb_len(const struct sk_buff *skb);
 void drbd_helper_skb_free(struct sk_buff *skb);
 
@@ -192,7 +176,7 @@ void drbd_helper_skb_free(struct sk_buff *skb);
 bool drbd_helper_proc_new(const char *name, int (*show)(struct seq_file *, void *), void *data);
 void drbd_helper_proc_remove(const char *name);
 void *drbd_helper_seq_private(struct seq_file *seq);
-int drbd_helper_usermode(char **argv, char **envp, bool wait);
+int drbd_helper_usermode(char **argv, char **envp);
 u32 drbd_helper_param_minor_count(void);
 bool drbd_helper_param_disable_sendpage(void);
 bool drbd_helper_param_allow_oos(void);

@@ -9,11 +9,6 @@
 //! * *may sleep*: process context, no spin lock held;
 //! * *any context*: also from hard and soft interrupts and under spin locks.
 
-#![allow(
-    dead_code,
-    reason = "a wrapper offers what its object can do, also where the driver does not need it yet"
-)]
-
 mod ffi;
 
 pub(crate) mod bdev;

@@ -261,30 +261,6 @@ impl PageBuf {
         self.head().len_bytes
     }
 
-    /// Shortens the buffer; does nothing if it is not longer than `len_bytes`. At least one byte
-    /// stays. The pages that are not needed any more stay with the buffer until it is dropped only
-    /// if they are part of the last piece.
-    pub(crate) fn truncate(&mut self, len_bytes: u32) {
-        let len_bytes = len_bytes.max(1);
-        while self.len_bytes() > len_bytes {
-            let excess = self.len_bytes() - len_bytes;
-            // SAFETY: Exclusive access; a buffer longer than one byte has a last vector.
-            unsafe {
-                let vectors = self.vectors_ptr();
-                let head = self.table.as_mut();
-                let last = &mut *vectors.add(usize::from(head.pieces) - 1);
-                if last.bv_len > excess {
-                    last.bv_len -= excess;
-                    head.len_bytes -= excess;
-                } else {
-                    head.len_bytes -= last.bv_len;
-                    head.pieces -= 1;
-                    head.pool.release(last.bv_page);
-                }
-            }
-        }
-    }
-
     /// The bytes, piece by piece.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         self.vectors().iter().map(|vector| {
@@ -310,26 +286,6 @@ impl PageBuf {
                 core::slice::from_raw_parts_mut(address, vector.bv_len as usize)
             }
         })
-    }
-
-    /// Copies bytes from `offset` on into `out` and returns how many there were.
-    pub(crate) fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
-        let mut skip = offset;
-        let mut done = 0;
-        for chunk in self.chunks() {
-            let Some(rest) = chunk.get(skip..) else {
-                skip -= chunk.len();
-                continue;
-            };
-            skip = 0;
-            let len = rest.len().min(out.len() - done);
-            out[done..done + len].copy_from_slice(&rest[..len]);
-            done += len;
-            if done == out.len() {
-                break;
-            }
-        }
-        done
     }
 
     /// Copies `bytes` to `offset` and returns how many fitted.
@@ -368,23 +324,6 @@ impl PageBuf {
             let zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
             zero(head) && words.iter().all(|&word| word == 0) && zero(tail)
         })
-    }
-
-    /// Hands the buffer to C code that keeps it; see [`from_raw`](Self::from_raw).
-    pub(super) fn into_raw(self) -> *mut c_void {
-        core::mem::ManuallyDrop::new(self).table.as_ptr().cast()
-    }
-
-    /// Takes back what [`into_raw`](Self::into_raw) gave away.
-    ///
-    /// # Safety
-    ///
-    /// `ptr` comes from `into_raw` and is used for this once.
-    pub(super) unsafe fn from_raw(ptr: *mut c_void) -> Self {
-        // SAFETY: `into_raw` never returns null.
-        let table = unsafe { NonNull::new_unchecked(ptr.cast()) };
-        // INVARIANT: The value given to `into_raw` fulfilled it.
-        Self { table }
     }
 }
 

@@ -86,11 +86,6 @@ impl SendBatch {
         self.left == 0
     }
 
-    /// Number of bytes that were not yet given to the socket.
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.left
-    }
-
     /// Makes sure that so many vectors and one owner can be added.
     fn check_room(&self, vectors: usize) -> Result {
         let room = self.vectors.len().saturating_add(vectors) <= VECTORS_MAX
@@ -260,7 +255,7 @@ impl SendBatch {
         self.own(Owner::Pages { _buf: buf })
     }
 
-    /// Gives everything to the socket. May sleep, unless [`SendFlags::dont_wait`].
+    /// Gives everything to the socket. May sleep.
     ///
     /// # Errors
     ///

@@ -94,26 +94,6 @@ impl Addr {
         self
     }
 
-    /// Whether host and family are the same; ports are not compared.
-    pub(crate) fn same_host(&self, other: &Self) -> bool {
-        let host = |addr: &Self| -> [u8; 16] {
-            let range = if addr.family() == AF_INET {
-                4..8
-            } else {
-                8..24
-            };
-            let mut host = [0; 16];
-            for (to, from) in host
-                .iter_mut()
-                .zip(addr.storage.0.get(range).unwrap_or(&[]))
-            {
-                *to = *from;
-            }
-            host
-        };
-        self.family() == other.family() && host(self) == host(other)
-    }
-
     /// Returns the host as helpers of the configuration see it: dotted quad, or eight groups of
     /// four digits.
     pub(crate) fn host(&self) -> Host<'_> {
@@ -185,8 +165,6 @@ pub(crate) enum Recv {
     Some,
     /// Look at what is there and leave it there; `EAGAIN` if there is nothing.
     Peek,
-    /// Take what is there; `EAGAIN` if there is nothing.
-    DontWait,
 }
 
 impl Recv {
@@ -195,7 +173,6 @@ impl Recv {
             Self::Exact => MSG_WAITALL,
             Self::Some => 0,
             Self::Peek => MSG_PEEK | MSG_DONTWAIT,
-            Self::DontWait => MSG_DONTWAIT,
         };
         flags | MSG_NOSIGNAL
     }
@@ -206,8 +183,6 @@ impl Recv {
 pub(crate) struct SendFlags {
     /// More follows soon: TCP may wait for it.
     pub(crate) more: bool,
-    /// Do not wait for room; `EAGAIN` if there is none.
-    pub(crate) dont_wait: bool,
     /// Pass pages by reference instead of copying them.
     pub(crate) splice: bool,
 }
@@ -217,9 +192,6 @@ impl SendFlags {
         let mut flags = MSG_NOSIGNAL;
         if self.more {
             flags |= MSG_MORE;
-        }
-        if self.dont_wait {
-            flags |= MSG_DONTWAIT;
         }
         if self.splice {
             flags |= MSG_SPLICE_PAGES;
@@ -353,12 +325,6 @@ impl Socket {
         unsafe { ffi::drbd_helper_socket_nodelay(self.as_ptr()) };
     }
 
-    /// Holds back partly filled segments; taking it off sends them.
-    pub(crate) fn set_cork(&self, on: bool) {
-        // SAFETY: By the type invariant.
-        unsafe { ffi::drbd_helper_socket_cork(self.as_ptr(), on) };
-    }
-
     /// Lets TCP acknowledge with what is sent next, or a moment later, instead of with a segment of
     /// its own each time that everything received has been read.
     pub(crate) fn delay_acks(&self) {
@@ -372,20 +338,6 @@ impl Socket {
         unsafe { ffi::drbd_helper_socket_priority(self.as_ptr(), priority) };
     }
 
-    /// Probes an idle connection.
-    pub(crate) fn set_keepalive(&self, idle_s: u16, interval_s: u16, probes: u8) {
-        let (idle_s, interval_s) = (c_int::from(idle_s), c_int::from(interval_s));
-        // SAFETY: By the type invariant.
-        unsafe {
-            ffi::drbd_helper_socket_keepalive(
-                self.as_ptr(),
-                idle_s,
-                interval_s,
-                c_int::from(probes),
-            );
-        }
-    }
-
     /// Limits how long a receive may block; `None` is for ever.
     pub(crate) fn set_recv_timeout_ms(&self, timeout_ms: Option<u32>) {
         // SAFETY: By the type invariant.
@@ -396,22 +348,6 @@ impl Socket {
     pub(crate) fn set_send_timeout_ms(&self, timeout_ms: Option<u32>) {
         // SAFETY: By the type invariant.
         unsafe { ffi::drbd_helper_socket_timeouts(self.as_ptr(), 0, jiffies(timeout_ms)) };
-    }
-
-    /// The address of the other end. May sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOTCONN`.
-    pub(crate) fn peer_addr(&self) -> Result<Addr> {
-        let mut addr = Addr {
-            storage: Storage([0; STORAGE_LEN]),
-            len: STORAGE_LEN,
-        };
-        // SAFETY: By the type invariant; the storage is large enough for every family.
-        let len = unsafe { ffi::drbd_helper_socket_peer(self.as_ptr(), addr.as_mut_ptr()) };
-        addr.len = count(len)?.min(STORAGE_LEN);
-        Ok(addr)
     }
 
     /// Ends the connection in both directions and wakes whoever blocks on the socket. May sleep;
@@ -427,24 +363,6 @@ impl Socket {
     pub(crate) fn abort(&self) {
         // SAFETY: By the type invariant.
         unsafe { ffi::drbd_helper_socket_abort(self.as_ptr()) };
-    }
-
-    /// Whether the connection stands, as far as TCP knows.
-    pub(crate) fn is_established(&self) -> bool {
-        // SAFETY: By the type invariant.
-        unsafe { ffi::drbd_helper_socket_established(self.as_ptr()) }
-    }
-
-    /// Bytes of memory that wait to be sent or acknowledged.
-    pub(crate) fn queued_bytes(&self) -> u32 {
-        // SAFETY: By the type invariant.
-        unsafe { ffi::drbd_helper_socket_queued(self.as_ptr()) }
-    }
-
-    /// Present size of the send buffer in bytes.
-    pub(crate) fn send_buffer_bytes(&self) -> u32 {
-        // SAFETY: By the type invariant.
-        unsafe { ffi::drbd_helper_socket_sndbuf(self.as_ptr()) }
     }
 
     /// Receives into `buf` and returns the number of bytes; 0 means that the peer has closed. May

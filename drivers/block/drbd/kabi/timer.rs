@@ -77,12 +77,6 @@ impl Timer {
         self.arm_ms(u32::try_from(delay_ms).unwrap_or(u32::MAX));
     }
 
-    /// Disarms the timer; the callback may still be running when this returns. Any context.
-    pub(crate) fn cancel(&self) {
-        // SAFETY: By the type invariant the timer is initialised.
-        unsafe { bindings::timer_delete(self.0.timer.get()) };
-    }
-
     /// Stops the timer for good, waits for its callback and drops it, with what it refers to. May
     /// sleep; not from the callback nor under a lock that it takes.
     pub(crate) fn shutdown(&self) {
@@ -133,16 +127,4 @@ unsafe extern "C" fn fire(timer: *mut bindings::timer_list) {
 pub(crate) fn now_ns() -> u64 {
     // SAFETY: A plain call.
     unsafe { ffi::drbd_helper_now_ns() }
-}
-
-/// Seconds since 1970. Any context.
-pub(crate) fn wall_clock_s() -> u64 {
-    // SAFETY: A plain call.
-    unsafe { ffi::drbd_helper_wall_clock_s() }
-}
-
-/// Sleeps for `ms`. May sleep, obviously.
-pub(crate) fn sleep_ms(ms: u32) {
-    // SAFETY: A plain call.
-    unsafe { ffi::drbd_helper_sleep_ms(ms) };
 }

@@ -21,22 +21,6 @@ fn pointers(strings: &[&CStr]) -> Result<Strings> {
     Ok(pointers)
 }
 
-fn run(argv: &[&CStr], env: &[&CStr], wait: bool) -> Result<i32> {
-    if argv.is_empty() {
-        return Err(EINVAL);
-    }
-    let mut argv = pointers(argv)?;
-    let mut env = pointers(env)?;
-    // SAFETY: Both arrays end with a null pointer; the program is started from copies, and the
-    // call returns after that.
-    let status = unsafe { ffi::drbd_helper_usermode(argv.as_mut_ptr(), env.as_mut_ptr(), wait) };
-    if status < 0 {
-        Err(Error::from_errno(status))
-    } else {
-        Ok(status)
-    }
-}
-
 /// Runs the program `argv[0]` as root and waits until it has ended, without a time limit. Returns
 /// its wait status: the exit code is in bits 8 to 15. May sleep.
 ///
@@ -44,14 +28,17 @@ fn run(argv: &[&CStr], env: &[&CStr], wait: bool) -> Result<i32> {
 ///
 /// The program could not be started; `E2BIG` with more than 24 strings.
 pub(crate) fn call(argv: &[&CStr], env: &[&CStr]) -> Result<i32> {
-    run(argv, env, true)
-}
-
-/// Starts the program and does not wait for its end. May sleep.
-///
-/// # Errors
-///
-/// As [`call`].
-pub(crate) fn start(argv: &[&CStr], env: &[&CStr]) -> Result {
-    run(argv, env, false).map(|_| ())
+    if argv.is_empty() {
+        return Err(EINVAL);
+    }
+    let mut argv = pointers(argv)?;
+    let mut env = pointers(env)?;
+    // SAFETY: Both arrays end with a null pointer; the program is started from copies, and the
+    // call returns after that.
+    let status = unsafe { ffi::drbd_helper_usermode(argv.as_mut_ptr(), env.as_mut_ptr()) };
+    if status < 0 {
+        Err(Error::from_errno(status))
+    } else {
+        Ok(status)
+    }
 }

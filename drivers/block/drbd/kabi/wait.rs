@@ -55,27 +55,9 @@ impl WaitQueue {
 
     /// Wakes every waiting task. Any context.
     pub(crate) fn wake_all(&self) {
-        self.wake(0);
-    }
-
-    /// Wakes the tasks; as no task waits exclusively this is the same as [`wake_all`], and cheap if
-    /// nobody waits. Any context.
-    ///
-    /// [`wake_all`]: Self::wake_all
-    pub(crate) fn wake_one(&self) {
-        self.wake(1);
-    }
-
-    fn wake(&self, exclusive: c_int) {
+        let (all, key) = (0, core::ptr::null_mut());
         // SAFETY: By the type invariant.
-        unsafe {
-            bindings::__wake_up(
-                self.head.get(),
-                bindings::TASK_NORMAL,
-                exclusive,
-                core::ptr::null_mut(),
-            );
-        }
+        unsafe { bindings::__wake_up(self.head.get(), bindings::TASK_NORMAL, all, key) };
     }
 
     /// Sleeps until `condition` gives a value. Cannot be interrupted. May sleep.

@@ -242,11 +242,7 @@ fn copy(resource: &Resource, link: &Link, batch: &mut SendBatch, bio: &BioHold) 
 
 /// Sends what the batch holds.
 fn flush(resource: &Resource, link: &Link, batch: &mut SendBatch, more: bool) -> Result {
-    let flags = SendFlags {
-        more,
-        splice: true,
-        ..SendFlags::default()
-    };
+    let flags = SendFlags { more, splice: true };
     loop {
         match batch.flush(&link.data, flags) {
             // The peer takes nothing. The core counts, and closes the link when it is too much.
