@@ -149,7 +149,13 @@ impl Sender {
             if room.len() < PACKET_LEN_MAX {
                 break;
             }
-            let Some(out) = inner.core.next_packet(room, now) else {
+            let out = match inner.core.next_packet(room, now) {
+                // The look itself can bring up what the peer is to be told, such as the end of a
+                // resync. Nobody is woken for that: the wish is taken for granted.
+                None if self.items.is_empty() => inner.core.next_packet(room, now),
+                out => out,
+            };
+            let Some(out) = out else {
                 break;
             };
             let end = start.saturating_add(out.len);
