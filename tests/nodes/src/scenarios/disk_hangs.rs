@@ -1,5 +1,6 @@
 //! A disk that does not answer: it can be given up by force, nothing else of the resource waits for
-//! it, and commands that somebody gave up meanwhile leave nothing behind.
+//! it, commands that somebody gave up meanwhile leave nothing behind, and a node whose disk it is
+//! comes back to its peer.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::provision::{HOSTS, LAB_DISK};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "disk_hangs",
     shows:
-        "a hung disk is detached by force, its neighbour works on; killed commands leave nothing",
+        "a hung disk is detached by force, its neighbour works on; killed commands leave nothing; \
+         a Secondary without it connects again",
     run,
 };
 
@@ -35,11 +37,7 @@ fn run(bed: &Bed) -> Result<()> {
     }
     let m = &pair.m;
     m.set_resource(&plan.resource)?;
-    m.run(&format!(
-        "dmsetup create slow --table \"0 $(blockdev --getsz {LAB_DISK}) linear {LAB_DISK} 0\" && \
-         dmsetup mknodes"
-    ))?
-    .ok()?;
+    make_slow(m)?;
     m.run("modprobe drbd && drbdadm create-md resftp && drbdadm up resftp")?
         .ok()?;
     m.run("drbdadm primary --force resftp")?.ok()?;
@@ -55,19 +53,44 @@ fn run(bed: &Bed) -> Result<()> {
     forced_detach(m)?;
     m.run("drbdadm secondary resftp && drbdadm down resftp && rmmod drbd && dmsetup remove slow")?
         .ok()?;
-    if m.spec.driver == crate::node::Driver::Ours {
-        super::module_load::leak_check(m)?;
+    hung_secondary(&mut pair)?;
+    for node in pair.both() {
+        if node.spec.driver == crate::node::Driver::Ours {
+            super::module_load::leak_check(node)?;
+        }
     }
     pair.finish()
 }
 
+/// Makes the disk that can be told to hang.
+fn make_slow(node: &Node) -> Result<()> {
+    node.run(&format!(
+        "dmsetup create slow --table \"0 $(blockdev --getsz {LAB_DISK}) linear {LAB_DISK} 0\" && \
+         dmsetup mknodes"
+    ))?
+    .ok()?;
+    Ok(())
+}
+
 fn two_volumes(node: &Node) -> String {
-    let mut text = format!(
-        "resource resftp {{\n\
-         volume 0 {{ device /dev/drbd0; disk /dev/mapper/slow; meta-disk internal; }}\n\
+    resource(&format!(
+        "volume 0 {{ device /dev/drbd0; disk /dev/mapper/slow; meta-disk internal; }}\n\
          volume 1 {{ device /dev/drbd1; disk {}; meta-disk internal; }}\n",
         node.disk_path(1)
-    );
+    ))
+}
+
+/// The metadata are not on the disk that hangs, and writes end before the peer has them.
+fn separate_metadata(node: &Node) -> String {
+    resource(&format!(
+        "net {{ protocol A; ping-int 1; ping-timeout 5; connect-int 1; timeout 8; }}\n\
+         volume 0 {{ device /dev/drbd0; disk /dev/mapper/slow; meta-disk {}; }}\n",
+        node.disk_path(1)
+    ))
+}
+
+fn resource(sections: &str) -> String {
+    let mut text = format!("resource resftp {{\n{sections}");
     for (host, address) in HOSTS {
         text.push_str(&format!("on {host} {{ address {address}:7789; }}\n"));
     }
@@ -181,4 +204,45 @@ fn forced_detach(node: &Node) -> Result<()> {
     node.run("dd if=/dev/zero of=/dev/drbd0 bs=4k count=1 oflag=direct")?
         .ok()?;
     Ok(())
+}
+
+/// The disk of the Secondary hangs with a write of one epoch, and one of the next waits for its
+/// turn, when the link is lost. Given up by force it holds up neither: the nodes connect before it
+/// answers.
+fn hung_secondary(pair: &mut Pair) -> Result<()> {
+    pair.power_on()?;
+    let pair = &*pair;
+    let (m, s) = (&pair.m, &pair.s);
+    for node in pair.both() {
+        node.set_resource(&separate_metadata(node))?;
+        for disk in [0, 1] {
+            let disk = node.disk_path(disk);
+            node.run(&format!("dd if=/dev/zero of={disk} bs=1M count=16"))?
+                .ok()?;
+        }
+        make_slow(node)?;
+    }
+    pair.run_both("modprobe drbd && drbdadm create-md resftp && drbdadm up resftp")?;
+    pair.run_both("drbdadm wait-connect resftp")?;
+    m.run("drbdsetup new-current-uuid 0 --clear-bitmap")?.ok()?;
+    s.wait_proc(&["ds:UpToDate/UpToDate"], 20)?;
+    m.run("drbdadm primary resftp")?.ok()?;
+    s.run("dmsetup suspend --noflush --nolockfs slow")?.ok()?;
+    for block in [0, 1] {
+        let write =
+            format!("dd if=/dev/zero of=/dev/drbd0 bs=4k count=1 seek={block} oflag=direct");
+        m.run_within(&format!("{write}; sleep 0.5"), QUICK)?.ok()?;
+    }
+    pair.net.cut();
+    s.wait_proc_minor(0, &["cs:"], &["cs:Connected"], 10)?;
+    s.run_within("drbdsetup detach --force 0", QUICK)?.ok()?;
+    pair.net.heal();
+    m.wait_proc(&["cs:Connected", "ds:UpToDate/Diskless"], 30)?;
+    s.run("dmsetup resume slow")?.ok()?;
+    s.run("drbdadm attach resftp")?.ok()?;
+    for node in pair.both() {
+        node.wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate", " oos:0"], 60)?;
+    }
+    m.run("drbdadm secondary resftp")?.ok()?;
+    pair.run_both("drbdadm down resftp && rmmod drbd && dmsetup remove slow")
 }
