@@ -65,8 +65,6 @@ pub(crate) struct DeviceLimits {
     pub(crate) discard_granularity_bytes: u32,
     /// Offset of the first aligned discard.
     pub(crate) discard_alignment_bytes: u32,
-    /// The device has a volatile write cache.
-    pub(crate) write_cache: bool,
 }
 
 /// A block device that is open for reading and writing, claimed for a [`Holder`].
@@ -213,7 +211,6 @@ impl BackingDevice {
             max_discard_sectors: raw.max_discard_sectors,
             discard_granularity_bytes: raw.discard_granularity_bytes,
             discard_alignment_bytes: raw.discard_alignment_bytes,
-            write_cache: raw.write_cache != 0,
         }
     }
 

@@ -27,7 +27,6 @@ pub(crate) struct BdevLimits {
     pub(crate) max_discard_sectors: u32,
     pub(crate) discard_granularity_bytes: u32,
     pub(crate) discard_alignment_bytes: u32,
-    pub(crate) write_cache: u32,
 }
 
 /// `struct drbd_genl_request` of `helpers.h`.

@@ -158,7 +158,6 @@ void drbd_helper_bdev_limits(struct block_device *bdev, struct drbd_bdev_limits 
 		.max_discard_sectors = bdev_max_discard_sectors(bdev),
 		.discard_granularity_bytes = bdev_discard_granularity(bdev),
 		.discard_alignment_bytes = bdev_discard_alignment(bdev),
-		.write_cache = bdev_write_cache(bdev),
 	};
 }
 

@@ -59,7 +59,6 @@ struct drbd_bdev_limits {
 	u32 max_discard_sectors;
 	u32 discard_granularity_bytes;
 	u32 discard_alignment_bytes;
-	u32 write_cache;
 };
 
 struct file *drbd_helper_bdev_open(const char *path, void *holder);
