@@ -7,11 +7,13 @@ use crate::{
         bdev::Holder,
         genl::Events,
         socket::Addr,
-        thread::NoIo,
         workqueue::WorkQueue, //
     },
     name::Name,
-    resource::Resource,
+    resource::{
+        Leftover,
+        Resource, //
+    },
     volume::Volume, //
 };
 use kernel::{
@@ -127,11 +129,10 @@ impl Registry {
     /// # Errors
     ///
     /// `ENOMEM`; nothing is done.
-    pub(crate) fn leave(&self, rest: impl FnOnce() + Send + 'static) -> Result {
-        self.leftovers.spawn(move || {
-            let _noio = NoIo::enter();
-            rest();
-        })
+    pub(crate) fn leave(&self, resource: Arc<Resource>) -> Result {
+        self.leftovers
+            .enqueue(KBox::pin_init(Leftover::new(resource), GFP_KERNEL)?);
+        Ok(())
     }
 
     /// Returns the first resource, in the order of creation, whose serial number is at least

@@ -8,7 +8,10 @@
 
 mod ending;
 
-pub(crate) use ending::Errand;
+pub(crate) use ending::{
+    Errand,
+    Leftover, //
+};
 
 use crate::{
     bell::Bell,

@@ -3,13 +3,23 @@
 //! The end of a resource, and the work that may outlast it.
 
 use super::Resource;
-use kernel::sync::{
-    atomic::{
-        Acquire,
-        Full,
-        Release, //
+use crate::kabi::thread::NoIo;
+use core::pin::Pin;
+use kernel::{
+    impl_has_work, new_work,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Full,
+            Release, //
+        },
+        Arc, //
     },
-    Arc, //
+    workqueue::{
+        Work,
+        WorkItem, //
+    },
 };
 
 /// How long the end of a resource waits for errands, in milliseconds: most end soon, and then
@@ -55,9 +65,7 @@ impl Resource {
         if self.wait_event(ERRANDS_TIMEOUT_MS, ended).is_none() {
             // The item keeps the resource, and with it the module, until then: the last reference
             // must not be that of an errand, whose queue goes with the resource.
-            let resource = self.clone();
-            let left = self.registry.leave(move || resource.flush());
-            if left.is_ok() {
+            if self.registry.leave(self.clone()).is_ok() {
                 return;
             }
         }
@@ -70,5 +78,38 @@ impl Resource {
         self.fencing.flush();
         // The core has been told that the disks are closed; now the items themselves have ended.
         self.closing.flush();
+    }
+}
+
+/// What is left of a resource whose errands take long. A type of its own, as its item waits for
+/// those of other queues: lockdep tells items apart by their type.
+#[pin_data]
+pub(crate) struct Leftover {
+    resource: Arc<Resource>,
+    #[pin]
+    work: Work<Leftover>,
+}
+
+impl Leftover {
+    pub(crate) fn new(resource: Arc<Resource>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            resource,
+            work <- new_work!("drbd::Leftover"),
+        })
+    }
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Leftover { self.work }
+}
+
+impl WorkItem for Leftover {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(this: Pin<KBox<Self>>) {
+        let _noio = NoIo::enter();
+        // It ends before the guard.
+        let this = this;
+        this.resource.flush();
     }
 }
