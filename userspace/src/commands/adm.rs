@@ -28,7 +28,7 @@ use table::{Command, Listed, Scope};
 use crate::adjust::call::Maker;
 use crate::config::local::Node;
 use crate::config::model::Config;
-use crate::config::resolve::{address_place, resolve, View, Wanted};
+use crate::config::resolve::{address_place, resolve, View};
 use crate::config::source::{Diagnostic, Invalid, Severity, Sources};
 use crate::config::{self, check, print, print_xml};
 
@@ -134,8 +134,7 @@ fn dispatch(program: &str, invocation: &Invocation) -> Ending {
     version::warn_about_series();
     let expanded = loaded.config.expanded();
     let kernel_peer = handler::peer().filter(|_| command.listed == Listed::Handler);
-    let kernel_peer = kernel_peer.as_deref().map(Wanted::ByKernel);
-    let peer = general.wanted_peer().or(kernel_peer);
+    let peer = general.peer.as_deref().or(kernel_peer.as_deref());
     let views = match resolve(&expanded, &node, peer) {
         Ok(views) => views,
         Err(errors) => return Ok(refuse(sources, &errors)),
@@ -417,7 +416,7 @@ fn dump(session: &Session<'_>, written: &Config, node: &Node) -> Ending {
     let general = session.general();
     let is_expanded = general.dry_run > 0 || general.verbose > 0;
     let config = if is_expanded { session.config } else { written };
-    let views = match resolve(config, node, general.wanted_peer()) {
+    let views = match resolve(config, node, general.peer.as_deref()) {
         Ok(views) => views,
         Err(errors) => return Ok(refuse(&config.sources, &errors)),
     };

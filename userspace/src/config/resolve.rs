@@ -6,15 +6,6 @@ use super::model::{
 };
 use super::source::{Diagnostic, Place};
 
-/// Which of the other hosts is meant, by its name or address, and who says so.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Wanted<'w> {
-    /// The user: no other host will do.
-    ByUser(&'w str),
-    /// The kernel module: only several hosts need to be told apart.
-    ByKernel(&'w str),
-}
-
 /// What one host section means, with stacked sections replaced by what they stand for.
 #[derive(Clone, Debug)]
 pub(crate) struct Side<'c> {
@@ -178,7 +169,7 @@ fn local_volume(side: &Side<'_>, volume: &Volume) -> Option<LocalVolume> {
 
 /// Looks at every resource of `config` from `node`.
 ///
-/// `peer` is the choice where more than one host could be the peer.
+/// `peer`, a name or an address, is the choice where more than one host could be the peer.
 ///
 /// # Errors
 ///
@@ -186,7 +177,7 @@ fn local_volume(side: &Side<'_>, volume: &Volume) -> Option<LocalVolume> {
 pub(crate) fn resolve<'c>(
     config: &'c Config,
     node: &Node,
-    peer: Option<Wanted<'_>>,
+    peer: Option<&str>,
 ) -> Result<Vec<View<'c>>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut views = Vec::new();
@@ -213,7 +204,7 @@ fn view<'c>(
     config: &'c Config,
     resource: &'c Resource,
     node: &Node,
-    peer: Option<Wanted<'_>>,
+    peer: Option<&str>,
 ) -> Result<View<'c>, Diagnostic> {
     let mut sides = Vec::new();
     for host in &resource.hosts {
@@ -297,16 +288,14 @@ fn side<'c>(
     })
 }
 
-fn choose_peer(view: &mut View<'_>, wanted: Option<Wanted<'_>>) {
+fn choose_peer(view: &mut View<'_>, wanted: Option<&str>) {
     let Some(me) = view.me else {
         return;
     };
     let others: Vec<usize> = (0..view.sides.len()).filter(|&at| at != me).collect();
-    let wanted = match (wanted, others.as_slice()) {
-        (None, _) | (Some(Wanted::ByKernel(_)), [] | [_]) => None,
-        (Some(Wanted::ByKernel(wanted) | Wanted::ByUser(wanted)), _) => Some(wanted),
-    };
-    if let Some(wanted) = wanted {
+    // Cluster managers and the kernel module name the peer in words of their own: nobody asks them
+    // where there is nothing to choose.
+    if let Some(wanted) = wanted.filter(|_| others.len() > 1) {
         let fits = |at: &&usize| {
             view.sides
                 .get(**at)
@@ -370,12 +359,34 @@ mod tests {
         }
     }";
 
-    #[test]
-    fn a_stacked_section_is_ours_if_one_below_is() {
+    /// Two hosts without names.
+    const FLOATING: &str = "resource r {
+        device /dev/drbd0; disk /dev/sda1; meta-disk internal;
+        floating 10.0.0.1:7788;
+        floating 10.0.0.2:7788;
+    }";
+
+    fn config_of(text: &str) -> Config {
         let mut config = Config::default();
         let path = std::path::Path::new("/nowhere/test.conf");
-        parser::parse(&mut config, "test.conf", path, STACKED.to_owned()).expect("valid");
-        let config = config.expanded();
+        parser::parse(&mut config, "test.conf", path, text.to_owned()).expect("valid");
+        config.expanded()
+    }
+
+    #[test]
+    fn the_only_other_host_is_the_peer_whatever_name_is_given() {
+        let config = config_of(FLOATING);
+        let node = Node::for_test("x", &["10.0.0.1"]);
+        for wanted in [None, Some("10.0.0.2"), Some("somebody"), Some("x")] {
+            let views = resolve(&config, &node, wanted).expect("no doubt");
+            let peer = views[0].peer_address().map(Address::endpoint);
+            assert_eq!(peer.as_deref(), Some("10.0.0.2:7788"), "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_stacked_section_is_ours_if_one_below_is() {
+        let config = config_of(STACKED);
         for (address, disk) in [("10.0.0.1", "/dev/drbd0"), ("10.0.0.2", "/dev/drbd10")] {
             let node = Node::for_test("x", &[address]);
             let views = resolve(&config, &node, None).expect("no doubt");

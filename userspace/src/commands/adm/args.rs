@@ -5,7 +5,6 @@
 //! of version 0.7, as words in front of the command.
 
 use super::table::{self, Command, Value};
-use crate::config::resolve::Wanted;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -54,13 +53,6 @@ pub(super) struct General {
     pub(super) peer: Option<String>,
     /// `-n`.
     pub(super) variable: Option<String>,
-}
-
-impl General {
-    /// Returns the host that the user wants for the peer.
-    pub(super) fn wanted_peer(&self) -> Option<Wanted<'_>> {
-        self.peer.as_deref().map(Wanted::ByUser)
-    }
 }
 
 /// Why the command line cannot be used; the text goes to standard error, the exit code is 1.
