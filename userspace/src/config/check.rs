@@ -277,12 +277,41 @@ pub(crate) fn check_views(views: &[View<'_>]) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let all_have_peers = views.iter().all(|view| view.peer.is_some());
     for view in views.iter().filter(|view| !view.is_ignored()) {
+        on_top_of_volumes(view, &mut found);
         become_primary_on(view, &mut found);
         if all_have_peers {
             discard_node(view, &mut found);
         }
     }
     found
+}
+
+/// Every volume of a stacked resource needs its own one below: that is its backing device.
+fn on_top_of_volumes(view: &View<'_>, found: &mut Vec<Diagnostic>) {
+    let Some(mine) = view.mine() else {
+        return;
+    };
+    let Some(lower) = mine.lower else {
+        return;
+    };
+    let label = match mine.names.is_empty() {
+        true => mine.host.label(),
+        false => mine.names.join(" "),
+    };
+    for volume in &mine.host.volumes {
+        if mine.lower_device(volume.number).is_none() {
+            found.push(Diagnostic::error(
+                mine.host.place,
+                format!(
+                    "in resource {}, on {label} {{ ... }}: volume {} not defined on {}",
+                    view.name(),
+                    volume.number,
+                    lower.name.text
+                ),
+                "the resource below needs the same volumes",
+            ));
+        }
+    }
 }
 
 fn become_primary_on(view: &View<'_>, found: &mut Vec<Diagnostic>) {

@@ -47,7 +47,12 @@ impl Parser<'_> {
                 host.kind = HostKind::On(names);
             }
             "floating" => host.address = Some(address(cursor)?),
-            _ => host.kind = HostKind::Stacked(cursor.name()?),
+            _ => {
+                let lower = cursor.name()?;
+                let key = format!("stacked:{}", lower.text);
+                self.claim("stacked-on-top-of", key, place)?;
+                host.kind = HostKind::Stacked(lower);
+            }
         }
         host.place = place.to(cursor.before());
         let is_floating = matches!(host.kind, HostKind::Floating);
