@@ -122,7 +122,7 @@ fn read(name: &str) -> Result<(PathBuf, String), String> {
         let text = error.to_string();
         text.split(" (os error").next().unwrap_or("").to_owned()
     };
-    let path = std::fs::canonicalize(name).map_err(plain)?;
+    let path = include::settled(Path::new(name)).map_err(plain)?;
     let text = include::read(&path).map_err(plain)?;
     Ok((path, text))
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Found {
     /// The pattern with its wildcards filled in.
     pub(crate) name: String,
-    /// Its real path, or the path that cannot be opened.
+    /// Its path in its real directory, or the path that cannot be opened.
     pub(crate) path: PathBuf,
 }
 
@@ -36,10 +36,34 @@ pub(crate) fn expand(from: &Path, pattern: &str) -> Vec<Found> {
         .filter(|name| !has_wildcards || folder.join(name).exists())
         .map(|name| {
             let path = folder.join(&name);
-            let path = fs::canonicalize(&path).unwrap_or(path);
+            let path = settled(&path).unwrap_or(path);
             Found { name, path }
         })
         .collect()
+}
+
+/// Returns the absolute path of a file that may be a link itself: what it includes lies beside the
+/// link, and the link is what the administrator may redirect.
+///
+/// # Errors
+///
+/// Those of the file system about the directory.
+pub(crate) fn settled(path: &Path) -> io::Result<PathBuf> {
+    let Some(name) = path.file_name() else {
+        return fs::canonicalize(path);
+    };
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    Ok(fs::canonicalize(folder.unwrap_or(Path::new(".")))?.join(name))
+}
+
+/// Returns the path by which a file is known again, whatever links lead to it.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    let found = match path.is_absolute() {
+        true => fs::canonicalize(path).ok(),
+        // Not a file: the standard input, or what a program printed.
+        false => None,
+    };
+    found.unwrap_or_else(|| path.to_owned())
 }
 
 /// Reads a whole file. Bytes that are no valid text are replaced: only comments contain them.
@@ -132,6 +156,8 @@ fn in_set<'p>(pattern: &'p str, name: &str) -> Option<(bool, &'p str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -164,5 +190,59 @@ mod tests {
         );
         assert_eq!(name_beside("drbd.conf", "drbd.d/a.res"), "drbd.d/a.res");
         assert_eq!(name_beside("x/drbd.conf", "/etc/a.res"), "/etc/a.res");
+    }
+
+    /// A file with a resource of that name, which includes `more`.
+    fn write(path: &Path, name: &str, minor: u32, more: &str) {
+        let of = |host: &str, last: u32| {
+            format!("on {host} {{ address 10.0.0.{last}:{}; }}", 7700 + minor)
+        };
+        let text = format!(
+            "resource {name} {{ device minor {minor}; disk /dev/{name}; meta-disk internal; {} {} }}
+             {more}",
+            of("a", 1),
+            of("b", 2)
+        );
+        fs::write(path, text).expect("a file");
+    }
+
+    #[test]
+    fn a_link_to_a_file_includes_what_lies_beside_the_link() {
+        let folder = std::env::temp_dir().join(format!("drbd-beside-{}", std::process::id()));
+        let (beside, away) = (folder.join("beside"), folder.join("away"));
+        for place in [&beside, &away] {
+            fs::create_dir_all(place).expect("a folder");
+        }
+        write(
+            &away.join("main"),
+            "main",
+            0,
+            "include one; include \"t*\";",
+        );
+        write(&away.join("one"), "one", 1, "include deep;");
+        write(&away.join("deep"), "wrong", 2, "");
+        write(&away.join("two"), "wrong", 3, "");
+        write(&beside.join("deep"), "deep", 4, "");
+        write(&beside.join("two"), "two", 5, "");
+        symlink("../away/main", beside.join("main")).expect("a link");
+        symlink("../away/one", beside.join("one")).expect("a link");
+        // The same file once more, by another name.
+        symlink("two", beside.join("two-again")).expect("a link");
+        symlink("beside", folder.join("link")).expect("a link");
+        for named in ["beside/main", "link/main"] {
+            let loaded = crate::config::load(folder.join(named).to_str(), None);
+            let resources = &loaded.config.resources;
+            let names: Vec<&str> = resources.iter().map(|r| r.name.text.as_str()).collect();
+            assert_eq!(
+                names,
+                ["main", "one", "deep", "two"],
+                "{:?}",
+                loaded.invalid
+            );
+            let main = loaded.config.sources.main().expect("it was read");
+            let real = fs::canonicalize(&beside).expect("it is there");
+            assert_eq!(main.path, real.join("main"));
+        }
+        fs::remove_dir_all(folder).expect("it was there");
     }
 }

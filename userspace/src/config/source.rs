@@ -44,6 +44,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// The absolute path, for everything that outlives the current directory.
     pub(crate) path: PathBuf,
+    /// The path that all links to the file have in common.
+    pub(crate) real: PathBuf,
     /// The whole text.
     pub(crate) text: String,
 }
@@ -54,10 +56,11 @@ pub(crate) struct Sources(Vec<Source>);
 
 impl Sources {
     /// Adds a text and returns its number.
-    pub(crate) fn add(&mut self, name: &str, path: &Path, text: String) -> usize {
+    pub(crate) fn add(&mut self, name: &str, path: &Path, real: PathBuf, text: String) -> usize {
         self.0.push(Source {
             name: name.to_owned(),
             path: path.to_owned(),
+            real,
             text,
         });
         self.0.len() - 1
@@ -74,8 +77,8 @@ impl Sources {
     }
 
     /// Reports whether the file with this real path was read already.
-    pub(crate) fn contains(&self, path: &Path) -> bool {
-        self.0.iter().any(|source| source.path == path)
+    pub(crate) fn contains(&self, real: &Path) -> bool {
+        self.0.iter().any(|source| source.real == real)
     }
 
     /// Returns the line number of `place`, counted from 1.

@@ -121,7 +121,10 @@ impl<'c> Parser<'c> {
     ) -> Result<(), Diagnostic> {
         let tokens = lexer::tokens(&text);
         let len = text.len();
-        let file = self.config.sources.add(name, path, text);
+        let file = self
+            .config
+            .sources
+            .add(name, path, include::real(path), text);
         let mut cursor = Cursor::new(file, tokens, len);
         while !cursor.at_end() {
             let place = cursor.here();
@@ -158,7 +161,7 @@ impl<'c> Parser<'c> {
             return Err(failed(&pattern.text, "too many files include each other"));
         }
         for found in include::expand(path, &pattern.text) {
-            if self.config.sources.contains(&found.path) {
+            if self.config.sources.contains(&include::real(&found.path)) {
                 continue;
             }
             let text =
