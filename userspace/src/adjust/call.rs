@@ -248,7 +248,7 @@ impl Maker<'_> {
 
     /// Returns both endpoints as arguments, `N/A` for one that is not known.
     pub(crate) fn endpoints(&self) -> [String; 2] {
-        [self.view.my_address(), self.view.peer_address()]
+        [self.view.my_address(), self.view.reached_at()]
             .map(|address| address.map_or_else(|| "N/A".to_owned(), |address| address.argument()))
     }
 

@@ -230,7 +230,7 @@ fn compare_connection(
         ours.is_some_and(|ours| ours.same_as(theirs))
     };
     let view = maker.view;
-    if !same(view.my_address(), local) || !same(view.peer_address(), remote) {
+    if !same(view.my_address(), local) || !same(view.reached_at(), remote) {
         changes.push(Change::Disconnect([local.argument(), remote.argument()]));
         changes.push(Change::Connect);
         return;

@@ -134,6 +134,25 @@ fn proxies(resource: &Resource, found: &mut Vec<Diagnostic>) {
             "one host has a proxy",
         ));
     }
+    for host in &resource.hosts {
+        let Some(proxy) = &host.proxy else {
+            continue;
+        };
+        let names: Vec<&str> = proxy.hosts.iter().map(|name| name.text.as_str()).collect();
+        let place = proxy.hosts.first().map_or(host.place, |name| name.place);
+        let (inside, outside) = (proxy.inside.is_some(), proxy.outside.is_some());
+        for (keyword, is_there) in [("inside", inside), ("outside", outside)] {
+            if !is_there {
+                let sentence = format!(
+                    "in section: on {} {{ proxy on {} {{ ... }} }}: '{keyword}' keyword missing.",
+                    host.label(),
+                    names.join(" ")
+                );
+                let remark = format!("no '{keyword}' for this proxy");
+                found.push(Diagnostic::error(place, sentence, &remark));
+            }
+        }
+    }
 }
 
 fn unique(config: &Config, found: &mut Vec<Diagnostic>) {

@@ -346,7 +346,7 @@ impl ProxyOptions {
 pub(crate) struct Proxy {
     /// Names of the proxy hosts.
     pub(crate) hosts: Vec<Name>,
-    /// Address towards the node.
+    /// Address towards the node: where the node connects to instead of its peer.
     pub(crate) inside: Option<Address>,
     /// Address towards the other proxy.
     pub(crate) outside: Option<Address>,

@@ -117,7 +117,18 @@ impl<'c> View<'c> {
         self.mine().and_then(|side| side.host.address.as_ref())
     }
 
-    /// Returns the endpoint of the peer.
+    /// Returns the endpoint to connect to: the peer's, or that of our proxy, which speaks to it.
+    pub(crate) fn reached_at(&self) -> Option<&'c Address> {
+        let peer = self.peer_address()?;
+        let proxy = self.mine().and_then(|side| side.host.proxy.as_ref());
+        Some(
+            proxy
+                .and_then(|proxy| proxy.inside.as_ref())
+                .unwrap_or(peer),
+        )
+    }
+
+    /// Returns the endpoint that the configuration gives the peer.
     pub(crate) fn peer_address(&self) -> Option<&'c Address> {
         self.theirs().and_then(|side| side.host.address.as_ref())
     }
