@@ -238,12 +238,14 @@ fn uses_of_volume(
         let outer = inherited
             .and_then(|outer| outer.disk.as_ref())
             .map(|d| d.place);
-        let key = format!("disk:{name}:{}", disk.text);
-        uses.push(Use {
-            kind: "disk",
-            key,
-            place: place_of(disk.place, outer),
-        });
+        // Resources that name a disk for one host may take turns with it.
+        if outer == Some(disk.place) {
+            uses.push(Use {
+                kind: "disk",
+                key: format!("disk:{name}:{}", disk.text),
+                place: host.place,
+            });
+        }
     }
     if let Some(meta) = volume
         .meta_disk
