@@ -47,22 +47,21 @@ pub(super) fn status(session: &Session<'_>) -> Ending {
         println!("_conf_res_name={}", escape(view.name()));
         println!("_conf_file_line={}\n", escape(&place));
         let lower = view.mine().and_then(|side| side.lower);
-        let below = view.mine().and_then(|side| side.below);
-        let mut volumes = below.into_iter().flat_map(|host| &host.volumes);
-        let device = volumes.find_map(|volume| volume.device.as_ref());
         println!(
             "_stacked_on={}",
             escape(lower.map_or("", |lower| &lower.name.text))
         );
-        println!(
-            "_stacked_on_device={}",
-            device.map_or_else(String::new, |d| escape(&d.path()))
-        );
-        println!(
-            "_stacked_on_minor={}",
-            device.map_or_else(String::new, |d| d.minor.to_string())
-        );
+        if lower.is_none() {
+            println!("_stacked_on_device=\n_stacked_on_minor=");
+        }
         for volume in view.volumes() {
+            let below = view
+                .mine()
+                .and_then(|side| side.lower_device(volume.number));
+            if let Some(device) = below {
+                println!("_stacked_on_device={}", escape(&device.path()));
+                println!("_stacked_on_minor={}", device.minor);
+            }
             println!("_conf_volume={}", volume.number);
             let call = maker.on_volume(Limit::Short, "sh-status", &volume);
             let code = session.runner.run(view.name(), &call)?;
