@@ -54,9 +54,10 @@ pub(crate) fn load(name: Option<&str>, also: Option<&str>) -> Loaded {
         Some(name) => name.to_owned(),
         None => default_file().to_owned(),
     };
-    read_into(&mut loaded, &name);
+    let mut claims = parser::Claims::default();
+    read_into(&mut loaded, &mut claims, &name);
     if let Some(also) = also.filter(|_| loaded.invalid.is_none()) {
-        read_into(&mut loaded, also);
+        read_into(&mut loaded, &mut claims, also);
     }
     if loaded.invalid.is_none() {
         let found = check::check(&loaded.config);
@@ -81,7 +82,7 @@ pub(crate) fn default_file() -> &'static str {
         .unwrap_or("/etc/drbd.conf")
 }
 
-fn read_into(loaded: &mut Loaded, name: &str) {
+fn read_into(loaded: &mut Loaded, claims: &mut parser::Claims, name: &str) {
     let (path, text) = match read(name) {
         Ok(found) => found,
         Err(error) => {
@@ -100,7 +101,7 @@ fn read_into(loaded: &mut Loaded, name: &str) {
             return;
         }
     };
-    match parser::parse(&mut loaded.config, name, &path, text) {
+    match parser::parse_after(&mut loaded.config, claims, name, &path, text) {
         Ok(warnings) => loaded.warnings.extend(warnings),
         Err(error) => loaded.invalid = Some(error.into()),
     }

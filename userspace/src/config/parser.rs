@@ -11,4 +11,4 @@ mod top;
 
 pub(crate) use cursor::is_keyword;
 pub(crate) use host::missing;
-pub(crate) use top::{conflict, parse, parse_running};
+pub(crate) use top::{conflict, parse, parse_after, parse_running, Claims};

@@ -42,9 +42,26 @@ pub(crate) fn parse(
     path: &Path,
     text: String,
 ) -> Result<Vec<Diagnostic>, Diagnostic> {
+    parse_after(config, &mut Claims::default(), name, path, text)
+}
+
+/// Like [`parse`], for one of several files: nothing may occur again that `claims` of them has.
+///
+/// # Errors
+///
+/// The first mistake.
+pub(crate) fn parse_after(
+    config: &mut Config,
+    claims: &mut Claims,
+    name: &str,
+    path: &Path,
+    text: String,
+) -> Result<Vec<Diagnostic>, Diagnostic> {
     let mut parser = Parser::new(config, Uniqueness::Checked);
-    parser.file(name, path, text, 0)?;
-    Ok(parser.warnings)
+    std::mem::swap(&mut parser.claims, claims);
+    let read = parser.file(name, path, text, 0);
+    std::mem::swap(&mut parser.claims, claims);
+    read.map(|()| parser.warnings)
 }
 
 /// Reads what `drbdsetup show` printed about `resource`.
@@ -67,9 +84,13 @@ pub(super) struct Parser<'c> {
     pub(super) config: &'c mut Config,
     pub(super) warnings: Vec<Diagnostic>,
     uniqueness: Uniqueness,
-    claims: Vec<Claim>,
+    claims: Claims,
     in_common: bool,
 }
+
+/// What occurred and may not occur again.
+#[derive(Default)]
+pub(crate) struct Claims(Vec<Claim>);
 
 /// Something that may occur once.
 struct Claim {
@@ -84,7 +105,7 @@ impl<'c> Parser<'c> {
             config,
             warnings: Vec::new(),
             uniqueness,
-            claims: Vec::new(),
+            claims: Claims::default(),
             in_common: false,
         }
     }
@@ -100,10 +121,10 @@ impl<'c> Parser<'c> {
             return Ok(());
         }
         let is_same = |claim: &&Claim| claim.kind == kind && claim.key == key;
-        if let Some(first) = self.claims.iter().find(is_same) {
+        if let Some(first) = self.claims.0.iter().find(is_same) {
             return Err(conflict(kind, &key, place, first.place));
         }
-        self.claims.push(Claim { kind, key, place });
+        self.claims.0.push(Claim { kind, key, place });
         Ok(())
     }
 
