@@ -348,7 +348,7 @@ fn prepare(session: &Session<'_>, node: &Node, selected: &[Selected<'_>]) -> u8 
         let complaints: Vec<Diagnostic> = views
             .flat_map(|view| session.maker(view).complaints())
             .collect();
-        if std::io::stdin().is_terminal() {
+        if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
             wrong.extend(complaints);
         } else {
             // At boot the other resource may be absent for good reasons: go on without the option.
