@@ -321,6 +321,16 @@ mod tests {
     }
 
     #[test]
+    fn every_option_that_a_command_offers_is_passed_on() {
+        for command in table::COMMANDS {
+            for (name, _) in command.options() {
+                let line = format!("{} r0 --{name}=1", command.name);
+                assert_eq!(run(&line).backend, [format!("--{name}=1")], "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn all_spellings_of_backend_options_are_the_same() {
         for line in [
             "primary --force r0",

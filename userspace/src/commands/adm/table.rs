@@ -180,7 +180,7 @@ pub(super) const COMMANDS: &[Command] = &[
     help("attach", Scope::Volume).passing_section(Section::Disk, &[]),
     help("status", Scope::Resource)
         .for_all()
-        .passing(&["verbose", "statistics", "json", "color"]),
+        .passing(&["statistics", "json", "color"]),
     help("disk-options", Scope::Volume).passing_section(Section::Disk, &["set-defaults"]),
     help("detach", Scope::Volume).passing(&["force"]),
     help("connect", Scope::Resource)
