@@ -66,7 +66,8 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     found.unwrap_or_else(|| path.to_owned())
 }
 
-/// Reads a whole file. Bytes that are no valid text are replaced: only comments contain them.
+/// Reads a whole file. Bytes that are no valid text are replaced; outside comments the parser
+/// complains about them.
 ///
 /// # Errors
 ///

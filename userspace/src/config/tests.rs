@@ -99,3 +99,36 @@ fn every_truncation_is_refused_or_a_whole_number_of_sections() {
         assert!(result.is_err() || open == 0, "accepted: {text}");
     }
 }
+
+/// Bytes of another encoding become marks of replacement, and a secret with one is another secret.
+#[test]
+fn what_is_no_text_is_refused_except_in_comments_and_handlers() {
+    let cases: [(&[u8], &str); 4] = [
+        (b"net { shared-secret \"caf\xe9\"; }", "not valid UTF-8"),
+        (b"disk \"/dev/caf\xe9\";", "not valid UTF-8"),
+        (b"# caf\xe9\n", ""),
+        (b"handlers { split-brain \"echo caf\xe9\"; }", ""),
+    ];
+    for (bytes, wanted) in cases {
+        let bytes = [b"resource r {\n", bytes, b"\n}"].concat();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let mut config = Config::default();
+        let path = Path::new("/nowhere/test.conf");
+        let result = parser::parse(&mut config, "test.conf", path, text.clone());
+        let said = match result {
+            Err(error) => error.render(&config.sources),
+            Ok(_) => String::new(),
+        };
+        assert!(
+            said.contains(wanted) && said.is_empty() == wanted.is_empty(),
+            "{text}: {said}"
+        );
+    }
+    // Handlers say something, and what runs was configured before: nobody asks its spelling.
+    let mut config = Config::default();
+    let handlers = "common { handlers { split-brain \"\u{fffd}\"; } }".to_owned();
+    let warnings = parser::parse(&mut config, "test.conf", Path::new("/x"), handlers);
+    assert_eq!(warnings.map(|all| all.len()).ok(), Some(1));
+    let running = "resource r { net { shared-secret \"\u{fffd}\"; } }".to_owned();
+    assert!(parser::parse_running(&mut Config::default(), "r", running).is_ok());
+}

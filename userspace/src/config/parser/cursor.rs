@@ -79,6 +79,7 @@ pub(super) struct Cursor {
     tokens: Vec<Token>,
     next: usize,
     end: usize,
+    takes_any_bytes: bool,
 }
 
 impl Cursor {
@@ -89,7 +90,23 @@ impl Cursor {
             tokens,
             next: 0,
             end: len,
+            takes_any_bytes: false,
         }
+    }
+
+    /// Lets names and values with bytes of an unknown encoding pass, or not.
+    pub(super) fn take_any_bytes(&mut self, allowed: bool) {
+        self.takes_any_bytes = allowed;
+    }
+
+    /// Complains if the next token had bytes that are not of this encoding: what stands in their
+    /// place is not what the peer, which reads them as they are, has.
+    pub(super) fn foreign_bytes(&self) -> Option<Diagnostic> {
+        let token = self.peek()?;
+        token.text.contains(char::REPLACEMENT_CHARACTER).then(|| {
+            let sentence = "this string is not valid UTF-8";
+            Diagnostic::error(self.here(), sentence.into(), "contains unreadable bytes")
+        })
     }
 
     /// Returns the token that comes next.
@@ -179,6 +196,9 @@ impl Cursor {
         });
         match self.peek() {
             Some(token) if fits => {
+                if let Some(error) = self.foreign_bytes().filter(|_| !self.takes_any_bytes) {
+                    return Err(error.hint("convert the file, for instance with iconv".into()));
+                }
                 let text = token.text.clone();
                 self.next += 1;
                 Ok(Name { text, place })

@@ -122,7 +122,15 @@ impl Parser<'_> {
                 return Err(unknown(cursor, "an option keyword", section));
             }
             cursor.take();
-            self.option_value(cursor, &name, place, Into::section(settings, section))?;
+            // A command may say things in any encoding, and is no reason not to start.
+            let is_command = section == Section::Handlers;
+            if let Some(foreign) = cursor.foreign_bytes().filter(|_| is_command) {
+                self.warnings.push(foreign.warning());
+            }
+            cursor.take_any_bytes(is_command || self.is_running());
+            let read = self.option_value(cursor, &name, place, Into::section(settings, section));
+            cursor.take_any_bytes(self.is_running());
+            read?;
         }
         Ok(())
     }

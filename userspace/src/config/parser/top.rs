@@ -147,6 +147,7 @@ impl<'c> Parser<'c> {
             .sources
             .add(name, path, include::real(path), text);
         let mut cursor = Cursor::new(file, tokens, len);
+        cursor.take_any_bytes(self.is_running());
         while !cursor.at_end() {
             let place = cursor.here();
             match cursor.peek_word() {
