@@ -53,7 +53,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         names: &["drbdsetup", "drbdsetup-84"],
-        run: commands::setup::run,
+        run: commands::setup::run_alone,
     },
 ];
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Takes no byte.
 const FULL: &str = "/dev/full";
@@ -66,4 +67,27 @@ fn nobody_has_to_listen() {
         let output = deaf.stderr(deserted()).output().expect("the tool runs");
         assert_eq!(code(&output), Some(wanted), "{words:?}");
     }
+}
+
+/// What waits for hours must not keep a file system from being unmounted.
+#[test]
+fn a_waiting_drbdsetup_keeps_no_folder_busy() {
+    const ONE_PAGE: usize = 4096;
+    // Were the reader the child's as well, it would wait for itself.
+    let ends = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (reader, writer) = ends.expect("a pipe");
+    let len = rustix::pipe::fcntl_setpipe_size(&writer, ONE_PAGE).expect("a small pipe");
+    let filled = rustix::io::write(&writer, &vec![0; len]);
+    assert_eq!(filled, Ok(len), "nothing more fits");
+    let mut command = tool(&["drbdsetup", "xml-help", "attach"]);
+    let mut child = command.stdout(writer).spawn().expect("the tool runs");
+    let folder = PathBuf::from(format!("/proc/{}/cwd", child.id()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let is_free = || std::fs::read_link(&folder).is_ok_and(|at| at == Path::new("/"));
+    while !is_free() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(is_free(), "{:?}", std::fs::read_link(&folder));
+    drop(reader);
+    child.wait().expect("nobody listens, so it ends");
 }

@@ -18,6 +18,13 @@ use crate::report::{outln, Failure, Outcome, RC_LOCAL};
 use cmdline::Call;
 use table::{Spec, COMMANDS};
 
+/// Runs drbdsetup in a process of its own, which keeps no file system busy while it waits.
+pub(crate) fn run_alone(program: &str, args: &[String]) -> u8 {
+    // What is named by an absolute path, as everything should be, is found from anywhere.
+    let _ = std::env::set_current_dir("/");
+    run(program, args)
+}
+
 /// Runs drbdsetup with the words behind its name and returns its exit code.
 pub(crate) fn run(program: &str, args: &[String]) -> u8 {
     match dispatch(program, args) {
