@@ -34,7 +34,7 @@ usage: drbd-nodes list                      names of the scenarios
        drbd-nodes run NAME... [KEY=VALUE]   run scenarios, showing every step
        drbd-nodes load [KEY=VALUE]          load and unload our module in one node, show its log
        drbd-nodes shell 'COMMANDS' [...]    run shell commands on M of a fresh pair (module loaded)
-       drbd-nodes test [libtest options]    all scenarios as tests; settings in $DRBD_NODES
+       drbd-nodes test [NAME...] [libtest options]  scenarios as tests; settings in $DRBD_NODES
        drbd-nodes demo [KEY=VALUE]          the lab, step by step; KEEP=1 leaves the nodes running
        drbd-nodes bench [ROWS] kernel=fast [N=5]  our pair against the C pair, in turns
        drbd-nodes login SOCKET              a root shell on a node that was kept running
@@ -71,7 +71,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
             }
         }
         Some("run") => return run(&words[1..]),
-        Some("test") => return Ok(test(&words[1..])),
+        Some("test") => return test(&words[1..]),
         Some("load") => scenarios::tools::load(&loud(&words[1..])?)?,
         Some("shell") if words.len() >= 2 => {
             scenarios::tools::shell(&loud(&words[2..])?, &words[1])?;
@@ -134,16 +134,35 @@ fn run(words: &[String]) -> Result<ExitCode> {
     })
 }
 
-/// Every scenario as a test of its own.
-fn test(words: &[String]) -> ExitCode {
-    let mut arguments =
-        Arguments::from_iter(std::iter::once("drbd-nodes".to_owned()).chain(words.iter().cloned()));
+/// The tests whose scenario has one of `names` in its name; all of them if there are no names.
+///
+/// # Errors
+///
+/// A name that chooses nothing: a round without tests would pass.
+fn chosen(names: &[String]) -> Result<Vec<&'static (&'static Scenario, &'static str)>> {
+    let has = |test: &(&Scenario, &str), name: &str| test.0.name.contains(name);
+    for name in names {
+        if !TESTS.iter().any(|test| has(test, name)) {
+            bail!("no test has {name:?} in its name; see drbd-nodes test --list");
+        }
+    }
+    let wanted = |test: &&_| names.is_empty() || names.iter().any(|name| has(test, name));
+    Ok(TESTS.iter().filter(wanted).collect())
+}
+
+/// Scenarios as tests of their own: names, then options of libtest.
+fn test(words: &[String]) -> Result<ExitCode> {
+    let options = words.iter().position(|word| word.starts_with('-'));
+    let (names, options) = words.split_at(options.unwrap_or(words.len()));
+    let mut arguments = Arguments::from_iter(
+        std::iter::once("drbd-nodes".to_owned()).chain(options.iter().cloned()),
+    );
     // Two nodes already keep two processors busy.
     arguments.test_threads.get_or_insert(1);
     let settings = std::env::var("DRBD_NODES").unwrap_or_default();
     let settings: Vec<String> = settings.split_whitespace().map(str::to_owned).collect();
     // Words given by hand replace those of the table that have the same key.
-    let trials = TESTS.iter().map(|(scenario, usual)| {
+    let trials = chosen(names)?.into_iter().map(|(scenario, usual)| {
         let mut words: Vec<String> = usual.split_whitespace().map(str::to_owned).collect();
         words.extend(settings.iter().cloned());
         let name = format!("{} {usual}", scenario.name);
@@ -152,5 +171,32 @@ fn test(words: &[String]) -> ExitCode {
             (scenario.run)(&bed).map_err(|error| format!("{error:#}").into())
         })
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    Ok(libtest_mimic::run(&arguments, trials.collect()).exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chosen;
+
+    fn names_of(words: &[&str]) -> Vec<&'static str> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let tests = chosen(&words).expect("these are names of tests");
+        tests.iter().map(|test| test.0.name).collect()
+    }
+
+    #[test]
+    fn a_name_that_chooses_no_test_is_an_error_also_beside_one_that_does() {
+        let error = chosen(&["lab_seed".to_owned(), "lab_sead".to_owned()]).err();
+        let text = error.map(|error| error.to_string());
+        assert!(text.is_some_and(|text| text.contains("lab_sead")));
+    }
+
+    #[test]
+    fn several_names_choose_the_tests_of_each() {
+        assert_eq!(
+            names_of(&["lab_seed", "bad_peer"]),
+            ["lab_seed", "lab_seed", "bad_peer"]
+        );
+        assert_eq!(names_of(&[]).len(), super::TESTS.len());
+    }
 }
