@@ -20,8 +20,8 @@ export KEEP T N SEED PEER KERNEL PAIR TOOLS AWAKE SHARD JOBS
 build: ## drbd.ko: KDIR=<kernel build folder> [ARCH=um] [LLVM=…|CC=…], or KERNEL=fast|debug|stock
 	@$(SCRIPTS)/build-module $(NAME) $(CHOSEN)
 
-tools: ## drbdadm, drbdsetup, drbdmeta: one program, in target/release
-	@$(CARGO) build --release --quiet -p drbd-tools
+tools: ## drbdadm, drbdsetup, drbdmeta: one program, whose path is printed
+	@$(SCRIPTS)/build-tools
 
 check: ## what needs no kernel and no root: format, lints, tidiness, unit and golden tests, 200 seeds
 	$(CARGO) fmt --all --check
