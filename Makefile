@@ -23,7 +23,7 @@ build: ## drbd.ko: KDIR=<kernel build folder> [ARCH=um] [LLVM=…|CC=…], or KE
 tools: ## drbdadm, drbdsetup, drbdmeta: one program, whose path is printed
 	@$(SCRIPTS)/build-tools
 
-check: ## what needs no kernel and no root: format, lints, tidiness, unit and golden tests, 200 seeds
+check: ## what needs no kernel: format, lints, tidiness, unit and golden tests, 200 seeds
 	$(CARGO) fmt --all --check
 	@$(SCRIPTS)/format-module --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
