@@ -8,6 +8,8 @@ set -euo pipefail
 
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CHECKOUT=$(cd "$SCRIPTS/.." && pwd)
+# "su" alone leaves root without these, where mke2fs, depmod and chroot are.
+export PATH=$PATH:/usr/sbin:/sbin
 CACHE=${DRBD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/drbd-rs}
 
 # The release whose compilers made the kernels that we build for, and where those kernels are.
