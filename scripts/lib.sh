@@ -57,16 +57,21 @@ need_packages() {
 $log"
 }
 
-# debian_mirror: the address of the Debian archive in this machine's own apt configuration.
+# debian_mirrors: the addresses of Debian archives in this machine's own apt configuration.
+debian_mirrors() {
+    apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' 'Created-By: Packages' |
+        sed -n 's/^Debian|Debian|//p'
+}
+
+# debian_mirror: the first of them that is on the network, else a folder; never a disc.
 debian_mirror() {
-    local mirror
-    mirror=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' \
-        'Created-By: Packages' | sed -n 's/^Debian|Debian|//p' | head -1)
+    local mirror on_network='/^\(cdrom\|file\|copy\):/!{p;q}'
+    mirror=$(sed -n "$on_network" <<<"$(debian_mirrors)")
     if [ -z "$mirror" ]; then
         apt-get -qq update >&2 || true
-        mirror=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' \
-            'Created-By: Packages' | sed -n 's/^Debian|Debian|//p' | head -1)
+        mirror=$(sed -n "$on_network" <<<"$(debian_mirrors)")
     fi
+    [ -n "$mirror" ] || mirror=$(sed -n '/^cdrom:/!{p;q}' <<<"$(debian_mirrors)")
     [ -n "$mirror" ] || die "apt knows no Debian archive; add one to /etc/apt/sources.list"
     printf '%s\n' "$mirror"
 }
