@@ -34,6 +34,14 @@ host_is_new_enough() {
         cargo clippy --version >/dev/null 2>&1
 }
 
+# need_plain_paths: kbuild takes no others.
+need_plain_paths() {
+    case $CHECKOUT$CACHE in
+    *[[:space:]:]*) die "no blank or colon may be in $CHECKOUT or $CACHE (see DRBD_CACHE): kernels \
+and modules can not be built there" ;;
+    esac
+}
+
 # need_root: the test bed mounts and changes roots.
 need_root() {
     [ "$(id -u)" = 0 ] || die "this must run as root (it mounts and uses chroot); try sudo make"
