@@ -24,14 +24,15 @@ die() { say "$*"; exit 1; }
 # content_key TEXT...: ten hex digits that change when any argument changes.
 content_key() { printf '%s\0' "$@" | sha256sum | cut -c1-10; }
 
-# host_is_new_enough: whether the host has all of cargo's tools, as new as Cargo.toml wants them.
+# host_is_new_enough: whether the host has all of cargo's tools, as new as Cargo.toml wants them,
+# and a linker.
 host_is_new_enough() {
     local wanted found
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$CHECKOUT/Cargo.toml")
     found=$(rustc --version 2>/dev/null | cut -d' ' -f2) || return 1
     [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -1)" = "$wanted" ] &&
         cargo --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1 &&
-        cargo clippy --version >/dev/null 2>&1
+        cargo clippy --version >/dev/null 2>&1 && command -v cc >/dev/null
 }
 
 # need_plain_paths: kbuild takes no others.
