@@ -85,6 +85,12 @@ debian_mirror() {
     printf '%s\n' "$mirror"
 }
 
+# apt_proxies: those of this machine's own apt, as options for mmdebstrap, whose apt does not read
+# that configuration.
+apt_proxies() {
+    apt-config dump | sed -n 's/^Acquire::https\?::Proxy\(::[^ ]*\)\? "..*";$/--aptopt=&/p'
+}
+
 # keyring: the keys that sign the archive.
 keyring() {
     local file=/usr/share/keyrings/debian-archive-keyring.gpg
