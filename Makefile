@@ -55,7 +55,7 @@ coverage: ## lines, packet handlers and state transitions of the two crates that
 	@$(SCRIPTS)/coverage
 
 golden: ## only the tests against recorded bytes and snapshots
-	@$(CARGO) test --quiet -p drbd_format -p drbd_core --lib -- recorded as_reviewed
+	@$(CARGO) test --quiet -p drbd_format -p drbd_core --lib --tests -- recorded as_reviewed
 
 fuzz: ## hostile input of all kinds: N=<executions> over all targets (else 60 s each), T=<targets>
 	@N=$(N) $(SCRIPTS)/fuzz run $(T)
