@@ -178,7 +178,6 @@ impl Control<'_> {
         }
         let (peer_disk, peer_user) = (sizes.disk.0, sizes.user.0);
         let crosses = self.vol(v).resize_asked;
-        let limit = self.vol(v).peer.user_sectors;
         let late = self.note_peer_sizes(v, sizes);
         let disk = self
             .vol(v)
@@ -190,9 +189,8 @@ impl Control<'_> {
             return handled;
         };
         let own_user = disk.config.disk_size_sectors;
-        let user = if late {
-            // As little as when the disk was attached here: what the peer had taken over holds.
-            min_set(own_user, limit)
+        let user = if late && peer_user < self.vol(v).capacity {
+            own_user
         } else {
             self.agreed_limit(v, sizes, own_user, crosses)
         };
@@ -386,8 +384,8 @@ impl Control<'_> {
     }
 
     /// Tells whether the peer may have said this when it heard of a size other than the last one
-    /// it was told of. NEW: its limit counts for nothing then. The peer takes over the last one
-    /// when it hears of that, and the one it names would take that back here.
+    /// it was told of. NEW: a limit below the present size counts for nothing then. The peer takes
+    /// over the last one when it hears of that, and the one it names would take that back here.
     ///
     /// Our nodes have not answered to sizes that they heard of without a disk. As many answers to
     /// other sizes count as late then, to no harm: they name what was told here. What a peer says
