@@ -63,10 +63,11 @@ impl<M: Memory> DataPlane<M> {
                 session.total.saturating_sub(session.verify_left)
             }),
             equal_bits: compares.map(|session| session.same_checksum),
+            // A write of the target's applications has unmarked here what it had refused.
             refused_unmarked: slot
                 .session
                 .as_ref()
-                .is_some_and(|run| run.refused_unmarked),
+                .is_some_and(|run| run.refused_unmarked || run.failed > bits_set),
             ends_on_count: self.counts_from(volume).is_some()
                 && slot.session.as_ref().is_some_and(|run| !run.peer_ended),
             ring_pending: self.ring_pending(volume),

@@ -441,6 +441,39 @@ fn a_disk_that_took_no_write_behind_its_resync_needs_no_full_sync() {
     }
 }
 
+/// The same, where the source has the block marked when its data are refused, and unmarks it for the
+/// write (seed 934673).
+#[test]
+fn a_disk_that_took_neither_its_resync_nor_a_write_needs_no_full_sync() {
+    let mut pair = Pair::synced_with_pass_on();
+    pair.cut = true;
+    pair.until("alone", |pair| {
+        pair.a.state().conn < ConnState::Connected && pair.b.state().conn < ConnState::Connected
+    });
+    pair.a.write(800, 4096, 0x70);
+    pair.run();
+    assert_eq!(pair.role(true, Role::Secondary, false), 1);
+    pair.a.hold_peer_io = true;
+    pair.cut = false;
+    pair.rounds_until("target", |pair| pair.b.state().is_sync_target());
+    assert_eq!(pair.role(false, Role::Primary, false), 1);
+    (pair.b.fail_local, pair.b.fail_peer_io) = (true, true);
+    pair.a.hold_peer_io = false;
+    pair.a.log.clear();
+    pair.rounds_until("the refusal", |pair| {
+        said(&pair.b.log, "Local IO failed in write")
+    });
+    assert!(pair.b.state().is_sync_target());
+    pair.b.write(800, 4096, 0x71);
+    pair.until("the end", |pair| {
+        [pair.a.state(), pair.b.state()].map(|state| state.conn) == [ConnState::Connected; 2]
+    });
+    assert_eq!(pair.b.state().disk, DiskState::Inconsistent);
+    assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+    assert_eq!(is_marked(&pair, 100), [false, true]);
+    assert!(!said(&pair.a.log, "updated UUIDs"));
+}
+
 /// Whichever node it is, and whoever asked for the verify.
 #[test]
 fn a_node_whose_read_failed_in_a_verify_is_promoted_or_refuses() {
