@@ -33,8 +33,8 @@ pub use crash::{Crash, Reached};
 pub const HEAL_LIMIT_NS: u64 = 900 * SECOND;
 /// Simulated time after which faults end in any case.
 const FAULTS_LIMIT_NS: u64 = 300 * SECOND;
-/// Events after which a run counts as endless. A control thread that waits for a buffer which a hung
-/// disk keeps asks for it as often as it can wake up (seed 919168).
+/// Events after which a run counts as endless. A control thread that waits for a buffer which a
+/// hung disk keeps asks for it as often as it can wake up (seed 919168).
 const EVENTS_MAX: u64 = 100_000_000;
 
 /// Those who act from outside, and when they come back.

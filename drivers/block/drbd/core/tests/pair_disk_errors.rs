@@ -441,8 +441,8 @@ fn a_disk_that_took_no_write_behind_its_resync_needs_no_full_sync() {
     }
 }
 
-/// The same, where the source has the block marked when its data are refused, and unmarks it for the
-/// write (seed 934673).
+/// The same, where the source has the block marked when its data are refused, and unmarks it for
+/// the write (seed 934673).
 #[test]
 fn a_disk_that_took_neither_its_resync_nor_a_write_needs_no_full_sync() {
     let mut pair = Pair::synced_with_pass_on();
