@@ -72,6 +72,11 @@ impl Place {
             Self::Empty | Self::Closing => None,
         }
     }
+
+    /// Whether the data are on a device that has a volatile cache now. Any context.
+    pub(crate) fn has_cache(&self) -> bool {
+        matches!(self, Self::InUse(disk) if disk.backing.data.has_cache())
+    }
 }
 
 /// A backing disk and the count of those who use it.

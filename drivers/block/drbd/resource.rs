@@ -679,6 +679,16 @@ impl Inner {
         self.places.get(volume.slot())?.get()
     }
 
+    /// A write or discard of the peer has ended. What is in a volatile cache has to be flushed, also
+    /// if the device has got one since it was attached: another table of the device mapper, or a
+    /// setting of the controller or of the administrator, of which nobody tells.
+    pub(crate) fn peer_written(&mut self, volume: VolumeIndex, id: PeerId, ok: bool, now: Instant) {
+        if self.places.get(volume.slot()).is_some_and(Place::has_cache) {
+            self.core.has_volatile_cache(volume);
+        }
+        self.core.peer_io_done(id, ok, now);
+    }
+
     /// Returns the upper bio of a request.
     pub(crate) fn app_bio(&self, id: RequestId) -> Option<&IncomingBio> {
         let (_, bio) = self.app.get(id.slot as usize)?.as_ref()?;

@@ -527,6 +527,15 @@ impl<M: Memory> DataPlane<M> {
         Ok(())
     }
 
+    /// The disk has a volatile cache: what it carries out from now on has to be flushed. Also for
+    /// one that had none when it was lent. Any context; before the end of the write is reported.
+    pub fn has_volatile_cache(&mut self, volume: VolumeIndex) {
+        let slot = self.volumes.get_mut(volume.slot());
+        if let Some(disk) = slot.and_then(|slot| slot.disk.as_mut()) {
+            disk.volatile_cache = true;
+        }
+    }
+
     /// Gives the memory of a disk back, once it is detached and nothing uses it.
     pub fn take_disk(&mut self, volume: VolumeIndex) -> Option<DiskMemory<M>> {
         let slot = self.volumes.get_mut(volume.slot())?;

@@ -144,7 +144,7 @@ pub(crate) fn attach(
     let facts = facts(&conf, &superblock, &layout, &data, usable);
     // Only the core has a disk closed that is in its place: it must hear of this one.
     let expected = volume.resource.expect_answer()?;
-    let bitmap_pages = lend_memory(volume, &config, &layout, usable)?;
+    let bitmap_pages = lend_memory(volume, &config, &layout, &data, usable)?;
     let backing = Arc::pin_init(
         try_pin_init!(Backing {
             clones: BioSet::new(CLONES_RESERVE)?,
@@ -338,6 +338,7 @@ fn lend_memory(
     volume: &Volume,
     config: &DiskConfig,
     layout: &Layout,
+    data: &BackingDevice,
     usable: SectorCount,
 ) -> Result<u32, Failure> {
     let no_bitmap = |_| Failure::code(RetCode::NOMEM_BITMAP);
@@ -353,10 +354,8 @@ fn lend_memory(
             sector: layout.activity_log(),
             striping: layout.striping(),
         },
-        // Whether the device has one now says nothing about later: another table, a setting of the
-        // controller or of the administrator may give it one. Without one the block layer ends an
-        // empty flush by itself.
-        volatile_cache: true,
+        // It may get one later: `Inner::peer_written` looks again.
+        volatile_cache: data.has_cache(),
     };
     let index = volume.index;
     let lent = volume

@@ -68,7 +68,8 @@ impl BufDone for PeerDone {
         match self.kind {
             Kind::Write(_) => {
                 drop(buf);
-                resource.with(|inner, now| inner.core.peer_io_done(id, ok, now));
+                let index = self.volume.index;
+                resource.with(|inner, now| inner.peer_written(index, id, ok, now));
             }
             Kind::Read { check_zero } => {
                 let all_zero = check_zero && ok && buf.is_zero();
@@ -215,6 +216,7 @@ fn start(
         }
         PeerIo::Discard {
             id,
+            volume,
             sector,
             len_bytes,
             zero_out,
@@ -226,7 +228,7 @@ fn start(
                     .discard(sector, len_bytes, zero_out, may_unmap)
                     .is_ok()
             });
-            resource.with(|inner, now| inner.core.peer_io_done(id, ok, now));
+            resource.with(|inner, now| inner.peer_written(volume, id, ok, now));
         }
         PeerIo::Flush { token, volume } => match (resource.volume(volume), backing) {
             (Some(volume), Some(backing)) => backing

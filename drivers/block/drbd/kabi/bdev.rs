@@ -214,6 +214,12 @@ impl BackingDevice {
         }
     }
 
+    /// Whether the device has a volatile write cache now; it may get one at any time. Any context.
+    pub(crate) fn has_cache(&self) -> bool {
+        // SAFETY: The device is open.
+        unsafe { ffi::drbd_helper_bdev_has_cache(self.as_ptr()) }
+    }
+
     /// Discards sectors, and waits. May sleep.
     ///
     /// # Errors

@@ -81,6 +81,7 @@ unsafe extern "C" {
     pub(crate) fn drbd_helper_bdev_close(file: *mut bindings::file);
     pub(crate) fn drbd_helper_bdev_of(file: *mut bindings::file) -> *mut bindings::block_device;
     pub(crate) fn drbd_helper_bdev_sectors(bdev: *mut bindings::block_device) -> u64;
+    pub(crate) fn drbd_helper_bdev_has_cache(bdev: *mut bindings::block_device) -> bool;
     pub(crate) fn drbd_helper_bdev_limits(bdev: *mut bindings::block_device, out: *mut BdevLimits);
     pub(crate) fn drbd_helper_bdev_discard(
         bdev: *mut bindings::block_device,

@@ -144,6 +144,11 @@ u64 drbd_helper_bdev_sectors(struct block_device *bdev)
 	return bdev_nr_sectors(bdev);
 }
 
+bool drbd_helper_bdev_has_cache(struct block_device *bdev)
+{
+	return bdev_write_cache(bdev);
+}
+
 void drbd_helper_bdev_limits(struct block_device *bdev, struct drbd_bdev_limits *out)
 {
 	struct queue_limits *lim = &bdev->bd_disk->queue->limits;

@@ -65,6 +65,7 @@ struct file *drbd_helper_bdev_open(const char *path, void *holder);
 void drbd_helper_bdev_close(struct file *file);
 struct block_device *drbd_helper_bdev_of(struct file *file);
 u64 drbd_helper_bdev_sectors(struct block_device *bdev);
+bool drbd_helper_bdev_has_cache(struct block_device *bdev);
 void drbd_helper_bdev_limits(struct block_device *bdev, struct drbd_bdev_limits *out);
 int drbd_helper_bdev_discard(struct block_device *bdev, u64 sector, u64 sectors);
 int drbd_helper_bdev_zeroout(struct block_device *bdev, u64 sector, u64 sectors, bool may_unmap);

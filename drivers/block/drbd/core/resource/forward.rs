@@ -211,6 +211,11 @@ impl<M: Memory> Resource<M> {
         self.settle(now);
     }
 
+    /// See [`DataPlane::has_volatile_cache`].
+    pub fn has_volatile_cache(&mut self, volume: VolumeIndex) {
+        self.data.has_volatile_cache(volume);
+    }
+
     /// See [`DataPlane::peer_io_read`].
     pub fn peer_io_read(&mut self, id: PeerId, ok: bool, all_zero: bool, now: Instant) {
         self.data.peer_io_read(id, ok, all_zero, now);

@@ -54,6 +54,26 @@ fn writes_that_were_flushed_are_not_marked() {
     assert_eq!(pair.a.core.counters(V).out_of_sync_bits, 0);
 }
 
+/// Nothing is lost with a disk without a volatile cache, unless it has got one since the attach.
+#[test]
+fn writes_to_a_disk_that_has_got_a_cache_are_flushed_from_then_on() {
+    for gets_one in [false, true] {
+        let mut pair = Pair::synced();
+        detach_by_force(&mut pair);
+        pair.b.stable_cache = true;
+        pair.b.attach(DiskConfig::DEFAULT);
+        pair.until("in sync", Pair::in_sync);
+        if gets_one {
+            pair.b.core.has_volatile_cache(V);
+        }
+        pair.a.write(800, 4096, 0x71);
+        pair.run();
+        detach_by_force(&mut pair);
+        let marked = pair.a.core.counters(V).out_of_sync_bits;
+        assert_eq!(marked, u64::from(gets_one));
+    }
+}
+
 /// Then nobody can be told by name which writes are lost.
 #[test]
 fn more_writes_than_can_be_named_are_marked_as_well() {

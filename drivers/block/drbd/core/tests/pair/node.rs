@@ -90,6 +90,8 @@ pub(crate) struct Node {
     pub(crate) pages: HashMap<u32, Vec<u8>>,
     /// Set while the disk is slow with requests of the peer.
     pub(crate) hold_peer_io: bool,
+    /// Disks that are attached have no volatile cache.
+    pub(crate) stable_cache: bool,
     pub(crate) sent: Vec<u16>,
     /// Algorithms of the digests that are sent and expected with data.
     digest_out: Name,
@@ -151,6 +153,7 @@ impl Node {
             bios: HashMap::new(),
             pages: HashMap::new(),
             hold_peer_io: false,
+            stable_cache: false,
             sent: Vec::new(),
             digest_out: Name::EMPTY,
             digest_in: Name::EMPTY,
@@ -199,7 +202,7 @@ impl Node {
                 sector: Sector(8),
                 striping: Striping::DEFAULT,
             },
-            volatile_cache: true,
+            volatile_cache: !self.stable_cache,
         };
         assert!(self.core.lend_disk(volume, memory).is_ok());
         self.volume(volume).lent = true;
