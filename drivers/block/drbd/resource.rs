@@ -679,9 +679,9 @@ impl Inner {
         self.places.get(volume.slot())?.get()
     }
 
-    /// A write or discard of the peer has ended. What is in a volatile cache has to be flushed, also
-    /// if the device has got one since it was attached: another table of the device mapper, or a
-    /// setting of the controller or of the administrator, of which nobody tells.
+    /// A write or discard of the peer has ended. What is in a volatile cache has to be flushed,
+    /// also if the device has got one since it was attached: another table of the device mapper, or
+    /// a setting of the controller or of the administrator, of which nobody tells.
     pub(crate) fn peer_written(&mut self, volume: VolumeIndex, id: PeerId, ok: bool, now: Instant) {
         if self.places.get(volume.slot()).is_some_and(Place::has_cache) {
             self.core.has_volatile_cache(volume);
