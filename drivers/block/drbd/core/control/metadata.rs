@@ -61,15 +61,11 @@ impl Disk {
         needed && (clean || on_disk & flag::PRIMARY_IND == 0)
     }
 
-    /// The superblock that is being written takes back that there is a Primary.
-    pub(crate) const fn takes_primary_back(&self) -> bool {
-        self.stable_flags & !self.written_flags & flag::PRIMARY_IND != 0
-    }
-
-    /// The superblock that is being written is the first one since the attach in a state in which
-    /// the disk counts.
-    pub(crate) const fn begins_log(&self) -> bool {
-        self.stable_flags & !self.written_flags & flag::AL_CLEAN != 0
+    /// The superblock that is being written counts on data that may be in a cache only: it takes
+    /// back that there is a Primary, whose log named them, or is the first one since the attach in
+    /// a state in which the disk counts.
+    pub(crate) const fn counts_on_data(&self) -> bool {
+        self.stable_flags & !self.written_flags & (flag::PRIMARY_IND | flag::AL_CLEAN) != 0
     }
 
     /// The superblock on disk, or the one that is being written, calls the data consistent.

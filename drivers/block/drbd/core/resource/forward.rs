@@ -3,7 +3,7 @@
 use super::{ControlMemory, Resource};
 use crate::action::HmacJob;
 use crate::config::{NetConfig, ResourceConfig};
-use crate::control::ControlState;
+use crate::control::{ControlState, Disk};
 use crate::data::{
     AlStep, AppIo, Counters, DataPlane, DiskMemory, Done, FlushToken, LocalPart, PeerIo, Submit,
 };
@@ -156,8 +156,7 @@ impl<M: Memory> Resource<M> {
     pub fn has_unstable_blocks(&self, volume: VolumeIndex) -> bool {
         let place = self.memory.volumes.get(volume.slot());
         let disk = place.and_then(|place| place.disk.as_ref());
-        self.data.has_unstable_blocks(volume)
-            || disk.is_some_and(|disk| disk.takes_primary_back() || disk.begins_log())
+        self.data.has_unstable_blocks(volume) || disk.is_some_and(Disk::counts_on_data)
     }
 
     /// See [`DataPlane::bitmap_page_written`].
