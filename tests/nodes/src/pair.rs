@@ -153,6 +153,18 @@ impl Pair {
         Ok(())
     }
 
+    /// Makes metadata for resource resftp and brings it up on both nodes, whose modules are loaded:
+    /// connected, with disks that count as equal without a resync, both Secondary.
+    pub(crate) fn up_equal(&self) -> Result<()> {
+        self.run_both("drbdadm create-md resftp && drbdadm up resftp")?;
+        self.run_both("drbdadm wait-connect resftp")?;
+        self.m
+            .run("drbdsetup new-current-uuid 0 --clear-bitmap")?
+            .ok()?;
+        self.s.wait_proc(&["ds:UpToDate/UpToDate"], 20)?;
+        Ok(())
+    }
+
     /// The end of a scenario: what the kernels said decides over pass or fail.
     ///
     /// # Errors

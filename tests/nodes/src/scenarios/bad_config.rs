@@ -31,12 +31,8 @@ fn run(bed: &Bed) -> Result<()> {
         ..Plan::default()
     };
     let pair = Pair::boot(bed, SCENARIO.name, &plan)?;
-    pair.run_both("modprobe drbd && drbdadm create-md resftp && drbdadm up resftp")?;
-    pair.run_both("drbdadm wait-connect resftp")?;
-    pair.m
-        .run("drbdsetup new-current-uuid 0 --clear-bitmap")?
-        .ok()?;
-    pair.s.wait_proc(&["ds:UpToDate/UpToDate"], 20)?;
+    pair.run_both("modprobe drbd")?;
+    pair.up_equal()?;
     wrong_net(
         &pair,
         "cram-hmac-alg sha256; shared-secret eins;",
@@ -56,11 +52,7 @@ fn run(bed: &Bed) -> Result<()> {
     foreign_disk(&pair).context("foreign disk")?;
     small_disk(&pair).context("too small a disk")?;
     pair.run_both("drbdadm down resftp && rmmod drbd")?;
-    for node in pair.both() {
-        if node.spec.driver == crate::node::Driver::Ours {
-            super::module_load::leak_check(node)?;
-        }
-    }
+    super::module_load::leak_checks(&pair)?;
     pair.finish()
 }
 

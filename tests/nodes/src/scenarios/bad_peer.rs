@@ -5,7 +5,6 @@ use anyhow::{ensure, Context, Result};
 
 use super::Scenario;
 use crate::bed::Bed;
-use crate::node::Driver;
 use crate::pair::{Pair, Plan};
 use crate::provision::resource;
 
@@ -69,11 +68,7 @@ fn run(bed: &Bed) -> Result<()> {
     ensure!(sum(m)? == sum(&pair.s)?, "the disks differ");
     m.run("drbdadm secondary resftp")?.ok()?;
     pair.run_both("drbdadm down resftp && rmmod drbd")?;
-    for node in pair.both() {
-        if node.spec.driver == Driver::Ours {
-            super::module_load::leak_check(node)?;
-        }
-    }
+    super::module_load::leak_checks(&pair)?;
     pair.finish()
 }
 

@@ -5,7 +5,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::Scenario;
 use crate::bed::Bed;
-use crate::node::{Driver, Node};
+use crate::node::Node;
 use crate::pair::{Pair, Plan};
 use crate::provision::{resource, LAB_DISK};
 
@@ -37,22 +37,13 @@ fn run(bed: &Bed) -> Result<()> {
     disk_goes(&pair).context("a disk that goes")?;
     down(&pair)?;
     pair.run_both("rmmod drbd")?;
-    for node in pair.both() {
-        if node.spec.driver == Driver::Ours {
-            super::module_load::leak_check(node)?;
-        }
-    }
+    super::module_load::leak_checks(&pair)?;
     pair.finish()
 }
 
 /// New disks, equal without a resync; M is Primary.
 fn up(pair: &Pair) -> Result<()> {
-    pair.run_both("drbdadm create-md resftp && drbdadm up resftp")?;
-    pair.run_both("drbdadm wait-connect resftp")?;
-    pair.m
-        .run("drbdsetup new-current-uuid 0 --clear-bitmap")?
-        .ok()?;
-    pair.s.wait_proc(&["ds:UpToDate/UpToDate"], 20)?;
+    pair.up_equal()?;
     pair.m.run("drbdadm primary resftp")?.ok()?;
     Ok(())
 }

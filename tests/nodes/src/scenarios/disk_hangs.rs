@@ -54,11 +54,7 @@ fn run(bed: &Bed) -> Result<()> {
     m.run("drbdadm secondary resftp && drbdadm down resftp && rmmod drbd && dmsetup remove slow")?
         .ok()?;
     hung_secondary(&mut pair)?;
-    for node in pair.both() {
-        if node.spec.driver == crate::node::Driver::Ours {
-            super::module_load::leak_check(node)?;
-        }
-    }
+    super::module_load::leak_checks(&pair)?;
     pair.finish()
 }
 
@@ -222,10 +218,8 @@ fn hung_secondary(pair: &mut Pair) -> Result<()> {
         }
         make_slow(node)?;
     }
-    pair.run_both("modprobe drbd && drbdadm create-md resftp && drbdadm up resftp")?;
-    pair.run_both("drbdadm wait-connect resftp")?;
-    m.run("drbdsetup new-current-uuid 0 --clear-bitmap")?.ok()?;
-    s.wait_proc(&["ds:UpToDate/UpToDate"], 20)?;
+    pair.run_both("modprobe drbd")?;
+    pair.up_equal()?;
     m.run("drbdadm primary resftp")?.ok()?;
     s.run("dmsetup suspend --noflush --nolockfs slow")?.ok()?;
     for block in [0, 1] {

@@ -7,7 +7,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::Scenario;
 use crate::bed::Bed;
-use crate::node::{Driver, Node};
+use crate::node::Node;
 use crate::pair::{Pair, Plan};
 use crate::provision::{resource, HOSTS};
 
@@ -43,20 +43,11 @@ fn run(bed: &Bed) -> Result<()> {
     };
     let pair = Pair::boot(bed, SCENARIO.name, &plan)?;
     pair.run_both(HELPER)?;
-    pair.run_both("drbdadm create-md resftp && drbdadm up resftp")?;
-    pair.run_both("drbdadm wait-connect resftp")?;
-    pair.m
-        .run("drbdsetup new-current-uuid 0 --clear-bitmap")?
-        .ok()?;
-    pair.s.wait_proc(&["ds:UpToDate/UpToDate"], 20)?;
+    pair.up_equal()?;
     connection_gone(&pair).context("a connection that is gone")?;
     down_meanwhile(&pair).context("down while a helper runs")?;
     pair.s.run("drbdadm down resftp && rmmod drbd")?.ok()?;
-    for node in pair.both() {
-        if node.spec.driver == Driver::Ours {
-            super::module_load::leak_check(node)?;
-        }
-    }
+    super::module_load::leak_checks(&pair)?;
     pair.finish()
 }
 

@@ -504,11 +504,7 @@ impl Lab {
         );
         self.step("26", "the modules unload, no memory is lost", |lab| {
             lab.pair.run_both("rmmod drbd")?;
-            for node in lab.pair.both() {
-                if node.spec.driver == Driver::Ours {
-                    super::module_load::leak_check(node)?;
-                }
-            }
+            super::module_load::leak_checks(&lab.pair)?;
             lab.pair.require_quiet_kernels()
         });
     }

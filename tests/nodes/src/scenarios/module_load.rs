@@ -4,7 +4,7 @@ use anyhow::{ensure, Result};
 
 use super::Scenario;
 use crate::bed::Bed;
-use crate::node::Node;
+use crate::node::{Driver, Node};
 use crate::pair::{Pair, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -54,4 +54,13 @@ pub(crate) fn leak_check(node: &Node) -> Result<()> {
         found.stdout
     );
     Ok(())
+}
+
+/// Looks for leaked memory on those nodes of a pair that have had our module.
+pub(crate) fn leak_checks(pair: &Pair) -> Result<()> {
+    let ours = |node: &&Node| node.spec.driver == Driver::Ours;
+    pair.both()
+        .into_iter()
+        .filter(ours)
+        .try_for_each(leak_check)
 }

@@ -7,7 +7,7 @@ use anyhow::{ensure, Result};
 
 use super::Scenario;
 use crate::bed::Bed;
-use crate::node::{Driver, Node};
+use crate::node::Node;
 use crate::pair::{first_difference, usable_kib, Pair, Plan};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -45,11 +45,7 @@ fn run(bed: &Bed) -> Result<()> {
     }
     pair.m.run("drbdadm secondary resftp")?.ok()?;
     pair.run_both("drbdadm down resftp && rmmod drbd")?;
-    for node in pair.both() {
-        if node.spec.driver == Driver::Ours {
-            super::module_load::leak_check(node)?;
-        }
-    }
+    super::module_load::leak_checks(&pair)?;
     pair.finish()
 }
 

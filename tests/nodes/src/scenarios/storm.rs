@@ -43,12 +43,8 @@ impl Storm {
             ..Plan::default()
         };
         let pair = Pair::boot(bed, name, &plan)?;
-        pair.run_both("modprobe drbd && drbdadm create-md resftp && drbdadm up resftp")?;
-        pair.run_both("drbdadm wait-connect resftp")?;
-        pair.m
-            .run("drbdsetup new-current-uuid 0 --clear-bitmap")?
-            .ok()?;
-        pair.s.wait_proc(&["ds:UpToDate/UpToDate"], 20)?;
+        pair.run_both("modprobe drbd")?;
+        pair.up_equal()?;
         pair.m.run("drbdadm primary resftp")?.ok()?;
         let plan = Scribble {
             seed: bed.seed,
@@ -214,11 +210,7 @@ impl Storm {
             .run("drbdadm secondary resftp")?
             .ok()?;
         self.pair.run_both("drbdadm down resftp && rmmod drbd")?;
-        for node in self.pair.both() {
-            if node.spec.driver == crate::node::Driver::Ours {
-                super::module_load::leak_check(node)?;
-            }
-        }
+        super::module_load::leak_checks(&self.pair)?;
         self.pair.finish()
     }
 }
