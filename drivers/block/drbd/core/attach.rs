@@ -227,12 +227,19 @@ impl Control<'_> {
         );
         let old = facts.la_size_sectors;
         let keeps = state.conn >= ConnState::Connected && state.pdsk >= DiskState::Inconsistent;
+        // What applications of a Primary see. The disk may have got a larger size that came to
+        // nothing, as it failed before all of it was written.
+        let seen = if keeps && state.role == Role::Primary {
+            old.min(self.vol(v).capacity)
+        } else {
+            old
+        };
         if keeps && peer.user_sectors != 0 {
             // Its limit holds for both: a Primary is not to see growth that does not last.
-            new = new.min(peer.user_sectors.max(old));
+            new = new.min(peer.user_sectors.max(seen));
         }
         if facts.flags & flag::CONSISTENT != 0 && new < old {
-            let allowed = new == user;
+            let allowed = new == user || (seen < old && new >= seen);
             self.log(v, Line::RefuseTruncate { new, old, allowed });
             if !allowed {
                 return self.attach_failed(v, code::IMPLICIT_SHRINK);

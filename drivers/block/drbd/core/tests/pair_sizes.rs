@@ -561,3 +561,26 @@ fn the_limit_of_the_peer_holds_for_an_attached_disk_whatever_counts_as_late() {
     let sizes = |line: &&String| line.starts_with("SetCapacity");
     assert_eq!(pair.a.told[before..].iter().filter(sizes).count(), 1);
 }
+
+/// Seed 363449: the disk failed while a larger size was being written, which came to nothing but
+/// stood in the superblock. When it was attached again the Primary saw that size, and the peer took
+/// it back.
+#[test]
+fn a_size_that_came_to_nothing_is_not_seen_by_a_primary_that_attaches_the_disk() {
+    let mut pair = Pair::synced_in_front(FRONT);
+    let (volume, force) = (V, true);
+    let detach = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(true, detach), 1);
+    pair.a.edit_superblock(|superblock| {
+        superblock.la_size = SectorCount(FRONT + 8);
+        superblock.flags.0 |= MdFlags::FULL_SYNC.0 | MdFlags::AL_DISABLED.0;
+    });
+    let before = pair.a.told.len();
+    pair.a.attach(limited(FRONT + 8));
+    pair.until("in sync", Pair::in_sync);
+    let sizes = |line: &&String| line.starts_with("SetCapacity");
+    assert_eq!(pair.a.told[before..].iter().filter(sizes).count(), 0);
+    assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT, FRONT));
+    let used = FRONT as usize * 512;
+    assert!(pair.a.disk.data[..used] == pair.b.disk.data[..used]);
+}
