@@ -5,7 +5,7 @@ use drbd_format::types::{ConnState, DiskState, Role};
 use drbd_format::wire::settings::SizeFlags;
 
 use super::{code, JobKind, Meaning, Step};
-use crate::control::engine::{Answer, Flags, NOTHING_TO_DO, SUCCESS};
+use crate::control::engine::{Answer, Flags, SUCCESS};
 use crate::control::jobs::{Then, VolumeJob};
 use crate::control::sizes::agreed_size;
 use crate::control::{Control, Progress, Volume};
@@ -297,10 +297,6 @@ impl Control<'_> {
         match self.request(v, change, Flags::VERBOSE) {
             Answer::Pending => Step::Wait,
             Answer::Ready(code) if code < SUCCESS => {
-                self.block(v, false);
-                Step::Done(code)
-            }
-            Answer::Ready(code) if code == NOTHING_TO_DO && remote => {
                 self.block(v, false);
                 Step::Done(code)
             }

@@ -75,6 +75,28 @@ fn invalidate_remote_makes_the_peer_the_target_of_a_full_sync() {
     assert_eq!(pair.a.disk.data, pair.b.disk.data);
 }
 
+/// The peer's disk was left Inconsistent with a few blocks to sync: only those were synced.
+#[test]
+fn a_stand_alone_primary_syncs_a_disk_fully_that_it_invalidates_though_it_is_inconsistent() {
+    let mut pair = Pair::synced_with_pass_on();
+    pair.b.fail_peer_io = true;
+    pair.a.write(8000, 4096, 0x71);
+    pair.until("Inconsistent", |pair| {
+        pair.a.state().pdsk == DiskState::Inconsistent
+    });
+    pair.b.fail_peer_io = false;
+    assert_eq!(pair.command(true, DISCONNECT), 101);
+    assert_eq!(pair.a.state().pdsk, DiskState::Inconsistent);
+    pair.b.disk.data[4096] ^= 0xff;
+    let request = AdminRequest::InvalidateRemote { volume: V };
+    assert_eq!(pair.command(true, request), 1);
+    let digests = DigestLengths::default();
+    let config = NetConfig::DEFAULT;
+    pair.command(true, AdminRequest::Connect { config, digests });
+    pair.until("synced again", Pair::in_sync);
+    assert!(pair.a.disk.data == pair.b.disk.data);
+}
+
 #[test]
 fn a_stand_alone_secondary_can_be_invalidated_and_syncs_fully_on_connect() {
     let mut pair = Pair::synced();
