@@ -166,11 +166,12 @@ fn killed_commands(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// While another command waits for the hung disk it is given up by force; the neighbour's metadata
-/// are written, and once the disk has answered it can be attached again.
+/// While another command waits for the hung disk, with the lock of its minor, it is given up by
+/// force; the neighbour's metadata are written, and once the disk has answered it can be attached
+/// again.
 fn forced_detach(node: &Node) -> Result<()> {
     hang(node)?;
-    node.run("drbdsetup suspend-io 1 >/tmp/suspend.log 2>&1 & sleep 0.5")?
+    node.run("drbdsetup suspend-io 0 >/tmp/suspend.log 2>&1 & sleep 0.5")?
         .ok()?;
     node.run_within("drbdsetup detach --force 0", QUICK)?.ok()?;
     // The suspension has what it waited for.

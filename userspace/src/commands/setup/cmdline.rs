@@ -232,10 +232,19 @@ impl<'a> Call<'a> {
             .map(|(_, value)| *value)
     }
 
-    /// Returns the minor whose lock the command needs.
+    /// Returns the minor whose lock the command needs. A forced detach needs none: it is the way
+    /// out when the command that holds the lock waits for a disk that does not answer.
     pub(super) fn minor_to_lock(&self) -> Option<u32> {
         let minor = self.minor().ok().flatten();
-        minor.filter(|_| self.spec.modifies)
+        minor.filter(|_| self.spec.modifies && !self.is_forced_detach())
+    }
+
+    fn is_forced_detach(&self) -> bool {
+        let force = self.options.iter().rev();
+        let mut force = force.filter(|(option, _)| option.name == "force");
+        let is_set =
+            |value: &OptionArg<'_>| matches!(value, OptionArg::Value(Parsed::Switch(true)));
+        self.spec.name == "detach" && force.next().is_some_and(|(_, value)| is_set(value))
     }
 }
 
@@ -457,6 +466,22 @@ mod tests {
             let failure = parse(line).unwrap_err();
             assert_eq!(failure.code, 20);
             assert!(failure.text.starts_with(text), "{line}: {}", failure.text);
+        }
+    }
+
+    #[test]
+    fn a_forced_detach_asks_for_no_lock() {
+        for (line, lock) in [
+            ("detach 0 --force", None),
+            ("detach 0 --force=yes", None),
+            ("detach --force=no --force 0", None),
+            ("detach 0 --force --force=no", Some(0)),
+            ("detach 0", Some(0)),
+            ("primary 0 --force", Some(0)),
+            ("suspend-io 0", Some(0)),
+            ("dstate 0", None),
+        ] {
+            assert_eq!(parse(line).unwrap().minor_to_lock(), lock, "{line}");
         }
     }
 
