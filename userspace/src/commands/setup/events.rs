@@ -213,7 +213,7 @@ fn volume_lines(event: &Received) -> Result<String, Failure> {
             let name = info.helper.unwrap_or_default();
             let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
             let _ = match info.helper_exit_code {
-                Some(code) => writeln!(text, "{sequence} UH-post {object} {name} 0x{code:x}"),
+                Some(code) => writeln!(text, "{sequence} UH-post {object} {name} 0x{code:04x}"),
                 None => writeln!(text, "{sequence} UH {object} {name}"),
             };
         }
@@ -341,7 +341,7 @@ mod tests {
         };
         assert_eq!(
             volume_lines(&event(info)).unwrap(),
-            "7 UH-post 0,r0[0] fence-peer 0x700\n"
+            "7 UH-post 0,r0[0] fence-peer 0x0700\n"
         );
     }
 }
