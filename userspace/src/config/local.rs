@@ -49,10 +49,12 @@ fn contains(network: Ipv4Addr, prefix: u8, wanted: Ipv4Addr) -> bool {
     cut(network) == cut(wanted)
 }
 
-/// Finds the addresses that the kernel's routing table calls local.
+/// Finds the addresses that the kernel's routing table calls local: that of each interface is one
+/// host, and all of 127.0.0.0/8 is at home everywhere. Other networks that are delivered here, as
+/// with a transparent proxy, may be the whole world.
 fn local_routes(table: &str) -> Vec<(Ipv4Addr, u8)> {
     let mut found = Vec::new();
-    let mut leaf = None;
+    let mut leaf: Option<Ipv4Addr> = None;
     for line in table.lines().map(str::trim) {
         if let Some(address) = line.strip_prefix("|-- ") {
             leaf = address.parse().ok();
@@ -60,9 +62,8 @@ fn local_routes(table: &str) -> Vec<(Ipv4Addr, u8)> {
             let prefix = route
                 .strip_prefix('/')
                 .and_then(|prefix| prefix.parse().ok());
-            if let (Some(address), Some(prefix)) = (leaf, prefix) {
-                found.push((address, prefix));
-            }
+            let route = leaf.zip(prefix);
+            found.extend(route.filter(|(network, prefix)| *prefix == 32 || network.is_loopback()));
         }
     }
     found
@@ -126,7 +127,9 @@ mod tests {
         let table =
             "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n \
                      Local:\n |-- 127.0.0.0\n  /8 host LOCAL\n |-- 127.0.0.1\n /32 host LOCAL\n \
-                     |-- 192.0.2.2\n   /32 host LOCAL\n |-- 192.0.2.255\n  /32 link BROADCAST\n";
+                     |-- 192.0.2.2\n   /32 host LOCAL\n |-- 192.0.2.255\n  /32 link BROADCAST\n\
+                     Id 100:\n |-- 0.0.0.0\n  /0 host LOCAL\n |-- 198.51.100.0\n  \
+                     /24 host LOCAL\n";
         let node = Node {
             name: "a".into(),
             ipv4: local_routes(table),
@@ -139,6 +142,9 @@ mod tests {
             ("192.0.2.3", false),
             ("192.0.2.255", false),
             ("0.0.0.0", false),
+            // What is only delivered here, as for a transparent proxy, no interface has.
+            ("203.0.113.9", false),
+            ("198.51.100.9", false),
         ] {
             assert_eq!(node.has(&address(Family::Ipv4, host)), is_local, "{host}");
         }
