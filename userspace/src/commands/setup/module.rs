@@ -17,20 +17,49 @@ pub(super) fn ensure_loaded() -> Result<(), Failure> {
     if is_loaded() {
         return Ok(());
     }
-    let _ = Command::new("/sbin/modprobe")
-        .arg("drbd")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let complaint = load(Command::new("/sbin/modprobe").arg("drbd"));
     for _ in 0..ATTEMPTS {
         if is_loaded() {
             return Ok(());
         }
         std::thread::sleep(PAUSE);
     }
-    Err(Failure::local(
-        "Could not stat /proc/drbd: No such file or directory\n\
-         Make sure that the DRBD kernel module is installed and can be loaded!",
+    Err(missing(&complaint))
+}
+
+/// Runs modprobe and returns what it complained about.
+fn load(modprobe: &mut Command) -> String {
+    let modprobe = modprobe.stdin(Stdio::null()).stdout(Stdio::null());
+    let output = modprobe.stderr(Stdio::piped()).output();
+    let errors = output.map(|output| output.stderr).unwrap_or_default();
+    String::from_utf8_lossy(&errors).trim_end().to_owned()
+}
+
+/// The module is not there; modprobe may have said why.
+fn missing(complaint: &str) -> Failure {
+    let gap = if complaint.is_empty() { "" } else { "\n" };
+    Failure::local(format!(
+        "{complaint}{gap}Could not stat /proc/drbd: No such file or directory\n\
+         Make sure that the DRBD kernel module is installed and can be loaded!"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_modprobe_complains_about_is_shown_first() {
+        let why = "modprobe: ERROR: could not insert 'drbd': Key was rejected by service";
+        let script = format!("echo \"{why}\" >&2; echo unheard; exit 1");
+        let complaint = load(Command::new("sh").args(["-c", &script]));
+        let failure = missing(&complaint);
+        assert_eq!(failure.code, 20);
+        let lines: Vec<&str> = failure.text.lines().collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!(lines[0], why);
+        assert!(lines[1].starts_with("Could not stat /proc/drbd"));
+        let silent = missing(&load(Command::new("sh").args(["-c", "exit 1"])));
+        assert!(silent.text.starts_with("Could not stat /proc/drbd"));
+    }
 }
