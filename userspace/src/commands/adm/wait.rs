@@ -1,12 +1,13 @@
 //! `wait-con-int`: waits for all connections while the service starts.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{open, Mode, OFlags};
 use rustix::process::{pidfd_send_signal, Signal};
 
 use super::{runner, Session};
@@ -18,7 +19,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// How often a dot is printed.
 const DOT: Duration = Duration::from_secs(1);
 
-/// How often the journal is told who is being waited for, if nobody reads along.
+/// How often the journal is told who is being waited for, unless the user sits right here.
 const REPORT: Duration = Duration::from_secs(30);
 
 /// What the waiting thread is told.
@@ -108,6 +109,10 @@ impl Wait {
             0 => REPORT,
             seconds => Duration::from_secs(seconds),
         };
+        let refresh = match self.console {
+            Console::Standard => refresh,
+            Console::Device(_) | Console::Nobody => refresh.min(REPORT),
+        };
         while self.waiting.iter().any(Option::is_some) {
             let pause = if self.has_asked { refresh } else { DOT };
             match inbox.recv_timeout(pause) {
@@ -135,16 +140,26 @@ impl Wait {
     fn tick(&mut self) {
         let elapsed = self.started.elapsed();
         self.console.elapsed(elapsed);
-        if self.console.is_nobody() && elapsed.saturating_sub(self.reported) >= REPORT {
-            self.reported = elapsed;
-            let helpers = self.waiting.iter().flatten();
-            let names: Vec<&str> = helpers.map(|helper| helper.name.as_str()).collect();
-            eprintln!(
-                "waiting since {} s for {}",
-                elapsed.as_secs(),
-                names.join(", ")
-            );
+        if let Some(line) = self.report(elapsed) {
+            eprintln!("{line}");
         }
+    }
+
+    /// Returns what the journal is to be told now. What a service prints ends up there, and who
+    /// reads it does not sit at the system console.
+    fn report(&mut self, elapsed: Duration) -> Option<String> {
+        if self.console.is_standard() || elapsed.saturating_sub(self.reported) < REPORT {
+            return None;
+        }
+        self.reported = elapsed;
+        let helpers = self.waiting.iter().flatten();
+        let names: Vec<&str> = helpers.map(|helper| helper.name.as_str()).collect();
+        Some(format!(
+            "waiting since {} s for {}; to abort, kill this process: kill {}",
+            elapsed.as_secs(),
+            names.join(", "),
+            std::process::id()
+        ))
     }
 }
 
@@ -183,18 +198,21 @@ impl Console {
         eprint!("{text}");
         print!("{text}");
         let _ = std::io::stdout().flush();
-        match OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/console")
-        {
+        Self::at("/dev/console")
+    }
+
+    /// Takes the terminal with this name, if it is one.
+    fn at(path: &str) -> Self {
+        // It must not become the terminal that ends this process with itself.
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match open(path, flags, Mode::empty()).map(File::from) {
             Ok(device) if device.is_terminal() => Self::Device(device),
             _ => Self::Nobody,
         }
     }
 
-    fn is_nobody(&self) -> bool {
-        matches!(self, Self::Nobody)
+    fn is_standard(&self) -> bool {
+        matches!(self, Self::Standard)
     }
 
     fn write(&mut self, text: &str) {
@@ -269,7 +287,55 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::{Command, Stdio};
 
+    use rustix::pty::{grantpt, openpt, ptsname, unlockpt, OpenptFlags};
+
     use super::*;
+
+    #[test]
+    fn the_journal_hears_of_the_wait_whether_there_is_a_console_or_not() {
+        let front = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&front).expect("access");
+        unlockpt(&front).expect("access");
+        let name = ptsname(&front, Vec::new()).expect("a name");
+        let consoles = [
+            Console::at(name.to_str().expect("a path")),
+            Console::at("/dev/null"),
+            Console::Standard,
+        ];
+        assert!(matches!(
+            consoles,
+            [Console::Device(_), Console::Nobody, Console::Standard]
+        ));
+        let pid = std::process::id();
+        for console in consoles {
+            let helper = |name: &str| {
+                Some(Helper {
+                    name: name.to_owned(),
+                    handle: None,
+                })
+            };
+            let is_heard = !matches!(console, Console::Standard);
+            let mut wait = Wait {
+                console,
+                waiting: vec![helper("r0/0 (10.0.0.2:7789)"), None, helper("r1/0 (?)")],
+                started: Instant::now(),
+                reported: Duration::ZERO,
+                has_asked: true,
+            };
+            let line = |seconds: u64| {
+                is_heard.then(|| {
+                    format!(
+                        "waiting since {seconds} s for r0/0 (10.0.0.2:7789), r1/0 (?); \
+                         to abort, kill this process: kill {pid}"
+                    )
+                })
+            };
+            assert_eq!(wait.report(Duration::from_secs(29)), None);
+            assert_eq!(wait.report(Duration::from_secs(31)), line(31));
+            assert_eq!(wait.report(Duration::from_secs(60)), None);
+            assert_eq!(wait.report(Duration::from_secs(61)), line(61));
+        }
+    }
 
     #[test]
     fn only_helpers_that_are_waited_for_are_interrupted() {
