@@ -147,6 +147,41 @@ fn what_dump_prints_can_be_read_again() {
     fs::remove_dir_all(scratch).expect("the scratch folder can be removed");
 }
 
+/// The kernel abandons a command whose caller is killed, so that one which waits there for a
+/// bitmap, for writes or for a handshake has the longer limit.
+#[test]
+fn commands_that_wait_in_the_kernel_are_not_cut_short() {
+    let patient = [
+        "check-resize",
+        "invalidate",
+        "invalidate-remote",
+        "new-current-uuid",
+        "resize",
+        "resume-io",
+        "suspend-io",
+        "verify",
+    ];
+    let hasty = ["outdate", "pause-sync", "resume-sync", "role"];
+    let commands = patient.map(|command| (command, 2)).into_iter();
+    let commands: Vec<_> = commands.chain(hasty.map(|command| (command, 1))).collect();
+    std::thread::scope(|scope| {
+        for (command, seconds) in commands {
+            scope.spawn(move || {
+                let call = command.trim_start_matches("check-");
+                let line = format!(
+                    "HANG={call} drbdadm -c conf/patient.conf -s ./drbdsetup -m ./drbdmeta \
+                     {command} r0"
+                );
+                let wanted = format!(
+                    "! Command './drbdsetup {call} 0' did not terminate within {seconds} \
+                     seconds\n? 20\n"
+                );
+                assert_eq!(run("alpha", &line), wanted, "{command}");
+            });
+        }
+    });
+}
+
 fn dump(path: &Path, options: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_drbd-tools"));
     command

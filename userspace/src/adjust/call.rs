@@ -240,7 +240,7 @@ impl Maker<'_> {
         let mut size = volume.options.without_repetitions();
         size.0.retain(|setting| setting.name() == "size");
         [
-            self.on_volume(Limit::Short, "resize", volume)
+            self.on_volume(Limit::Medium, "resize", volume)
                 .options(&size),
             self.on_volume(Limit::Short, "check-resize", volume),
         ]

@@ -71,10 +71,12 @@ fn on_volume(session: &Session<'_>, maker: &Maker<'_>, volume: &LocalVolume) -> 
             hint::after(session, name, volume, code);
             Ok(code)
         }
-        "disk-options" | "invalidate-remote" => simple(setup(Limit::Medium)),
-        "pause-sync" | "resume-sync" | "verify" | "suspend-io" | "resume-io"
-        | "new-current-uuid" | "role" | "cstate" => simple(setup(Limit::Short)),
-        "invalidate" => invalidate(runner, name, &setup(Limit::Short), &meta()),
+        // These wait for a bitmap, for writes or for a handshake, and are abandoned when killed.
+        "disk-options" | "invalidate-remote" | "new-current-uuid" | "resume-io" | "suspend-io"
+        | "verify" => simple(setup(Limit::Medium)),
+        "invalidate" => invalidate(runner, name, &setup(Limit::Medium), &meta()),
+        "pause-sync" | "resume-sync" | "role" | "cstate" => simple(setup(Limit::Short)),
+        // The other node, whose I/O is frozen, may wait for it. Once begun it takes effect.
         "outdate" => outdate(runner, name, &setup(Limit::Short), &meta()),
         "dstate" | "show-gi" | "get-gi" => ask_both(runner, name, &setup(Limit::Short), &meta()),
         "resize" => resize(session, maker, volume),
