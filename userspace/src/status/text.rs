@@ -45,6 +45,9 @@ pub(crate) fn resource(resource: &Resource, style: Style) -> String {
     }
     for connection in &resource.connections {
         out.connection(connection, style);
+        if !style.verbose && !style.statistics && !is_connected(&connection.info) {
+            continue;
+        }
         for peer_device in &connection.peer_devices {
             let size = resource.size_of(peer_device.volume);
             out.peer_device(peer_device, size, name_volumes, style);
@@ -243,6 +246,34 @@ mod tests {
         received:0 sent:0 out-of-sync:65496 pending:0 unacked:0
 
 "
+        );
+    }
+
+    #[test]
+    fn what_was_last_known_of_a_peer_that_is_gone_is_shown_on_request() {
+        let mut gone = sample();
+        let volume = &mut gone.connections[0].peer_devices[0].info;
+        volume.peer_disk_state = 5;
+        volume.peer_resync_susp_user = 1;
+        assert_eq!(
+            resource(&gone, BRIEF),
+            "r0 role:Primary\n  disk:UpToDate\n  peer connection:Connecting\n\n"
+        );
+        for (verbose, statistics) in [(true, false), (false, true)] {
+            let style = Style {
+                verbose,
+                statistics,
+                ..BRIEF
+            };
+            assert!(resource(&gone, style).contains(" peer-disk:Outdated resync-suspended:user"));
+        }
+        let peer = &mut gone.connections[0].info;
+        peer.conn_connection_state = 9;
+        peer.conn_role = 2;
+        assert_eq!(
+            resource(&gone, BRIEF),
+            "r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    \
+             peer-disk:Outdated resync-suspended:user\n\n"
         );
     }
 
