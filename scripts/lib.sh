@@ -21,6 +21,9 @@ PROGRAM=$(basename "$0")
 say() { printf '%s: %s\n' "$PROGRAM" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
+# setting NAME: the value of a symbol in a kernel's configuration, $CONFIG, without quotes.
+setting() { sed -n "s/^$1=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" "$CONFIG"; }
+
 # content_key TEXT...: ten hex digits that change when any argument changes.
 content_key() { printf '%s\0' "$@" | sha256sum | cut -c1-10; }
 

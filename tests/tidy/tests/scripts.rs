@@ -1,0 +1,138 @@
+//! Scripts that change a machine, run where they can change nothing but a folder of the test.
+//!
+//! Each test has a copy of the scripts, in which those that build are replaced, and programs that
+//! stand before those of the machine.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use drbd_tidy::top;
+
+/// What the module of the tests was built for.
+const RELEASE: &str = "7.9.9+deb13-amd64";
+
+/// A checkout with nothing but scripts, and a folder to install to.
+struct Bench {
+    place: PathBuf,
+}
+
+impl Bench {
+    fn new(name: &str) -> Self {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("scripts-{name}"));
+        let _ = fs::remove_dir_all(&place);
+        let bench = Self { place };
+        fs::create_dir_all(bench.at("scripts")).unwrap();
+        for entry in fs::read_dir(top().join("scripts")).unwrap().flatten() {
+            if entry.path().is_file() {
+                let copy = bench.at("scripts").join(entry.file_name());
+                fs::copy(entry.path(), copy).unwrap();
+            }
+        }
+        // Nothing may look for packages, build or read a module here.
+        bench.program("scripts/kernel-source", "exit 9");
+        bench.program("bin/modinfo", &format!("echo '{RELEASE} SMP'"));
+        bench
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.place.join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let file = self.at(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+
+    fn program(&self, path: &str, body: &str) {
+        self.write(path, &format!("#!/bin/sh\n{body}\n"));
+        fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn configure(&self, text: &str) {
+        self.write("kdir/include/config/auto.conf", text);
+    }
+
+    /// Runs a script; whatever it is, it installs into `root`.
+    fn run(&self, script: &str, settings: &[(&str, &str)]) -> Output {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", script])
+            .current_dir(self.at("scripts"))
+            .env("PATH", format!("{}:{path}", self.at("bin").display()))
+            .env("DESTDIR", self.at("root"))
+            .env("DRBD_CACHE", self.at("cache"));
+        for name in [
+            "PREFIX",
+            "MODULE_SIGN_KEY",
+            "MODULE_SIGN_CERT",
+            "DRBD_KERNEL",
+        ] {
+            command.env_remove(name);
+        }
+        command.envs(settings.iter().copied()).output().unwrap()
+    }
+
+    fn succeeds(&self, script: &str, settings: &[(&str, &str)]) -> String {
+        let output = self.run(script, settings);
+        assert!(output.status.success(), "{script}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_kernel_that_left_the_archive_is_prepared_as_before() {
+    let bench = Bench::new("prepared");
+    let prepare = format!("./prepare-kernel {RELEASE}");
+    let missing = bench.run(&prepare, &[]);
+    assert!(!missing.status.success(), "the archive has nothing");
+
+    let folder = format!("cache/stock-{RELEASE}-0123456789");
+    bench.write(&format!("{folder}/build/Makefile"), "");
+    assert!(
+        !bench.run(&prepare, &[]).status.success(),
+        "it is not complete"
+    );
+    bench.write(&format!("{folder}/complete"), "");
+    let printed = bench.succeeds(&prepare, &[]);
+    assert_eq!(
+        printed.trim_end(),
+        bench.at(&folder).join("build").to_str().unwrap()
+    );
+    assert_eq!(
+        bench.succeeds("./prepare-kernel", &[("DRBD_KERNEL", RELEASE)]),
+        printed
+    );
+}
+
+#[test]
+fn the_module_is_built_for_the_kernel_whose_headers_were_named() {
+    let bench = Bench::new("metadata");
+    bench.write("kdir/Makefile", "");
+    bench.write("kdir/include/config/kernel.release", RELEASE);
+    bench.configure("CONFIG_RUST=y\n");
+    bench.program("scripts/prepare-kernel", "echo prepares \"$@\" >&2; exit 9");
+    let output = bench.run("./build-module ../kdir", &[]);
+    assert!(!output.status.success());
+    assert!(
+        said(&output).ends_with(&format!("prepares {RELEASE}\n")),
+        "{}",
+        said(&output)
+    );
+
+    bench.write("kdir/include/config/kernel.release", "7.9.9-custom");
+    let output = bench.run("./build-module ../kdir", &[]);
+    assert!(!output.status.success());
+    assert!(
+        said(&output).contains("pass a build folder that has"),
+        "{}",
+        said(&output)
+    );
+}
