@@ -14,7 +14,7 @@ CHOSEN  := $(if $(ARCH),ARCH=$(ARCH)) $(if $(LLVM),LLVM=$(LLVM)) \
 
 export KEEP T N SEED PEER KERNEL PAIR TOOLS AWAKE SHARD JOBS
 
-.PHONY: help build tools check test demo sim mutants coverage nodes golden fuzz bench fmt doc install clean
+.PHONY: help build tools check test demo sim mutants coverage nodes golden fuzz bench fmt doc install uninstall clean
 
 # Products for all to see: the module of the kernel asked for and the tools.
 build: ## drbd.ko: KDIR=<kernel build folder> [ARCH=um] [LLVM=…|CC=…], or KERNEL=fast|debug|stock
@@ -70,9 +70,12 @@ doc: ## the crates' documentation, in target/doc
 install: build tools ## module to the updates folder of its kernel, tools to PREFIX (/usr)
 	@$(SCRIPTS)/install $(or $(NAME),/lib/modules/$(shell uname -r)/build) $(CHOSEN)
 
+uninstall: ## takes back what install did: PREFIX (/usr), every kernel
+	@$(SCRIPTS)/uninstall
+
 clean: ## removes what was built in the checkout; the caches outside stay
 	rm -rf --one-file-system $(OUT) target
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
-		expand -t 16
+		expand -t 17

@@ -36,6 +36,28 @@ impl Bench {
         bench
     }
 
+    /// A bench whose module and tools have been built.
+    fn built(name: &str) -> Self {
+        let bench = Self::new(name);
+        bench.write("out/drivers/block/drbd/drbd.ko", "module of drbd-rs");
+        bench.write(
+            "out/.kernel",
+            &format!("{} 1\n", bench.at("kdir").display()),
+        );
+        bench.configure("CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_HASH=\"sha512\"\n");
+        bench.write("tools", "tools of drbd-rs");
+        let module = bench.at("out/drivers/block/drbd/drbd.ko");
+        bench.program(
+            "scripts/build-module",
+            &format!("echo {}", module.display()),
+        );
+        bench.program(
+            "scripts/build-tools",
+            &format!("echo {}", bench.at("tools").display()),
+        );
+        bench
+    }
+
     fn at(&self, path: &str) -> PathBuf {
         self.place.join(path)
     }
@@ -44,6 +66,10 @@ impl Bench {
         let file = self.at(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, text).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     fn program(&self, path: &str, body: &str) {
@@ -81,10 +107,86 @@ impl Bench {
         assert!(output.status.success(), "{script}: {}", said(&output));
         String::from_utf8(output.stdout).unwrap()
     }
+
+    /// What is in `root`, folders left out.
+    fn installed(&self) -> Vec<String> {
+        let script = "cd ../root && find . ! -type d | sort";
+        let listed = self.succeeds(script, &[]);
+        listed.lines().map(str::to_owned).collect()
+    }
 }
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn uninstall_removes_what_install_brought_and_nothing_else() {
+    let bench = Bench::built("uninstall");
+    let theirs = [
+        "root/lib/modules/7.1/updates/drbd.ko",
+        "root/usr/lib/drbd/notify.sh",
+        "root/usr/sbin/drbdmon",
+    ];
+    for file in theirs {
+        bench.write(file, "of somebody else");
+    }
+    let before = bench.installed();
+
+    bench.succeeds("./install k", &[]);
+    assert_eq!(
+        bench.installed(),
+        [
+            "./lib/modules/7.1/updates/drbd.ko",
+            "./lib/modules/7.9.9+deb13-amd64/updates/drbd.ko",
+            "./usr/lib/drbd/drbdadm-84",
+            "./usr/lib/drbd/drbdsetup-84",
+            "./usr/lib/drbd/notify.sh",
+            "./usr/sbin/drbdadm",
+            "./usr/sbin/drbdmeta",
+            "./usr/sbin/drbdmon",
+            "./usr/sbin/drbdsetup",
+        ]
+    );
+    for tool in ["sbin/drbdsetup", "sbin/drbdmeta", "lib/drbd/drbdadm-84"] {
+        assert_eq!(bench.read(&format!("root/usr/{tool}")), "tools of drbd-rs");
+    }
+
+    // As often as one likes, each the same.
+    bench.succeeds("./install k && ./uninstall && ./uninstall", &[]);
+    assert_eq!(bench.installed(), before);
+}
+
+#[test]
+fn tools_that_are_not_ours_are_not_uninstalled() {
+    let bench = Bench::built("theirs");
+    for tool in ["sbin/drbdadm", "sbin/drbdsetup", "lib/drbd/drbdadm-84"] {
+        bench.write(&format!("root/usr/{tool}"), "of drbd-utils");
+    }
+    let before = bench.installed();
+    bench.succeeds("./uninstall", &[]);
+    assert_eq!(bench.installed(), before);
+}
+
+#[test]
+fn the_kernel_is_told_where_the_tools_are() {
+    let bench = Bench::built("prefix");
+    let options = "root/etc/modprobe.d/drbd-rs.conf";
+    bench.succeeds("./install k", &[("PREFIX", "/opt/drbd/")]);
+    assert_eq!(
+        bench.read(options),
+        "options drbd usermode_helper=/opt/drbd/sbin/drbdadm\n"
+    );
+    bench.succeeds("./uninstall", &[("PREFIX", "/opt/drbd")]);
+    assert!(bench.installed().is_empty());
+
+    // Where it looks by itself.
+    bench.write(
+        options,
+        "options drbd usermode_helper=/opt/drbd/sbin/drbdadm\n",
+    );
+    bench.succeeds("./install k", &[]);
+    assert!(!bench.at(options).exists());
 }
 
 #[test]
