@@ -4,6 +4,7 @@
 PREFIX=${PREFIX:-/usr}
 PREFIX=${PREFIX%/}
 DESTDIR=${DESTDIR:-}
+SYS=/sys
 
 # The program, its other names, and those by which the tools of version 9 look for the tools of the
 # version that the kernel speaks. These belong to drbd-utils where that is installed.
@@ -95,4 +96,14 @@ say_what_is_lost() {
             return
         fi
     done
+}
+
+hexadecimal() { od -An -v -tx1 "$1" | tr -d ' \n'; }
+
+# another_is_loaded MODULE: whether the loaded driver is another build. No version tells builds
+# apart, only the note of the linker.
+another_is_loaded() {
+    local note=$SYS/module/drbd/notes/.note.gnu.build-id
+    [ -d "$SYS/module/drbd" ] || return 1
+    [ ! -e "$note" ] || [ "$(hexadecimal "$1" | grep -cF "$(hexadecimal "$note")")" = 0 ]
 }

@@ -108,6 +108,15 @@ impl Bench {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Whether a condition of `installed.sh` holds on a machine whose `/sys` is `sys`.
+    fn holds(&self, condition: &str) -> bool {
+        let script = format!(
+            ". ./lib.sh; . ./installed.sh; SYS=../sys CONFIG=../kdir/include/config/auto.conf\n\
+             if {condition}; then echo yes; else echo no; fi"
+        );
+        self.succeeds(&script, &[]) == "yes\n"
+    }
+
     /// What is in `root`, folders left out.
     fn installed(&self) -> Vec<String> {
         let script = "cd ../root && find . ! -type d | sort";
@@ -187,6 +196,21 @@ fn the_kernel_is_told_where_the_tools_are() {
     );
     bench.succeeds("./install k", &[]);
     assert!(!bench.at(options).exists());
+}
+
+#[test]
+fn a_loaded_driver_is_known_by_its_build() {
+    let bench = Bench::built("loaded");
+    let another = || bench.holds("another_is_loaded ../out/drivers/block/drbd/drbd.ko");
+    let note = "sys/module/drbd/notes/.note.gnu.build-id";
+
+    assert!(!another(), "none is loaded");
+    bench.write("sys/module/drbd/version", "8.4.11");
+    assert!(another(), "one without a note is not ours");
+    bench.write(note, "\n of drbd\n");
+    assert!(another());
+    bench.write("out/drivers/block/drbd/drbd.ko", "module\0\n of drbd\n-rs");
+    assert!(!another());
 }
 
 #[test]
