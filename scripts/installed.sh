@@ -98,6 +98,16 @@ say_what_is_lost() {
     done
 }
 
+# signatures_are_enforced: whether this machine loads only signed modules into the kernel whose
+# configuration is $CONFIG.
+signatures_are_enforced() {
+    local lockdown=$SYS/kernel/security/lockdown
+    [ "$(setting CONFIG_MODULE_SIG)" = y ] || return 1
+    [ "$(setting CONFIG_MODULE_SIG_FORCE)" = y ] ||
+        [ "$(cat "$SYS/module/module/parameters/sig_enforce" 2>/dev/null)" = Y ] ||
+        { [ -e "$lockdown" ] && ! grep -qF '[none]' "$lockdown"; }
+}
+
 hexadecimal() { od -An -v -tx1 "$1" | tr -d ' \n'; }
 
 # another_is_loaded MODULE: whether the loaded driver is another build. No version tells builds

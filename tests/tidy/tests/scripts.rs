@@ -199,6 +199,60 @@ fn the_kernel_is_told_where_the_tools_are() {
 }
 
 #[test]
+fn a_named_key_signs_what_is_installed_and_not_what_was_built() {
+    let bench = Bench::built("sign");
+    let module = "root/lib/modules/7.9.9+deb13-amd64/updates/drbd.ko";
+    bench.write("key", "secret");
+    bench.write("cert", "public");
+    // As the kernel's program does, it fails if it is told nothing.
+    let signer = "[ $# = 4 ] || exit 2; echo \" $1 $(cat \"$2\") $(cat \"$3\")\" >>\"$4\"";
+    bench.program("kdir/scripts/sign-file", signer);
+    let (key, cert) = (bench.at("key"), bench.at("cert"));
+    let (key, cert) = (key.to_str().unwrap(), cert.to_str().unwrap());
+
+    let half = bench.run("./install k", &[("MODULE_SIGN_KEY", key)]);
+    assert!(!half.status.success());
+    assert!(!bench.at("root").exists(), "{}", said(&half));
+
+    bench.succeeds(
+        "./install k",
+        &[("MODULE_SIGN_KEY", key), ("MODULE_SIGN_CERT", cert)],
+    );
+    assert_eq!(
+        bench.read(module),
+        "module of drbd-rs sha512 secret public\n"
+    );
+    assert_eq!(
+        bench.read("out/drivers/block/drbd/drbd.ko"),
+        "module of drbd-rs"
+    );
+}
+
+#[test]
+fn a_machine_that_wants_signed_modules_is_recognised() {
+    let bench = Bench::built("enforced");
+    let lockdown = "sys/kernel/security/lockdown";
+    let enforce = "sys/module/module/parameters/sig_enforce";
+    let enforced = || bench.holds("signatures_are_enforced");
+
+    assert!(!enforced());
+    bench.write(lockdown, "[none] integrity confidentiality\n");
+    bench.write(enforce, "N\n");
+    assert!(!enforced());
+    bench.write(lockdown, "none [integrity] confidentiality\n");
+    assert!(enforced());
+    bench.write(lockdown, "[none] integrity confidentiality\n");
+    bench.write(enforce, "Y\n");
+    assert!(enforced());
+    // A kernel that cannot check does not.
+    bench.configure("# CONFIG_MODULE_SIG is not set\n");
+    assert!(!enforced());
+    bench.write(enforce, "N\n");
+    bench.configure("CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_FORCE=y\n");
+    assert!(enforced());
+}
+
+#[test]
 fn a_loaded_driver_is_known_by_its_build() {
     let bench = Bench::built("loaded");
     let another = || bench.holds("another_is_loaded ../out/drivers/block/drbd/drbd.ko");
