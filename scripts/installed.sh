@@ -9,6 +9,7 @@ SYS=/sys
 # The program, its other names, and those by which the tools of version 9 look for the tools of the
 # version that the kernel speaks. These belong to drbd-utils where that is installed.
 TOOLS=("$PREFIX"/sbin/{drbdadm,drbdsetup,drbdmeta} "$PREFIX"/lib/drbd/{drbdadm,drbdsetup}-84)
+HOOK=/etc/kernel/postinst.d/drbd-rs
 OPTIONS=/etc/modprobe.d/drbd-rs.conf
 
 # is_ours FILE: whether a module, a program or what a link leads to was built from these sources.

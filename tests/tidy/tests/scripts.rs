@@ -146,6 +146,7 @@ fn uninstall_removes_what_install_brought_and_nothing_else() {
     assert_eq!(
         bench.installed(),
         [
+            "./etc/kernel/postinst.d/drbd-rs",
             "./lib/modules/7.1/updates/drbd.ko",
             "./lib/modules/7.9.9+deb13-amd64/updates/drbd.ko",
             "./usr/lib/drbd/drbdadm-84",
@@ -265,6 +266,16 @@ fn a_loaded_driver_is_known_by_its_build() {
     assert!(another());
     bench.write("out/drivers/block/drbd/drbd.ko", "module\0\n of drbd\n-rs");
     assert!(!another());
+}
+
+#[test]
+fn a_new_kernel_without_the_module_is_named_and_not_refused() {
+    let bench = Bench::new("hook");
+    let output = bench.run("./kernel-hook no-such-kernel /boot/vmlinuz", &[]);
+    assert!(output.status.success());
+    assert!(said(&output).contains("no drbd-rs module for no-such-kernel"));
+    let output = bench.run("./kernel-hook 2>&-; ./kernel-hook no-such-kernel 2>&-", &[]);
+    assert!(output.status.success());
 }
 
 #[test]
