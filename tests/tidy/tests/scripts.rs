@@ -291,7 +291,15 @@ fn a_kernel_that_left_the_archive_is_prepared_as_before() {
         !bench.run(&prepare, &[]).status.success(),
         "it is not complete"
     );
-    bench.write(&format!("{folder}/complete"), "");
+    let complete = format!("{folder}/complete");
+    bench.write(&complete, "toolchain-0123456789\n");
+    assert!(
+        !bench.run(&prepare, &[]).status.success(),
+        "another compiler made it"
+    );
+    let toolchain = bench.succeeds("./toolchain-root --print", &[]);
+    let name = toolchain.rsplit('/').next().unwrap();
+    bench.write(&complete, name);
     let printed = bench.succeeds(&prepare, &[]);
     assert_eq!(
         printed.trim_end(),
