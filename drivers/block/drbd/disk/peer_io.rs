@@ -103,7 +103,9 @@ impl BioDone for FlushDone {
 
 /// Submits what became ready while nobody was looking, until the thread is asked to stop.
 pub(crate) fn run_worker(resource: &Arc<Resource>) {
+    let mut mask = 0;
     while !thread::should_stop() {
+        resource.follow_cpu_mask(&mut mask);
         resource.bells.peer_io.wait();
         run(resource);
     }

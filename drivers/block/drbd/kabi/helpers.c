@@ -435,15 +435,21 @@ void drbd_helper_flush_signals(void)
 int drbd_helper_thread_affinity(const char *mask)
 {
 	cpumask_var_t cpus;
-	int err;
+	int parsed, err;
 
 	if (!zalloc_cpumask_var(&cpus, GFP_KERNEL))
 		return -ENOMEM;
-	err = mask[0] ? cpumask_parse(mask, cpus) : 0;
-	if (!err)
-		err = set_cpus_allowed_ptr(current, mask[0] ? cpus : cpu_possible_mask);
+	/* Of a mask that is too long the part that fits has been read. */
+	parsed = mask[0] ? cpumask_parse(mask, cpus) : 0;
+	if (parsed && parsed != -EOVERFLOW) {
+		free_cpumask_var(cpus);
+		return parsed;
+	}
+	if (!cpumask_and(cpus, cpus, cpu_possible_mask))
+		cpumask_copy(cpus, cpu_possible_mask);
+	err = set_cpus_allowed_ptr(current, cpus);
 	free_cpumask_var(cpus);
-	return err;
+	return err ? err : parsed;
 }
 
 bool drbd_helper_signal_pending(void)

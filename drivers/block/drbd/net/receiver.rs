@@ -83,8 +83,13 @@ impl<'a> Receiver<'a> {
     }
 
     fn run(&mut self) -> Result {
-        while self.packet()? {}
-        Ok(())
+        let mut mask = 0;
+        loop {
+            self.resource.follow_cpu_mask(&mut mask);
+            if !self.packet()? {
+                return Ok(());
+            }
+        }
     }
 
     /// Receives one packet. Returns whether the core wants another.

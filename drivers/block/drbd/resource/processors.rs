@@ -28,6 +28,7 @@ impl Resource {
             self.bells.control.ring();
             self.bells.sender.ring();
             self.bells.acks.ring();
+            self.bells.peer_io.ring();
         }
     }
 
