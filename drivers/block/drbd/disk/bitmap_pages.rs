@@ -24,6 +24,9 @@ use drbd_core::input::Input;
 use drbd_format::units::BitmapPage;
 use kernel::prelude::*;
 
+/// How many pages are read at once.
+const STRETCH_PAGES: u32 = 64;
+
 /// Reads the whole bitmap and reports the outcome to the core. May sleep.
 pub(crate) fn read_all(volume: &Volume) {
     let index = volume.index;
@@ -38,6 +41,11 @@ pub(crate) fn read_all(volume: &Volume) {
 fn try_read_all(volume: &Volume, backing: &Backing) -> Result<(), MetaError> {
     let index = volume.index;
     let pages = backing.bitmap_pages;
+    let load = |page, block: &[u8]| {
+        volume
+            .resource
+            .with(|inner, _| inner.core.load_bitmap_page(index, page, block));
+    };
     let given_up = || is_given_up(volume);
     let patience = Patience {
         timeout_ms: volume
@@ -46,15 +54,30 @@ fn try_read_all(volume: &Volume, backing: &Backing) -> Result<(), MetaError> {
         given_up: &given_up,
     };
     let mut io = backing.metadata.lock();
-    for page in 0..pages {
+    let mut page = 0;
+    while page < pages {
         let (sector, _) = backing
             .layout
             .bitmap_page(BitmapPage(u64::from(page)))
             .ok_or(EOVERFLOW)?;
-        io.read(&backing.meta, sector.0, &patience)?;
-        volume
-            .resource
-            .with(|inner, _| inner.core.load_bitmap_page(index, page, io.bytes()));
+        // The pages lie one behind the other.
+        let count = STRETCH_PAGES.min(pages - page);
+        let len_bytes = count * BLOCK_LEN as u32;
+        match io.read_many(&backing.meta, sector.0, len_bytes, &patience) {
+            Ok(stretch) => {
+                let blocks = stretch.chunks().flat_map(|chunk| chunk.chunks(BLOCK_LEN));
+                for (page, block) in (page..).zip(blocks) {
+                    load(page, block);
+                }
+                page += count;
+            }
+            Err(MetaError::Failed(ENOMEM)) => {
+                io.read(&backing.meta, sector.0, &patience)?;
+                load(page, io.bytes());
+                page += 1;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

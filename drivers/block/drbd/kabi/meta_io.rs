@@ -194,6 +194,35 @@ impl MetaIo {
         self.run(device, Op::Read, flags, sector, patience)
     }
 
+    /// Reads `len_bytes` from `sector` on and waits. The block stays as it is. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: nothing was read, and [`read`](Self::read) does without memory. `EINVAL` for a
+    /// length of zero or above [`BUF_LEN_MAX`](super::page::BUF_LEN_MAX). No answer; errors of the
+    /// device.
+    pub(crate) fn read_many(
+        &mut self,
+        device: &BackingDevice,
+        sector: u64,
+        len_bytes: u32,
+        patience: &Patience<'_>,
+    ) -> Result<PageBuf, MetaError> {
+        let buf = PagePool::try_alloc(&self.pool, len_bytes)?;
+        let slot = match self.slot.take() {
+            Some(slot) => slot,
+            None => Slot::new()?,
+        };
+        let flags = Flags::META | Flags::PRIO | Flags::SYNC;
+        let context = Finished(slot.clone());
+        self.set
+            .submit(device, Op::Read, flags, sector, buf, context);
+        let (buf, result) = slot.wait(patience).ok_or(MetaError::NoAnswer)?;
+        self.slot = Some(slot);
+        result?;
+        Ok(buf)
+    }
+
     /// Writes the block to `sector` and waits. May sleep. `flags` say whether it must be stable
     /// ([`Flags::FUA`]) and after what ([`Flags::PREFLUSH`]).
     ///
