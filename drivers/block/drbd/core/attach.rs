@@ -227,9 +227,11 @@ impl Control<'_> {
         );
         let old = facts.la_size_sectors;
         let keeps = state.conn >= ConnState::Connected && state.pdsk >= DiskState::Inconsistent;
-        // What applications of a Primary see. The disk may have got a larger size that came to
-        // nothing, as it failed before all of it was written.
-        let seen = if keeps && state.role == Role::Primary {
+        // What applications of a Primary see. The disk has got a larger size that came to nothing,
+        // as it failed before all of it was written.
+        let guard = flag::FULL_SYNC | flag::AL_DISABLED;
+        let half_written = facts.flags & guard == guard;
+        let seen = if keeps && state.role == Role::Primary && half_written {
             old.min(self.vol(v).capacity)
         } else {
             old

@@ -16,7 +16,7 @@ use drbd_format::units::SectorCount;
 use drbd_format::wire::packet::Packet;
 use drbd_format::wire::settings::{QueueLimits, SizeFlags, Sizes};
 use pair::both::{said, Pair, SECTORS};
-use pair::node::V;
+use pair::node::{Node, V};
 
 /// The size of the device in the beginning.
 const FRONT: u64 = SECTORS - 64;
@@ -560,6 +560,26 @@ fn the_limit_of_the_peer_holds_for_an_attached_disk_whatever_counts_as_late() {
     assert_eq!((pair.a.capacity, pair.b.capacity), (FRONT + 24, FRONT + 24));
     let sizes = |line: &&String| line.starts_with("SetCapacity");
     assert_eq!(pair.a.told[before..].iter().filter(sizes).count(), 1);
+}
+
+/// Nothing says that the larger size came to nothing: the disk may be another one.
+#[test]
+fn a_larger_disk_is_not_cut_off_by_the_device_of_a_primary() {
+    let mut pair = Pair::new();
+    pair.b = Node::with_volumes(1, 2, SECTORS - 8, 0x22);
+    pair.b.make_volumes();
+    pair.sync_front(SECTORS - 8);
+    let (volume, force) = (V, true);
+    let detach = AdminRequest::Detach { volume, force };
+    assert_eq!(pair.command(true, detach), 1);
+    pair.a
+        .edit_superblock(|superblock| superblock.la_size = SectorCount(SECTORS));
+    let before = (pair.a.answers.len(), pair.a.superblocks.len());
+    pair.a.attach(limited(0));
+    pair.run();
+    assert_eq!(pair.a.answers.len(), before.0 + 1);
+    assert_eq!(pair.a.answers[before.0].1, 170);
+    assert_eq!(pair.a.superblocks.len(), before.1);
 }
 
 /// Seed 363449: the disk failed while a larger size was being written, which came to nothing but
