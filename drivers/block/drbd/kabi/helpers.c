@@ -439,7 +439,7 @@ int drbd_helper_thread_affinity(const char *mask)
 
 	if (!zalloc_cpumask_var(&cpus, GFP_KERNEL))
 		return -ENOMEM;
-	/* Of a mask that is too long the part that fits has been read. */
+	/* Of a mask that is too long the groups that fit have been read. */
 	parsed = mask[0] ? cpumask_parse(mask, cpus) : 0;
 	if (parsed && parsed != -EOVERFLOW) {
 		free_cpumask_var(cpus);
@@ -448,6 +448,9 @@ int drbd_helper_thread_affinity(const char *mask)
 	if (!cpumask_and(cpus, cpus, cpu_possible_mask))
 		cpumask_copy(cpus, cpu_possible_mask);
 	err = set_cpus_allowed_ptr(current, cpus);
+	/* None of them is online. */
+	if (err == -EINVAL)
+		err = set_cpus_allowed_ptr(current, cpu_possible_mask);
 	free_cpumask_var(cpus);
 	return err ? err : parsed;
 }

@@ -223,12 +223,13 @@ pub(crate) fn set_realtime() {
 }
 
 /// Binds the calling thread to the processors of `mask` (hexadecimal, as `cpu-mask` of the resource
-/// options); a mask that is empty, or names none of this machine, means all of them. May sleep.
+/// options); a mask that is empty, or names none that is there, means all of them. May sleep.
 ///
 /// # Errors
 ///
 /// `EOVERFLOW` if the mask names processors that this machine does not have: the others have been
-/// taken. `EINVAL` if the mask cannot be read; nothing has changed then.
+/// taken (all of them if a group of it has more than eight digits). `EINVAL` if the mask cannot be
+/// read; nothing has changed then.
 pub(crate) fn set_affinity(mask: &CStr) -> Result {
     // SAFETY: The mask is a C string; the call concerns the current task.
     kernel::error::to_result(unsafe { ffi::drbd_helper_thread_affinity(mask.as_char_ptr()) })
