@@ -209,16 +209,9 @@ impl MetaIo {
         patience: &Patience<'_>,
     ) -> Result<PageBuf, MetaError> {
         let buf = PagePool::try_alloc(&self.pool, len_bytes)?;
-        let slot = match self.slot.take() {
-            Some(slot) => slot,
-            None => Slot::new()?,
-        };
+        self.prepare_slot()?;
         let flags = Flags::META | Flags::PRIO | Flags::SYNC;
-        let context = Finished(slot.clone());
-        self.set
-            .submit(device, Op::Read, flags, sector, buf, context);
-        let (buf, result) = slot.wait(patience).ok_or(MetaError::NoAnswer)?;
-        self.slot = Some(slot);
+        let (buf, result) = self.transfer(device, Op::Read, flags, sector, buf, patience)?;
         result?;
         Ok(buf)
     }
@@ -269,24 +262,48 @@ impl MetaIo {
         patience: &Patience<'_>,
     ) -> Result<(), MetaError> {
         // Before the block, which is to stay if there is no memory.
-        let slot = match self.slot.take() {
-            Some(slot) => slot,
-            None => Slot::new()?,
-        };
+        self.prepare_slot()?;
         let block = match self.block.take() {
             Some(block) => block,
             // There was no memory after the last operation was given up.
             None => Self::fresh_block(&self.pool)?,
         };
+        match self.transfer(device, op, flags, sector, block, patience) {
+            Ok((block, result)) => {
+                self.block = Some(block);
+                Ok(result?)
+            }
+            Err(error) => {
+                self.block = Self::fresh_block(&self.pool).ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// Sees to it that there is a place for the result of the next operation. May sleep.
+    fn prepare_slot(&mut self) -> Result {
+        if self.slot.is_none() {
+            self.slot = Some(Slot::new()?);
+        }
+        Ok(())
+    }
+
+    /// Reads into `buf` or writes it, and waits; there is a slot. Without an answer buffer and slot
+    /// stay with the operation, which must not meet the next one. May sleep.
+    fn transfer(
+        &mut self,
+        device: &BackingDevice,
+        op: Op,
+        flags: Flags,
+        sector: u64,
+        buf: PageBuf,
+        patience: &Patience<'_>,
+    ) -> Result<(PageBuf, Result), MetaError> {
+        let slot = self.slot.take().ok_or(ENOMEM)?;
         let context = Finished(slot.clone());
-        self.set.submit(device, op, flags, sector, block, context);
-        let Some((block, result)) = slot.wait(patience) else {
-            // Block and slot stay with the operation; it must not meet the next one.
-            self.block = Self::fresh_block(&self.pool).ok();
-            return Err(MetaError::NoAnswer);
-        };
+        self.set.submit(device, op, flags, sector, buf, context);
+        let answer = slot.wait(patience).ok_or(MetaError::NoAnswer)?;
         self.slot = Some(slot);
-        self.block = Some(block);
-        Ok(result?)
+        Ok(answer)
     }
 }
