@@ -1,9 +1,14 @@
 //! Whether the kernel module is there.
 
-use crate::report::Failure;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use rustix::fs::{memfd_create, MemfdFlags};
+
+use crate::report::Failure;
 
 const PROC_DRBD: &str = "/proc/drbd";
 
@@ -30,9 +35,21 @@ pub(super) fn ensure_loaded() -> Result<(), Failure> {
 /// Runs modprobe and returns what it complained about.
 fn load(modprobe: &mut Command) -> String {
     let modprobe = modprobe.stdin(Stdio::null()).stdout(Stdio::null());
-    let output = modprobe.stderr(Stdio::piped()).output();
-    let errors = output.map(|output| output.stderr).unwrap_or_default();
+    let errors = complaint(modprobe).unwrap_or_default();
     String::from_utf8_lossy(&errors).trim_end().to_owned()
+}
+
+/// Runs a command and returns its error messages.
+///
+/// They go to memory, not into a pipe: what the configuration of modprobe starts may live on and
+/// keep them open.
+fn complaint(command: &mut Command) -> io::Result<Vec<u8>> {
+    let mut errors = File::from(memfd_create("complaint", MemfdFlags::CLOEXEC)?);
+    command.stderr(errors.try_clone()?).status()?;
+    let mut text = Vec::new();
+    errors.rewind()?;
+    errors.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The module is not there; modprobe may have said why.
@@ -46,6 +63,10 @@ fn missing(complaint: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use rustix::process::{kill_process, Pid, Signal};
+
     use super::*;
 
     #[test]
@@ -61,5 +82,18 @@ mod tests {
         assert!(lines[1].starts_with("Could not stat /proc/drbd"));
         let silent = missing(&load(Command::new("sh").args(["-c", "exit 1"])));
         assert!(silent.text.starts_with("Could not stat /proc/drbd"));
+    }
+
+    #[test]
+    fn what_modprobe_leaves_running_is_not_waited_for() {
+        let script = "sleep 100 & echo why >&2; echo $! >&2";
+        let begun = Instant::now();
+        let complaint = load(Command::new("sh").args(["-c", script]));
+        let took = begun.elapsed();
+        let (why, left) = complaint.split_once('\n').expect("two lines");
+        assert_eq!(why, "why");
+        let left = left.parse().ok().and_then(Pid::from_raw).expect("a number");
+        kill_process(left, Signal::KILL).expect("it runs");
+        assert!(took < Duration::from_secs(90), "{took:?}");
     }
 }
