@@ -25,7 +25,7 @@ use runner::{GaveUp, Runner, CANNOT_RUN};
 use select::{Mismatch, Selected};
 use table::{Command, Listed, Scope};
 
-use crate::adjust::call::Maker;
+use crate::adjust::call::{Call, Limit, Maker};
 use crate::config::local::Node;
 use crate::config::model::Config;
 use crate::config::resolve::{address_place, resolve, View};
@@ -91,6 +91,11 @@ struct Session<'s> {
 impl Session<'_> {
     fn command(&self) -> &'static Command {
         self.invocation.command
+    }
+
+    /// Tells whether this option is passed on to drbdsetup.
+    fn passes(&self, option: &str) -> bool {
+        self.invocation.backend.iter().any(|word| word == option)
     }
 
     fn general(&self) -> &General {
@@ -222,6 +227,7 @@ fn execute(session: &Session<'_>, node: &Node) -> Ending {
     let code = match command.name {
         "up" => staged::up(session, &selected)?,
         "adjust" | "adjust-with-progress" => staged::adjust(session, &selected)?,
+        "status" if selected.len() > 1 && session.passes("--json") => status_of_all(session)?,
         _ => each(session, &selected)?,
     };
     Ok(code.max(misnamed))
@@ -409,6 +415,16 @@ fn each(session: &Session<'_>, selected: &[Selected<'_>]) -> Ending {
         }
     }
     Ok(highest)
+}
+
+/// One text for a program to read, not one for each resource.
+fn status_of_all(session: &Session<'_>) -> Ending {
+    if session.invocation.names.iter().any(|name| name != "all") {
+        eprintln!("With --json, name one resource, or none for all.");
+        return Ok(MISUSED);
+    }
+    let call = Call::setup(Limit::Short, ["status"]).with(&session.invocation.backend);
+    session.runner.run("all", &call)
 }
 
 /// Prints the configuration.

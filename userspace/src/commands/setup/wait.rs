@@ -11,6 +11,7 @@ use drbd_format::netlink::ids::Command;
 use drbd_format::netlink::info::{
     notification, sib_reason, timeout_type, NotificationHeader, StateInfo, TimeoutParms,
 };
+use drbd_format::options::{number_in, Unit};
 use drbd_format::types::ConnState;
 use std::time::{Duration, Instant};
 
@@ -39,10 +40,14 @@ struct Timeouts {
 
 impl Timeouts {
     fn read(call: &Call<'_>) -> Result<Self, Failure> {
+        let given = |name: &str| match call.local(name).flatten() {
+            Some(word) => seconds(name, word),
+            None => Ok(0),
+        };
         let mut timeouts = Self {
-            wfc: seconds(call, "wfc-timeout")?,
-            degraded: seconds(call, "degr-wfc-timeout")?,
-            outdated: seconds(call, "outdated-wfc-timeout")?,
+            wfc: given("wfc-timeout")?,
+            degraded: given("degr-wfc-timeout")?,
+            outdated: given("outdated-wfc-timeout")?,
         };
         for note in timeouts.order() {
             eprintln!("{note}");
@@ -91,12 +96,8 @@ impl Timeouts {
     }
 }
 
-fn seconds(call: &Call<'_>, name: &str) -> Result<u64, Failure> {
-    let Some(word) = call.local(name).flatten() else {
-        return Ok(0);
-    };
-    let value = word
-        .parse()
+fn seconds(name: &str, word: &str) -> Result<u64, Failure> {
+    let value = number_in(Unit::Seconds, word)
         .map_err(|_| Failure::local(format!("{word} is not a valid number")))?;
     if value > TIMEOUT_MAX_S {
         let name = name.replace('-', "_");
@@ -259,6 +260,20 @@ mod tests {
     use drbd_format::netlink::codes::RetCode;
     use drbd_format::netlink::tlv::Writer;
     use drbd_format::state_word::VolumeState;
+
+    /// As in the file, so that what drbdadm has accepted is not refused.
+    #[test]
+    fn timeouts_are_written_like_all_numbers_of_the_configuration() {
+        let read = |word| seconds("degr-wfc-timeout", word).map_err(|failure| failure.text);
+        for (word, value) in [("0", 0), ("300000", 300_000), ("1K", 1024), ("2s", 1024)] {
+            assert_eq!(read(word), Ok(value), "{word}");
+        }
+        for word in ["", "-1", "2x", "s"] {
+            assert_eq!(read(word), Err(format!("{word} is not a valid number")));
+        }
+        let beyond = "degr_wfc_timeout => 1048576 out of range [0..300000]";
+        assert_eq!(read("1M"), Err(beyond.to_owned()));
+    }
 
     #[test]
     fn special_timeouts_are_never_longer_than_the_general_one() {
