@@ -123,8 +123,8 @@ pub(crate) fn run(
         }
     };
     // Handlers of volumes run one after the other, as the state that they are told about does.
-    let queue = if of_resource {
-        &resource.fencing
+    let queue = if of_resource || is_emergency(handler) {
+        &resource.urgent_helpers
     } else {
         &resource.helpers
     };
@@ -142,6 +142,12 @@ pub(crate) fn run(
             });
         }
     }
+}
+
+/// The handler may be there to stop the node, and does not wait for others: what another one does
+/// may hang on the disk that fails.
+const fn is_emergency(handler: Handler) -> bool {
+    matches!(handler, Handler::LocalIoError | Handler::PriOnInconDegr)
 }
 
 /// Returns the exit code of a wait status; a helper that could not be run counts as 0.

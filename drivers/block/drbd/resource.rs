@@ -254,8 +254,8 @@ pub(crate) struct Resource {
     /// Runs the user-mode helpers of volumes in their order, so that no thread of the resource
     /// waits for one.
     pub(crate) helpers: WorkQueue,
-    /// Runs those of the resource, which may take long.
-    pub(crate) fencing: WorkQueue,
+    /// Runs those that wait for no other: of the resource, which may take long, and in emergencies.
+    pub(crate) urgent_helpers: WorkQueue,
     /// Closes backing disks, each of which may take any time.
     pub(crate) closing: WorkQueue,
     /// How many work on these three queues or wait to.
@@ -302,7 +302,7 @@ impl Resource {
                 net_in_use: Atomic::new(false),
                 pages: PagePool::new(PAGES_RESERVE)?,
                 helpers: WorkQueue::ordered(c"drbd_helpers")?,
-                fencing: WorkQueue::unbound(c"drbd_fencing")?,
+                urgent_helpers: WorkQueue::unbound(c"drbd_urgent")?,
                 closing: WorkQueue::unbound(c"drbd_closing")?,
                 errands: Atomic::new(0),
                 ended: Atomic::new(false),

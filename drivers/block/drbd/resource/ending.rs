@@ -75,7 +75,7 @@ impl Resource {
     /// Waits until nobody works on a queue of the resource any more. May sleep.
     fn flush(&self) {
         self.helpers.flush();
-        self.fencing.flush();
+        self.urgent_helpers.flush();
         // The core has been told that the disks are closed; now the items themselves have ended.
         self.closing.flush();
     }

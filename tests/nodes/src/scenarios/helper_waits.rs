@@ -1,5 +1,5 @@
 //! Helpers that take long: what they are told is what was so when they were called, and nobody
-//! waits for them.
+//! waits for them, least of all those that an emergency calls.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use super::Scenario;
 use crate::bed::Bed;
 use crate::node::Node;
 use crate::pair::{Pair, Plan};
-use crate::provision::{resource, HOSTS};
+use crate::provision::{resource, HOSTS, LAB_DISK};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "helper_waits",
-    shows: "a helper knows the peer that is gone when it runs; down answers while one runs",
+    shows: "a helper knows the peer that is gone when it runs; a failing disk has its own called, \
+            and down answers, while one runs",
     run,
 };
 
@@ -25,6 +26,7 @@ const HELPER: &str = r#"cat >/tmp/helper <<'END'
 echo "$1 $2 ${DRBD_PEER_AF-none} ${DRBD_PEER_ADDRESS-none}" >>/tmp/helped
 case $1 in
 initial-split-brain) sleep 3 ;;
+after-resync-target) if test -e /tmp/slow; then sleep 20; echo rested >>/tmp/helped; fi ;;
 fence-peer) sleep 20; echo fenced >>/tmp/helped; exit 4 ;;
 esac
 exit 0
@@ -38,15 +40,24 @@ const QUICK: Duration = Duration::from_secs(12);
 fn run(bed: &Bed) -> Result<()> {
     let plan = Plan {
         disk_kib: [16 * 1024; 2],
-        resource: resource("resftp", NET, &[]),
+        resource: resource("resftp", NET, &[]).replace(LAB_DISK, "/dev/mapper/weak"),
         ..Plan::default()
     };
     let pair = Pair::boot(bed, SCENARIO.name, &plan)?;
+    for node in pair.both() {
+        node.run(&format!(
+            "dmsetup create weak --table \"{}\" && dmsetup mknodes",
+            sound()
+        ))?
+        .ok()?;
+    }
     pair.run_both(HELPER)?;
     pair.up_equal()?;
     connection_gone(&pair).context("a connection that is gone")?;
+    disk_fails_meanwhile(&pair).context("a disk that fails while a helper runs")?;
     down_meanwhile(&pair).context("down while a helper runs")?;
     pair.s.run("drbdadm down resftp && rmmod drbd")?.ok()?;
+    pair.run_both("dmsetup remove weak")?;
     super::module_load::leak_checks(&pair)?;
     pair.finish()
 }
@@ -106,6 +117,50 @@ fn connection_gone(pair: &Pair) -> Result<()> {
         node.wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate", " oos:0"], 30)?;
     }
     Ok(())
+}
+
+/// The table of a disk that works, for dmsetup.
+fn sound() -> String {
+    format!("0 $(blockdev --getsz {LAB_DISK}) linear {LAB_DISK} 0")
+}
+
+/// after-resync-target runs for 20 s; local-io-error, which may have to stop the node, does not
+/// wait for it.
+fn disk_fails_meanwhile(pair: &Pair) -> Result<()> {
+    let Pair { m, s, .. } = pair;
+    let (_, address) = HOSTS[0];
+    let replace = |table: &str| {
+        s.run(&format!(
+            "dmsetup suspend --noflush --nolockfs weak && dmsetup load weak --table \"{table}\" && \
+             dmsetup resume weak"
+        ))
+    };
+    s.run("touch /tmp/slow && drbdsetup disk-options 0 --on-io-error=call-local-io-error")?
+        .ok()?;
+    m.run("drbdadm disconnect resftp")?.ok()?;
+    write(m)?;
+    s.run(": >/tmp/helped")?.ok()?;
+    m.run("drbdadm connect resftp")?.ok()?;
+    helped(
+        s,
+        &format!("after-resync-target minor-0 ipv4 {address}"),
+        30,
+    )?;
+    replace(&format!("0 $(blockdev --getsz {LAB_DISK}) error"))?.ok()?;
+    write(m)?;
+    helped(s, &format!("local-io-error minor-0 ipv4 {address}"), 10)?;
+    let helped_so_far = s.run("rm /tmp/slow; cat /tmp/helped")?;
+    ensure!(
+        !helped_so_far.text().contains("\nrested"),
+        "the helper has ended too early to show anything"
+    );
+    s.wait_proc(&["cs:Connected", "ds:Diskless/UpToDate"], 10)?;
+    replace(&sound())?.ok()?;
+    s.run("drbdadm attach resftp")?.ok()?;
+    for node in pair.both() {
+        node.wait_proc(&["cs:Connected", "ds:UpToDate/UpToDate", " oos:0"], 30)?;
+    }
+    helped(s, "rested", 30)
 }
 
 /// fence-peer runs for 20 s. The resource is taken down, comes back and goes again; the module
