@@ -18,6 +18,7 @@ use crate::{
         genl::{
             Command as GenlCommand,
             Dump,
+            FamilyLock,
             Handler,
             Request, //
         },
@@ -108,7 +109,7 @@ impl Handler for Admin {
     ];
 
     #[inline(never)]
-    fn doit(&self, request: &Request<'_>) -> Result {
+    fn doit(&self, request: &Request<'_>, mut lock: FamilyLock<'_>) -> Result {
         // What reclaim would wait for may go on only when a control thread does, which takes the
         // locks of events and of the registry, or when a command does, which needs the lock of the
         // netlink layer: the answer is made under that one.
@@ -122,7 +123,7 @@ impl Handler for Admin {
         // A command may take long, and a handler that it starts may ask for something itself: the
         // lock of the netlink layer is not held meanwhile. What must not change under a command
         // is kept by the admin mutex of its resource and by the registry.
-        let result = request.unlocked(|| job.find_object().and_then(|()| self.run(&mut job)));
+        let result = lock.released(|| job.find_object().and_then(|()| self.run(&mut job)));
         let code = match result {
             Ok(code) => code,
             Err(Failure { code, text }) => {

@@ -98,14 +98,20 @@ struct Upper {
 }
 
 impl Upper {
-    fn bio(&self) -> &bindings::bio {
-        // SAFETY: By the type invariant. The fields that are read here do not change; the other
-        // fields are not read through this reference.
-        unsafe { self.ptr.as_ref() }
+    /// Operation and modifiers.
+    fn opf(&self) -> bindings::blk_opf_t {
+        // SAFETY: By the type invariant the bio is there and nobody changes this field. Others
+        // change at any time, so that there is no reference to the whole.
+        unsafe { (&raw const (*self.ptr.as_ptr()).bi_opf).read() }
+    }
+
+    fn iter(&self) -> bindings::bvec_iter {
+        // SAFETY: As in `opf`.
+        unsafe { (&raw const (*self.ptr.as_ptr()).bi_iter).read() }
     }
 
     fn op(&self) -> Op {
-        let opf = self.bio().bi_opf;
+        let opf = self.opf();
         match opf & OP_MASK {
             bindings::req_op_REQ_OP_READ => Op::Read,
             bindings::req_op_REQ_OP_WRITE if self.len_bytes() == 0 => Op::Flush,
@@ -118,15 +124,15 @@ impl Upper {
     }
 
     fn flags(&self) -> Flags {
-        Flags(self.bio().bi_opf & !OP_MASK)
+        Flags(self.opf() & !OP_MASK)
     }
 
     fn sector(&self) -> u64 {
-        self.bio().bi_iter.bi_sector
+        self.iter().bi_sector
     }
 
     fn len_bytes(&self) -> u32 {
-        self.bio().bi_iter.bi_size
+        self.iter().bi_size
     }
 
     /// Whether there are pages behind the length.
@@ -261,11 +267,15 @@ impl BioHold {
         if !self.upper.has_data() {
             return (core::ptr::null(), 0, 0, 0);
         }
-        let bio = self.upper.bio();
-        let len = bio.bi_iter.bi_size as usize;
-        let offset = bio.bi_iter.bi_offset as usize;
-        // SAFETY: The iterator of a valid bio points to an existing vector.
-        let first = unsafe { bio.bi_io_vec.add(bio.bi_iter.bi_idx as usize) }.cast_const();
+        let iter = self.upper.iter();
+        let len = iter.bi_size as usize;
+        let offset = iter.bi_offset as usize;
+        // SAFETY: The bio is there and its vectors are not changed, by the type invariant. The
+        // iterator of a valid bio points to an existing vector.
+        let first = unsafe {
+            let vectors = (&raw const (*self.upper.ptr.as_ptr()).bi_io_vec).read();
+            vectors.add(iter.bi_idx as usize).cast_const()
+        };
         let mut count = 0;
         let mut covered = 0;
         while covered < offset + len {
@@ -305,8 +315,9 @@ impl BioHold {
                 return;
             }
             let take = (len - skip).min(out.len() - done);
-            // SAFETY: The piece is valid; the upper layer may write to it meanwhile, which is why
-            // this is a copy of raw memory.
+            // SAFETY: The piece is valid. The upper layer may write to it meanwhile, as it may
+            // while a device reads it: like there, any of the bytes may be the old or the new one,
+            // and nothing is concluded from them. No reference to the piece exists.
             unsafe { core::ptr::copy(address.add(skip), out.as_mut_ptr().add(done), take) };
             done += take;
             skip = 0;

@@ -198,6 +198,7 @@ unsafe extern "C" {
         data: *mut c_void,
         name: *const c_char,
     ) -> *mut bindings::task_struct;
+    pub(crate) fn drbd_helper_thread_should_stop() -> bool;
     pub(crate) fn drbd_helper_thread_allow_signals();
     pub(crate) fn drbd_helper_thread_realtime();
     pub(crate) fn drbd_helper_thread_affinity(mask: *const c_char) -> c_int;

@@ -51,7 +51,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// # Errors
     ///
     /// The sender gets an `NLMSG_ERROR` with the error.
-    fn doit(&self, request: &Request<'_>) -> Result;
+    fn doit(&self, request: &Request<'_>, lock: FamilyLock<'_>) -> Result;
 
     /// Writes some of the messages of a dump. It is called again, with the same
     /// [`Dump::state`], until it writes nothing.
@@ -132,14 +132,27 @@ impl Request<'_> {
         // SAFETY: The call takes the message over, whatever happens.
         to_result(unsafe { ffi::drbd_helper_genl_reply(skb, self.info) })
     }
+}
 
-    /// Releases the generic netlink lock while `f` runs, for commands that take long: other
-    /// requests are handled meanwhile. Only in [`Handler::doit`].
-    pub(crate) fn unlocked<R>(&self, f: impl FnOnce() -> R) -> R {
-        // SAFETY: The lock is held by the caller of our callback, on behalf of this task.
+/// The generic netlink lock, which the kernel holds for a request.
+///
+/// # Invariants
+///
+/// It exists only during [`Handler::doit`], once, and the lock is held by this task.
+pub(crate) struct FamilyLock<'a> {
+    /// Belongs to the task, and to this call.
+    _call: PhantomData<&'a *mut ()>,
+}
+
+impl FamilyLock<'_> {
+    /// Releases the lock while `f` runs, for commands that take long: other requests are handled
+    /// meanwhile. May sleep.
+    pub(crate) fn released<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: By the type invariant it is held. `f` cannot come here again: this value is
+        // borrowed.
         unsafe { bindings::genl_unlock() };
         let result = f();
-        // SAFETY: It expects the lock to be held afterwards.
+        // SAFETY: The caller of our callback expects it to be held afterwards.
         unsafe { bindings::genl_lock() };
         result
     }
@@ -383,7 +396,9 @@ impl<H: Handler> Family<H> {
     ) -> c_int {
         // SAFETY: Both are valid for the call.
         let (handler, request) = unsafe { (Self::handler(info), request(skb, info)) };
-        let result = request.and_then(|request| handler.doit(&request));
+        // INVARIANT: The family asks for no parallel operations, so that the kernel holds the lock.
+        let lock = FamilyLock { _call: PhantomData };
+        let result = request.and_then(|request| handler.doit(&request, lock));
         result.map_or_else(Error::to_errno, |()| 0)
     }
 

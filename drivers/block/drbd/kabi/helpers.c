@@ -416,6 +416,12 @@ struct task_struct *drbd_helper_thread_create(int (*run)(void *), void *data, co
 	return kthread_create(run, data, "%s", name);
 }
 
+bool drbd_helper_thread_should_stop(void)
+{
+	/* Other tasks have no place where the answer would be. */
+	return (current->flags & PF_KTHREAD) && kthread_should_stop();
+}
+
 void drbd_helper_thread_allow_signals(void)
 {
 	allow_signal(SIGHUP);

@@ -115,6 +115,7 @@ int drbd_helper_socket_send_bvec(struct socket *sock, const struct bio_vec *vec,
 
 /* Tasks, work queues, waiting, time */
 struct task_struct *drbd_helper_thread_create(int (*run)(void *), void *data, const char *name);
+bool drbd_helper_thread_should_stop(void);
 void drbd_helper_thread_allow_signals(void);
 void drbd_helper_thread_realtime(void);
 int drbd_helper_thread_affinity(const char *mask);

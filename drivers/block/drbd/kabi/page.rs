@@ -165,7 +165,9 @@ struct PoolGuard(NonNull<bindings::mempool>);
 
 impl Drop for PoolGuard {
     fn drop(&mut self) {
-        // SAFETY: The pool is owned by this value, and all elements are back in it.
+        // SAFETY: The pool is owned by this value, and nobody uses it any more. It frees the
+        // elements that lie in it; a page that a socket still has left it for good in `release`
+        // and goes with its last reference.
         unsafe { bindings::mempool_destroy(self.0.as_ptr()) };
     }
 }
@@ -189,7 +191,8 @@ const _: () = assert!(size_of::<Table>() % align_of::<bindings::bio_vec>() == 0)
 /// `table` is a valid element of a table pool, owned by this value. Each of its `pieces` vectors
 /// holds a reference to its page, starts at offset 0 of it and covers existing memory. The sum of
 /// the vectors' lengths is `len_bytes`. Nobody writes to the memory but the owner of this value, or
-/// the device or the socket the value was lent to.
+/// the device or the socket the value was lent to. Until one of them has, it holds whatever its
+/// last user left there.
 pub(crate) struct PageBuf {
     table: NonNull<Table>,
 }
@@ -261,11 +264,12 @@ impl PageBuf {
         self.head().len_bytes
     }
 
-    /// The bytes, piece by piece.
+    /// The bytes, piece by piece: only what was written before means anything. Any context.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         self.vectors().iter().map(|vector| {
             // SAFETY: By the type invariant the vector covers memory that nobody writes to while
-            // the buffer is borrowed. There is no high memory on 64-bit machines.
+            // the buffer is borrowed. It comes from the page allocator, where all memory has
+            // values, and each is a valid `u8`. There is no high memory on 64-bit machines.
             unsafe {
                 let address = ffi::drbd_helper_page_address(vector.bv_page).cast::<u8>();
                 core::slice::from_raw_parts(address, vector.bv_len as usize)

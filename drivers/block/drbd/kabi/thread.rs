@@ -198,10 +198,10 @@ unsafe fn free<F>(data: *mut c_void) {
     drop(unsafe { KBox::from_raw(data.cast::<F>()) });
 }
 
-/// Whether somebody waits in [`Thread::stop`] for the calling thread. Only in a thread of ours.
+/// Whether somebody waits in [`Thread::stop`] for the calling thread; `false` in any other task.
 pub(crate) fn should_stop() -> bool {
-    // SAFETY: Only threads of ours call it, by contract.
-    unsafe { bindings::kthread_should_stop() }
+    // SAFETY: A plain question about the current task.
+    unsafe { ffi::drbd_helper_thread_should_stop() }
 }
 
 /// Whether the calling thread was interrupted.
