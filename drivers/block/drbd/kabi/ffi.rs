@@ -164,6 +164,7 @@ unsafe extern "C" {
     pub(crate) fn drbd_helper_socket_delay_acks(sock: *mut bindings::socket);
     pub(crate) fn drbd_helper_socket_priority(sock: *mut bindings::socket, priority: u32);
     pub(crate) fn drbd_helper_socket_reuseaddr(sock: *mut bindings::socket);
+    pub(crate) fn drbd_helper_socket_unacked(sock: *mut bindings::socket) -> u32;
     pub(crate) fn drbd_helper_socket_abort(sock: *mut bindings::socket);
     pub(crate) fn drbd_helper_socket_recv(
         sock: *mut bindings::socket,

@@ -367,6 +367,20 @@ void drbd_helper_socket_reuseaddr(struct socket *sock)
 	sock_set_reuseaddr(sock->sk);
 }
 
+/* What the peer has not acknowledged, in bytes; a FIN is none. */
+u32 drbd_helper_socket_unacked(struct socket *sock)
+{
+	struct sock *sk = sock->sk;
+	u32 unacked;
+
+	lock_sock(sk);
+	unacked = tcp_sk(sk)->write_seq - tcp_sk(sk)->snd_una;
+	if (unacked && (sk->sk_shutdown & SEND_SHUTDOWN))
+		unacked--;
+	release_sock(sk);
+	return unacked;
+}
+
 /* Nothing is sent any more, not even what waits to be sent again. */
 void drbd_helper_socket_abort(struct socket *sock)
 {

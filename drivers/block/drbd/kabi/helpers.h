@@ -105,6 +105,7 @@ void drbd_helper_socket_nodelay(struct socket *sock);
 void drbd_helper_socket_delay_acks(struct socket *sock);
 void drbd_helper_socket_priority(struct socket *sock, u32 priority);
 void drbd_helper_socket_reuseaddr(struct socket *sock);
+u32 drbd_helper_socket_unacked(struct socket *sock);
 void drbd_helper_socket_abort(struct socket *sock);
 int drbd_helper_socket_recv(struct socket *sock, void *buf, size_t len, int flags);
 int drbd_helper_socket_recv_bvec(struct socket *sock, const struct bio_vec *vec, size_t count,

@@ -357,6 +357,13 @@ impl Socket {
         unsafe { bindings::kernel_sock_shutdown(self.as_ptr(), SHUT_RDWR) };
     }
 
+    /// Tells whether the peer has not acknowledged all that was sent, or waits to be. May sleep;
+    /// from any thread.
+    pub(crate) fn has_unacked(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { ffi::drbd_helper_socket_unacked(self.as_ptr()) != 0 }
+    }
+
     /// Gives the connection up: the peer gets a reset, and TCP drops what it has not sent and what
     /// the peer has not acknowledged, with the pages. Whoever blocks on the socket wakes. May
     /// sleep; from any thread.

@@ -62,10 +62,10 @@ impl Link {
         if !self.closing.xchg(true, Full) {
             // A shutdown alone would send all that waits, and go on without us until the peer has
             // acknowledged it.
-            self.take_back();
+            self.take_back_unacked();
             self.data.shutdown();
             // What the sender gave to TCP meanwhile; after the shutdown it can give nothing more.
-            self.take_back();
+            self.take_back_unacked();
             self.meta.shutdown();
         }
     }
@@ -82,6 +82,15 @@ impl Link {
     pub(crate) fn take_back(&self) {
         if self.lends.load(Relaxed) {
             self.data.abort();
+        }
+    }
+
+    /// The same unless the peer has everything: the end of a link that both have agreed on is no
+    /// reset, as that may overtake the agreement (a C driver that asked for it outdates its disk
+    /// then).
+    fn take_back_unacked(&self) {
+        if self.data.has_unacked() {
+            self.take_back();
         }
     }
 
